@@ -1,0 +1,90 @@
+"""Which attention modules a backbone has, which class brings prompts into each, and which layers they are."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+
+from .albert import AlbertAttentionLayer
+from .attention import InterfaceAttentionLayer
+from .deberta import DebertaV2AttentionLayer
+from .layer import DeepPromptLayer
+
+# The first class that supports a module is taken: special cases stand before the general one.
+LAYER_CLASSES: tuple[type[DeepPromptLayer], ...] = (
+    AlbertAttentionLayer,
+    DebertaV2AttentionLayer,
+    InterfaceAttentionLayer,
+)
+
+_CROSS_ATTENTION = re.compile(r"cross|encoder_attn|EncDecAttention|encdec", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class AttentionModule:
+    """One attention module of a backbone.
+
+    Attributes:
+        name: its dotted name in the model.
+        layer_class: the class that brings prompts into it.
+        runs: the layers of its stack that it is run as, usually one.
+        is_cross: whether it attends to another stack's output.
+    """
+
+    name: str
+    layer_class: type[DeepPromptLayer]
+    runs: tuple[int, ...]
+    is_cross: bool
+
+
+def find_attention_modules(model: nn.Module) -> list[AttentionModule]:
+    """Every attention module of `model` that deep prompts support, in the order of `named_modules`.
+
+    Modules that are wrapped already are found as well, by the name of their wrapper. Layers are counted per stack: an
+    encoder-decoder has two, both starting at 0.
+    """
+    found: list[AttentionModule] = []
+    wrapped: list[str] = []
+    positions: Counter[tuple[str, bool]] = Counter()
+    for name, module in model.named_modules():
+        if wrapped and name.startswith(wrapped[-1]):
+            continue
+        if isinstance(module, DeepPromptLayer):
+            wrapped.append(f"{name}.")
+            layer_class: type[DeepPromptLayer] | None = type(module)
+            module = module.base_layer
+        elif isinstance(module, BaseTunerLayer):
+            continue
+        else:
+            layer_class = next((cls for cls in LAYER_CLASSES if cls.supports(module)), None)
+        if layer_class is None:
+            continue
+        is_cross = bool(
+            getattr(module, "is_cross_attention", False)
+            or _CROSS_ATTENTION.search(type(module).__name__)
+            or _CROSS_ATTENTION.search(name.rpartition(".")[2])
+            or _CROSS_ATTENTION.search(name.rpartition(".")[0].rpartition(".")[2])
+        )
+        stack = (re.split(r"\.\d+\.", name, maxsplit=1)[0], is_cross)
+        runs = layer_class.runs(model, name, positions[stack])
+        positions[stack] += 1
+        found.append(AttentionModule(name, layer_class, runs, is_cross))
+    return found
+
+
+def describe_refusal(model: nn.Module) -> str:
+    """Why no attention module was found, by the name of the architecture."""
+    kind = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
+    own = sorted({type(m).__name__ for m in model.modules() if re.search("attention|attn", type(m).__name__, re.I)})
+    if not own:
+        reason = "it has no attention modules whose keys and values prompts could join"
+    else:
+        reason = (
+            f"its attention ({', '.join(own)}) does not go through transformers' attention interface, and no layer "
+            "class has been written for it (docs/how_to/add_an_architecture.md says how)"
+        )
+    return f"Deep prompts do not support `{kind}` ({type(model).__name__}): {reason}."

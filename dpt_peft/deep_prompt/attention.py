@@ -1,0 +1,193 @@
+"""Prompts for every attention module that goes through transformers' attention interface.
+
+The wrapped module is given a copy of its config that names the implementation "deep_prompt". The function registered
+under that name puts the prompts before keys and values, widens the mask, and calls the kernel that the backbone's own
+config names at that moment. The rest of the model sees the config it always had.
+
+Touched private names of transformers, all here and checked by `tests/deep_prompt/test_attention.py`:
+`PreTrainedConfig._attn_implementation` / `_attn_implementation_internal`, and the convention that an attention forward
+asks `ALL_ATTENTION_FUNCTIONS.get_interface(..., <name ending in eager_attention_forward>)`.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AttentionInterface
+
+from .layer import DeepPromptLayer
+
+IMPLEMENTATION = "deep_prompt"
+_LAYER = "_deep_prompt_layer"
+
+_KEY_PROJECTIONS = ("key", "k_proj", "k_lin", "key_proj", "k")
+_VALUE_PROJECTIONS = ("value", "v_proj", "v_lin", "value_proj", "v")
+_HEAD_SIZES = ("head_dim", "attention_head_size", "key_value_proj_dim", "head_size")
+_NUM_HEADS = (
+    "num_key_value_heads",
+    "num_kv_heads",
+    "num_attention_heads",
+    "num_heads",
+    "n_heads",
+)
+
+
+class InterfaceAttentionLayer(DeepPromptLayer):
+    """Prompts for an attention module that asks transformers' attention interface for its kernel."""
+
+    def __init__(self, base_layer: nn.Module, layer_indices: tuple[int, ...]) -> None:
+        super().__init__(base_layer, layer_indices)
+        self.base_config = base_layer.config
+        self.prompt_config = copy.copy(self.base_config)
+        self.prompt_config._attn_implementation_internal = IMPLEMENTATION
+        # in a tuple: a reference, not a submodule
+        setattr(base_layer, _LAYER, (self,))
+
+    @classmethod
+    def supports(cls, module: nn.Module) -> bool:
+        """Whether the module's forward asks the attention interface for a kernel chosen by its `config`."""
+        return "get_interface" in _forward_code(module).co_names and hasattr(module, "config")
+
+    @classmethod
+    def prompt_sizes(cls, module: nn.Module) -> tuple[int, int]:
+        """Output sizes of the key and value projections, or heads times head size where they are fused."""
+        key, value = _first_linear(module, _KEY_PROJECTIONS), _first_linear(module, _VALUE_PROJECTIONS)
+        if key is not None and value is not None:
+            return key, value
+        heads, head_size = _first_number(module, _NUM_HEADS), _first_number(module, _HEAD_SIZES)
+        if heads is None or head_size is None:
+            raise ValueError(
+                f"Cannot tell how many key/value heads {type(module).__name__} has, or their size. "
+                "Add the architecture by hand: docs/how_to/add_an_architecture.md."
+            )
+        return heads * head_size, heads * head_size
+
+    def attend(self, adapter_names: list[str], *args: Any, **kwargs: Any) -> Any:
+        """Run the module with the config that leads to `deep_prompt_attention` if there are prompts to join."""
+        base, config = self.base_layer, self.prompt_config if adapter_names else self.base_config
+        if base.config is not config:
+            base.config = config
+        return base(*args, **kwargs)
+
+    def unwrap(self) -> nn.Module:
+        """Give the attention module its own config back."""
+        self.base_layer.config = self.base_config
+        delattr(self.base_layer, _LAYER)
+        return self.base_layer
+
+    def kernel(self) -> Callable:
+        """The attention function that the backbone would have called without prompts."""
+        code_globals = inspect.unwrap(type(self.base_layer).forward).__globals__
+        implementation = self.base_config._attn_implementation
+        if implementation in (None, "eager"):
+            return code_globals[_eager_name(self.base_layer)]
+        # some modeling files have an interface of their own with local kernels
+        return code_globals["ALL_ATTENTION_FUNCTIONS"][implementation]
+
+
+def deep_prompt_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: Any,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The configured kernel, with the module's prompts before its keys and values (P-tuning v2, section 3.2).
+
+    Args:
+        module: the attention module, wrapped in an [`InterfaceAttentionLayer`].
+        query: (batch, heads, queries, head size).
+        key: (batch, key/value heads, tokens, head size), positions already applied; prompts have none.
+        value: (batch, key/value heads, tokens, value head size).
+        attention_mask: what transformers made for the kernel: `None`, (batch, 1 or heads, 1 or queries, tokens) boolean
+            or additive, (batch, tokens) for flash attention, or a `BlockMask` for flex attention.
+        kwargs: passed to the kernel; a `position_bias` gets zero columns for the prompts.
+
+    Returns:
+        The kernel's output (batch, queries, heads, value head size), and attention weights with `num_virtual_tokens`
+        more columns in front where the kernel returns any.
+    """
+    layer: InterfaceAttentionLayer = getattr(module, _LAYER)[0]
+    prompt_key, prompt_value = layer.joined_prompts(layer.active_prompts())
+    length = prompt_key.shape[0]
+    kernel = layer.kernel()
+    if attention_mask is None and _relies_on_is_causal(layer, module, query, kwargs):
+        # the kernel would have masked the future by its own flag, which knows nothing of columns in front
+        key, value = key[:, :, : query.shape[2]], value[:, :, : query.shape[2]]
+        attention_mask = torch.ones(query.shape[2], query.shape[2], dtype=torch.bool, device=query.device).tril()[
+            None, None
+        ]
+    key = torch.cat([_as_heads(prompt_key, key), key], dim=2)
+    value = torch.cat([_as_heads(prompt_value, value), value], dim=2)
+    if kwargs.get("position_bias") is not None:
+        kwargs["position_bias"] = nn.functional.pad(kwargs["position_bias"], (length, 0))
+    return kernel(module, query, key, value, _widen(attention_mask, length), **kwargs)
+
+
+def _as_heads(prompt: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """(num_virtual_tokens, heads * size) -> (batch, heads, num_virtual_tokens, size) in the dtype of `like`."""
+    batch, heads, _, size = like.shape
+    split = prompt.to(device=like.device, dtype=like.dtype).view(-1, heads, size)
+    return split.transpose(0, 1).expand(batch, -1, -1, -1)
+
+
+def _widen(mask: Any, length: int) -> Any:
+    """Add `length` visible columns in front of a mask."""
+    if mask is None:
+        return None
+    if isinstance(mask, torch.Tensor):
+        # additive masks are 0 where a token is seen, boolean and padding masks are 1
+        visible = 0.0 if mask.is_floating_point() else 1
+        return nn.functional.pad(mask, (length, 0), value=visible)
+    raise NotImplementedError(
+        f"Deep prompts cannot widen a mask of type {type(mask).__name__}. "
+        "Call `model.set_attn_implementation('sdpa')` (or 'eager') on the backbone first."
+    )
+
+
+def _relies_on_is_causal(
+    layer: InterfaceAttentionLayer, module: nn.Module, query: torch.Tensor, kwargs: dict[str, Any]
+) -> bool:
+    """Whether the kernel called without a mask would hide later tokens by its `is_causal` flag.
+
+    Only sdpa does so with a flag that counts columns from the left. Eager kernels always get their mask, and flash
+    attention aligns queries with the last keys, so that columns in front are seen by all.
+    """
+    if layer.base_config._attn_implementation != "sdpa" or query.shape[2] == 1:
+        return False
+    is_causal = kwargs.get("is_causal")
+    return bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
+
+
+def _forward_code(module: nn.Module) -> Any:
+    return inspect.unwrap(type(module).forward).__code__
+
+
+def _eager_name(module: nn.Module) -> str:
+    return next(name for name in _forward_code(module).co_names if name.endswith("eager_attention_forward"))
+
+
+def _first_linear(module: nn.Module, names: tuple[str, ...]) -> int | None:
+    for name in names:
+        size = getattr(getattr(module, name, None), "out_features", None)
+        if size is not None:
+            return size
+    return None
+
+
+def _first_number(module: nn.Module, names: tuple[str, ...]) -> int | None:
+    for holder in (module, module.config):
+        for name in names:
+            number = getattr(holder, name, None)
+            if isinstance(number, int):
+                return number
+    return None
+
+
+AttentionInterface.register(IMPLEMENTATION, deep_prompt_attention)

@@ -1,0 +1,157 @@
+"""Configuration of deep prompts (P-tuning v2)."""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from peft import PeftConfig
+
+EncoderReparameterization = Literal["none", "mlp"]
+
+
+class DeepPromptType(str, enum.Enum):
+    """The `peft_type` of deep prompts.
+
+    PEFT's own `PeftType` is closed to plugins; its registries compare by string, so an enum of our own does. The
+    member's name has to equal its value because `enum` hashes names and the registries are also asked with strings.
+    """
+
+    DEEP_PROMPT = "DEEP_PROMPT"
+
+
+@dataclass
+class DeepPromptConfig(PeftConfig):
+    """Configuration of a [`DeepPromptModel`]: trainable keys and values in every layer of a frozen backbone.
+
+    The method is deep prompt tuning, P-tuning v2 (ACL 2022, section 3.2).
+
+    Args:
+        num_virtual_tokens (`int`, defaults to 20):
+            Prompt length: keys and values per prompted layer. About 20 for classification, above 100 for hard tagging
+            tasks (section 4.4, Figure 3).
+        layers_to_transform (`int`, `list[int]`, `range` or `str`, *optional*):
+            Prompt depth (Figure 4): the layers that get prompts, counted from 0, or `"last 8"` / `"first 8"`. Default:
+            every layer. In an encoder-decoder the choice applies to both stacks.
+        prompt_dropout (`float`, defaults to 0.0):
+            Dropout probability on the prompts' keys and values while training.
+        encoder_reparameterization (`"none"` or `"mlp"`, defaults to `"none"`):
+            `"none"` trains keys and values themselves. `"mlp"` computes them from a table and a first linear layer that
+            all layers share: Linear(H, encoder_hidden_size) -> tanh -> Linear per layer (section 3.3).
+        encoder_hidden_size (`int`, defaults to 512):
+            Width of the hidden layer of the `"mlp"` encoder.
+        init_std (`float`, defaults to 0.02):
+            Standard deviation of the normal distribution that new prompts are drawn from.
+        target_modules (`list[str]` or `str`, *optional*):
+            Names (or a regular expression) of the attention modules to prompt. Default: every self-attention module;
+            cross-attention has to be asked for here.
+        exclude_modules (`list[str]` or `str`, *optional*):
+            Names (or a regular expression) of attention modules to leave alone.
+        modules_to_save (`list[str]`, *optional*):
+            Further modules to train and save with the prompts. The head of a classification or tagging model is added
+            by PEFT, as for its other methods.
+
+    Raises:
+        ValueError: if a value is out of its range; the message names the argument.
+    """
+
+    num_virtual_tokens: int = field(
+        default=20, metadata={"help": "Prompt length: trainable keys and values per prompted layer."}
+    )
+    layers_to_transform: list[int] | int | str | None = field(
+        default=None,
+        metadata={"help": "Layers that get prompts: indices from 0, or 'last 8' / 'first 8'. Default: all layers."},
+    )
+    prompt_dropout: float = field(
+        default=0.0, metadata={"help": "Dropout probability on the prompts' keys and values while training."}
+    )
+    encoder_reparameterization: str = field(
+        default="none",
+        metadata={"help": "'none': keys and values are trained themselves. 'mlp': a shared table and MLP make them."},
+    )
+    encoder_hidden_size: int = field(default=512, metadata={"help": "Width of the hidden layer of the 'mlp' encoder."})
+    init_std: float = field(
+        default=0.02, metadata={"help": "Standard deviation of the normal distribution of new prompts."}
+    )
+    target_modules: list[str] | str | None = field(
+        default=None,
+        metadata={"help": "Attention modules to prompt (names or a regular expression). Default: all self-attention."},
+    )
+    exclude_modules: list[str] | str | None = field(
+        default=None, metadata={"help": "Attention modules to leave alone (names or a regular expression)."}
+    )
+    modules_to_save: list[str] | None = field(
+        default=None, metadata={"help": "Further modules to train and save with the prompts, for instance a head."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.peft_type = DeepPromptType.DEEP_PROMPT
+        # PEFT matches names in sets faster, and writes them back to JSON as lists
+        if isinstance(self.target_modules, list):
+            self.target_modules = set(self.target_modules)  # type: ignore[assignment]
+        if isinstance(self.exclude_modules, list):
+            self.exclude_modules = set(self.exclude_modules)  # type: ignore[assignment]
+        if isinstance(self.layers_to_transform, range | tuple):
+            self.layers_to_transform = list(self.layers_to_transform)
+        self._check()
+
+    def _check(self) -> None:
+        for name in ("num_virtual_tokens", "encoder_hidden_size"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"`{name}` must be a whole number of at least 1, got {value!r}.")
+        if not 0.0 <= self.prompt_dropout < 1.0:
+            raise ValueError(f"`prompt_dropout` must be at least 0 and below 1, got {self.prompt_dropout!r}.")
+        if self.init_std < 0.0:
+            raise ValueError(f"`init_std` must not be negative, got {self.init_std!r}.")
+        choices = get_args(EncoderReparameterization)
+        if self.encoder_reparameterization not in choices:
+            raise ValueError(
+                f"`encoder_reparameterization` must be one of {', '.join(map(repr, choices))}, "
+                f"got {self.encoder_reparameterization!r}."
+            )
+        select_layers(self.layers_to_transform, num_layers=None)
+
+
+def select_layers(choice: list[int] | int | str | None, num_layers: int | None) -> list[int]:
+    """The layers that `layers_to_transform` names, in ascending order.
+
+    Args:
+        choice: the value of [`DeepPromptConfig.layers_to_transform`].
+        num_layers: how many layers the backbone has; `None` checks the form only and returns an empty list.
+
+    Raises:
+        ValueError: if the value has none of the documented forms, names no layer, or a layer that does not exist.
+    """
+    form = "a layer index, a list of indices, 'first N' or 'last N' (N at least 1), or None for all layers"
+    if choice is None:
+        return list(range(num_layers or 0))
+    if isinstance(choice, str):
+        match = re.fullmatch(r"(first|last) ([1-9]\d*)", choice.strip())
+        if match is None:
+            raise ValueError(f"`layers_to_transform` must be {form}, got {choice!r}.")
+        count = int(match[2])
+        if num_layers is None:
+            return []
+        if count > num_layers:
+            raise ValueError(f"`layers_to_transform={choice!r}`: the backbone has only {num_layers} layers.")
+        return list(range(count)) if match[1] == "first" else list(range(num_layers - count, num_layers))
+    indices = [choice] if isinstance(choice, int) else choice
+    if (
+        not isinstance(indices, list)
+        or not indices
+        or not all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in indices)
+    ):
+        raise ValueError(f"`layers_to_transform` must be {form}, got {choice!r}.")
+    if num_layers is None:
+        return []
+    outside = sorted({i for i in indices if i >= num_layers})
+    if outside:
+        raise ValueError(
+            f"`layers_to_transform` names layers {outside}, but the backbone has {num_layers} layers: "
+            f"0 to {num_layers - 1}."
+        )
+    return sorted(set(indices))

@@ -1,0 +1,76 @@
+"""DeBERTa-v2/v3 compute attention themselves: content scores plus a bias for relative positions."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from .layer import DeepPromptLayer
+
+
+class DebertaV2AttentionLayer(DeepPromptLayer):
+    """Prompts for DeBERTa-v2's `DisentangledSelfAttention`.
+
+    A prompt has no position: its columns get content scores only, and a disentangled bias of zero.
+    """
+
+    @classmethod
+    def supports(cls, module: nn.Module) -> bool:
+        """Whether the module is the disentangled attention of DeBERTa-v2 (v1 has one of the same name)."""
+        return type(module).__name__ == "DisentangledSelfAttention" and hasattr(module, "transpose_for_scores")
+
+    @classmethod
+    def prompt_sizes(cls, module: nn.Module) -> tuple[int, int]:
+        """Output sizes of the key and value projections."""
+        return module.key_proj.out_features, module.value_proj.out_features
+
+    def attend(self, adapter_names: list[str], *args: Any, **kwargs: Any) -> Any:
+        """Run the module itself without prompts, else attend over prompts and tokens."""
+        if not adapter_names:
+            return self.base_layer(*args, **kwargs)
+        return self._attend_with_prompts(adapter_names, *args, **kwargs)
+
+    def _attend_with_prompts(
+        self,
+        adapter_names: list[str],
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor,
+        output_attentions: bool = False,
+        query_states: torch.Tensor | None = None,
+        relative_pos: torch.Tensor | None = None,
+        rel_embeddings: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        base = self.base_layer
+        heads = base.num_attention_heads
+        batch = hidden_states.shape[0]
+
+        def split(projected: torch.Tensor) -> torch.Tensor:
+            return base.transpose_for_scores(projected, heads)  # (batch * heads, tokens, head size)
+
+        query = split(base.query_proj(hidden_states if query_states is None else query_states))
+        key = split(base.key_proj(hidden_states))
+        value = split(base.value_proj(hidden_states))
+        prompt_key, prompt_value = (
+            split(prompt.to(key.dtype)[None]).repeat(batch, 1, 1) for prompt in self.joined_prompts(adapter_names)
+        )
+        length = prompt_key.shape[1]
+
+        # one part for content, one for each kind of position score
+        scale_factor = 1 + ("c2p" in base.pos_att_type) + ("p2c" in base.pos_att_type)
+        scale = math.sqrt(query.shape[-1] * scale_factor)
+        scores = torch.bmm(query, torch.cat([prompt_key, key], dim=1).transpose(1, 2) / scale)
+        if base.relative_attention:
+            bias = base.disentangled_attention_bias(
+                query, key, relative_pos, base.pos_dropout(rel_embeddings), scale_factor
+            )
+            scores = scores + nn.functional.pad(bias, (length, 0))
+        scores = scores.view(batch, heads, *scores.shape[1:])
+        visible = nn.functional.pad(attention_mask.bool(), (length, 0), value=True)
+        scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
+        weights = base.dropout(nn.functional.softmax(scores, dim=-1))
+        context = weights @ torch.cat([prompt_value, value], dim=1).view(batch, heads, -1, value.shape[-1])
+        context = context.transpose(1, 2).flatten(2)
+        return context, weights if output_attentions else None

@@ -1,0 +1,44 @@
+"""The part of the prompt encoder that all layers share."""
+
+from __future__ import annotations
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+
+from .config import DeepPromptConfig
+
+
+class DeepPromptEncoder(nn.Module, BaseTunerLayer):
+    """Table and first layer of the "mlp" reparameterisation (P-tuning v2, section 3.3), one pair per adapter.
+
+    It stands once, at the root of the wrapped model, so that `load_adapter` of a plain transformers model finds it and
+    a sharded root keeps it at hand for all layers. The second layer, which makes the keys and values, is each
+    [`DeepPromptLayer`]'s own.
+    """
+
+    adapter_layer_names = ("deep_prompt_table", "deep_prompt_hidden")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.deep_prompt_table = nn.ParameterDict()
+        self.deep_prompt_hidden = nn.ModuleDict()
+
+    def update_layer(self, adapter_name: str, config: DeepPromptConfig, hidden_size: int) -> None:
+        """Draw table (num_virtual_tokens, hidden_size) and first layer for a new adapter."""
+        table = nn.Parameter(torch.empty(config.num_virtual_tokens, hidden_size))
+        hidden = nn.Linear(hidden_size, config.encoder_hidden_size)
+        nn.init.normal_(table, std=config.init_std)
+        init_linear(hidden, config.init_std)
+        self.deep_prompt_table[adapter_name] = table
+        self.deep_prompt_hidden[adapter_name] = hidden
+
+    def forward(self, adapter_name: str) -> torch.Tensor:
+        """The hidden layer's output for the adapter, (num_virtual_tokens, encoder_hidden_size)."""
+        return torch.tanh(self.deep_prompt_hidden[adapter_name](self.deep_prompt_table[adapter_name]))
+
+
+def init_linear(linear: nn.Linear, std: float) -> None:
+    """Normal weights and zero bias, as transformers initialises the new layers of the papers' backbones."""
+    nn.init.normal_(linear.weight, std=std)
+    nn.init.zeros_(linear.bias)

@@ -1,0 +1,187 @@
+"""The prompts of one attention module."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+
+from .config import DeepPromptConfig
+from .encoder import DeepPromptEncoder, init_linear
+
+Prompts = tuple[torch.Tensor, torch.Tensor]
+
+
+class DeepPromptLayer(nn.Module, BaseTunerLayer):
+    """Wraps one attention module and holds its prompts, by adapter name.
+
+    Subclasses bring the prompts into their kind of attention; this class creates, stores and computes them.
+
+    Attributes:
+        base_layer: the attention module as the backbone made it.
+        deep_prompt_key: keys by adapter name, each (runs, num_virtual_tokens, key size). `runs` is 1, except in modules
+            that one forward pass runs several times (ALBERT), which have one prompt per run.
+        deep_prompt_value: values by adapter name, each (runs, num_virtual_tokens, value size).
+        deep_prompt_projection: second layer of the "mlp" encoder by adapter name; such adapters have no entries in the
+            two dictionaries above.
+        deep_prompt_dropout: dropout by adapter name.
+    """
+
+    adapter_layer_names = ("deep_prompt_key", "deep_prompt_value", "deep_prompt_projection")
+    other_param_names = ("deep_prompt_dropout", "slots")
+
+    def __init__(self, base_layer: nn.Module, layer_indices: tuple[int, ...]) -> None:
+        """Wrap `base_layer`, which is run as the layers `layer_indices` of its stack (several if it is shared)."""
+        super().__init__()
+        self.base_layer = base_layer
+        self.layer_indices = layer_indices
+        self.run = 0
+        self.slots: dict[str, dict[int, int]] = {}
+        self.deep_prompt_key = nn.ParameterDict()
+        self.deep_prompt_value = nn.ParameterDict()
+        self.deep_prompt_projection = nn.ModuleDict()
+        self.deep_prompt_dropout = nn.ModuleDict()
+        self.key_size, self.value_size = self.prompt_sizes(base_layer)
+        self._disable_adapters = False
+        self._active_adapter = []
+        # in a tuple: a reference, not a submodule
+        self._shared_encoder: tuple[DeepPromptEncoder, ...] = ()
+
+    @classmethod
+    def supports(cls, module: nn.Module) -> bool:
+        """Whether this class knows how to bring prompts into `module`."""
+        raise NotImplementedError
+
+    @classmethod
+    def prompt_sizes(cls, module: nn.Module) -> tuple[int, int]:
+        """Key size and value size of the attention module, summed over its key/value heads."""
+        raise NotImplementedError
+
+    @classmethod
+    def runs(cls, model: nn.Module, name: str, position: int) -> tuple[int, ...]:
+        """The layers that the module `name` of `model` is run as; `position` counts modules within the stack."""
+        return (position,)
+
+    def bind(self, model: nn.Module, name: str) -> None:
+        """Called once after wrapping, for classes that need more of the model than the attention module."""
+
+    def update_layer(
+        self,
+        adapter_name: str,
+        config: DeepPromptConfig,
+        layers: set[int],
+        shared_encoder: DeepPromptEncoder | None = None,
+    ) -> None:
+        """Create the prompts of a new adapter for those runs of this module that are in `layers`."""
+        runs = [run for run, layer in enumerate(self.layer_indices) if layer in layers]
+        self.slots[adapter_name] = {run: slot for slot, run in enumerate(runs)}
+        self.deep_prompt_dropout[adapter_name] = nn.Dropout(config.prompt_dropout)
+        if shared_encoder is not None:
+            self._shared_encoder = (shared_encoder,)
+            out_features = len(runs) * (self.key_size + self.value_size)
+            projection = nn.Linear(config.encoder_hidden_size, out_features)
+            init_linear(projection, config.init_std)
+            self.deep_prompt_projection[adapter_name] = projection
+        else:
+            for prompts, size in ((self.deep_prompt_key, self.key_size), (self.deep_prompt_value, self.value_size)):
+                prompt = nn.Parameter(torch.empty(len(runs), config.num_virtual_tokens, size))
+                nn.init.normal_(prompt, std=config.init_std)
+                prompts[adapter_name] = prompt
+        self._move_adapter_to_device_of_base_layer(adapter_name)
+        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+
+    def keys_and_values(self, adapter_name: str) -> Prompts:
+        """Keys (runs, num_virtual_tokens, key size) and values (..., value size) of one adapter, before dropout."""
+        if adapter_name in self.deep_prompt_key:
+            return self.deep_prompt_key[adapter_name], self.deep_prompt_value[adapter_name]
+        hidden = self._shared_encoder[0](adapter_name)
+        projected = self.deep_prompt_projection[adapter_name](hidden)
+        by_run = projected.view(hidden.shape[0], -1, self.key_size + self.value_size).transpose(0, 1)
+        return by_run.split([self.key_size, self.value_size], dim=-1)
+
+    def fold(self, adapter_name: str) -> None:
+        """Replace the "mlp" encoder of the adapter by the keys and values that it makes, to the last bit."""
+        with torch.no_grad():
+            key, value = (t.contiguous().clone() for t in self.keys_and_values(adapter_name))
+        trainable = self.deep_prompt_projection[adapter_name].weight.requires_grad
+        del self.deep_prompt_projection[adapter_name]
+        self.deep_prompt_key[adapter_name] = nn.Parameter(key, requires_grad=trainable)
+        self.deep_prompt_value[adapter_name] = nn.Parameter(value, requires_grad=trainable)
+
+    def active_prompts(self) -> list[str]:
+        """The active adapters that have prompts for the current run of this module."""
+        if self.disable_adapters:
+            return []
+        return [name for name in self.active_adapters if self.run in self.slots.get(name, ())]
+
+    def joined_prompts(self, adapter_names: list[str]) -> Prompts:
+        """Keys (num_virtual_tokens, key size) and values of the current run, those of several adapters in a row."""
+        keys, values = [], []
+        for name in adapter_names:
+            key, value = self.keys_and_values(name)
+            slot = self.slots[name][self.run]
+            dropout = self.deep_prompt_dropout[name]
+            keys.append(dropout(key[slot]))
+            values.append(dropout(value[slot]))
+        if len(keys) == 1:
+            return keys[0], values[0]
+        return torch.cat(keys), torch.cat(values)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the attention module, with the active adapters' prompts where there are any."""
+        output = self.attend(self.active_prompts(), *args, **kwargs)
+        if len(self.layer_indices) > 1:
+            self.run = (self.run + 1) % len(self.layer_indices)
+        return output
+
+    def attend(self, adapter_names: list[str], *args: Any, **kwargs: Any) -> Any:
+        """Run the attention module with the prompts of `adapter_names`; without any it must be the base module's run."""
+        raise NotImplementedError
+
+    def unwrap(self) -> nn.Module:
+        """Take every trace of the prompts off the base module and return it."""
+        return self.base_layer
+
+    def unload_and_optionally_merge_module(
+        self, merge: bool, safe_merge: bool, adapter_names: list[str] | None
+    ) -> nn.Module:
+        """PEFT's hook for unloading a layer."""
+        if merge:
+            self.merge()
+        return self.unwrap()
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> NoReturn:
+        """Deep prompts are inputs of attention, not weights.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            "Deep prompts cannot be merged into the backbone's weights. Use `unload()` to get the backbone back, or keep "
+            "the adapter: it is small."
+        )
+
+    def unmerge(self) -> None:
+        """Nothing is ever merged."""
+
+    def _get_base_layer_device_and_dtype(
+        self, base_layer: nn.Module
+    ) -> tuple[torch.device | None, torch.dtype | None]:
+        # an attention module has no weight of its own to read the device from; prompts keep their own dtype, which
+        # PEFT sets through `autocast_adapter_dtype`
+        parameter = next(base_layer.parameters(), None)
+        return (None, None) if parameter is None else (parameter.device, parameter.dtype)
+
+    def __getattr__(self, name: str) -> Any:
+        """Forward missing attributes to the attention module: backbones read some from outside."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "base_layer":
+                raise
+            return getattr(self.base_layer, name)
+
+    def __repr__(self) -> str:
+        return "deep_prompt." + super().__repr__()

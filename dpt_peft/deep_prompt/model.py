@@ -1,0 +1,188 @@
+"""Deep prompts as a PEFT tuner."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTuner, check_target_module_exists
+from torch import nn
+
+from .architectures import AttentionModule, describe_refusal, find_attention_modules
+from .config import DeepPromptConfig, select_layers
+from .encoder import DeepPromptEncoder
+from .layer import DeepPromptLayer
+
+# must not begin with the prefix: transformers puts the adapter name behind the first name that does
+_ENCODER = "shared_prompt_encoder"
+
+
+class DeepPromptModel(BaseTuner):
+    """Deep prompt tuning (P-tuning v2): trainable keys and values in the attention of a frozen transformers model.
+
+    Prompts join keys and values inside attention. No token position moves, so no room of the position table is used,
+    and with the adapter disabled the backbone runs exactly as before.
+
+    Args:
+        model: the transformers model to adapt.
+        config: a [`DeepPromptConfig`].
+        adapter_name: name of the adapter.
+        low_cpu_mem_usage: create the prompts on the meta device.
+
+    Raises:
+        ValueError: if the architecture has no attention that prompts could join (the message names it), or the
+            configuration names layers or modules that it does not have.
+
+    Example:
+        >>> model = AutoModelForSequenceClassification.from_pretrained("roberta-large", num_labels=3)
+        >>> model = get_peft_model(model, DeepPromptConfig(task_type="SEQ_CLS", num_virtual_tokens=20))
+    """
+
+    prefix = "deep_prompt_"
+    tuner_layer_cls = (DeepPromptLayer, DeepPromptEncoder)
+
+    def _prepare_adapter_config(self, peft_config: DeepPromptConfig, model_config: dict) -> DeepPromptConfig:
+        # no default target modules are needed: attention modules are found by what they are
+        return peft_config
+
+    def _prepare_model(self, peft_config: DeepPromptConfig, model: nn.Module) -> None:
+        self._targets = _choose_targets(peft_config, model)
+
+    def _check_target_module_exists(self, peft_config: DeepPromptConfig, key: str) -> bool:
+        return key in self._targets
+
+    def _create_and_replace(
+        self,
+        peft_config: DeepPromptConfig,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+        parameter_name: str | None = None,
+    ) -> None:
+        attention, layers = self._targets[current_key]
+        if not isinstance(target, DeepPromptLayer):
+            layer = attention.layer_class(target, attention.runs)
+            layer.bind(self.model, current_key)
+            layer.train(target.training)
+            self._replace_module(parent, target_name, layer, target)
+            target = layer
+        target.update_layer(adapter_name, peft_config, layers, self._shared_encoder(peft_config, adapter_name, target))
+
+    def _shared_encoder(
+        self, config: DeepPromptConfig, adapter_name: str, layer: DeepPromptLayer
+    ) -> DeepPromptEncoder | None:
+        if config.encoder_reparameterization == "none":
+            return None
+        if not hasattr(self.model, _ENCODER):
+            self.model.add_module(_ENCODER, DeepPromptEncoder())
+        encoder = getattr(self.model, _ENCODER)
+        if adapter_name not in encoder.deep_prompt_table:
+            hidden_size = getattr(self.model.config.get_text_config(), "hidden_size", layer.key_size)
+            encoder.update_layer(adapter_name, config, hidden_size)
+            device = next(layer.base_layer.parameters()).device
+            if device.type != "meta" and encoder.deep_prompt_table[adapter_name].device.type != "meta":
+                encoder.to(device)
+        return encoder
+
+    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
+        # PEFT's version also copies `weight` and `bias`, which attention modules do not have
+        setattr(parent, child_name, new_module)
+
+    def unload(self) -> nn.Module:
+        """Return the backbone without any prompts, as it was before."""
+        model = super().unload()
+        if hasattr(model, _ENCODER):
+            delattr(model, _ENCODER)
+        return model
+
+    def fold_encoder(self, adapter_name: str = "default") -> None:
+        """Replace an adapter's "mlp" encoder by the keys and values that it makes.
+
+        The outputs stay the same to the last bit, and the adapter is saved without the MLP from then on. Training can
+        go on, with keys and values as the parameters; optimizers have to be made anew.
+
+        Raises:
+            ValueError: if there is no such adapter or it has no "mlp" encoder.
+        """
+        config = self.peft_config.get(adapter_name)
+        if config is None or config.encoder_reparameterization != "mlp":
+            raise ValueError(f"`adapter_name`: there is no adapter {adapter_name!r} with an 'mlp' encoder to fold.")
+        for module in self.model.modules():
+            if isinstance(module, DeepPromptLayer) and adapter_name in module.deep_prompt_projection:
+                module.fold(adapter_name)
+        encoder = getattr(self.model, _ENCODER)
+        del encoder.deep_prompt_table[adapter_name]
+        del encoder.deep_prompt_hidden[adapter_name]
+        config.encoder_reparameterization = "none"
+
+    @classmethod
+    def _remap_adapter_state_dict_for_load(
+        cls,
+        model: nn.Module,
+        config: DeepPromptConfig,
+        adapter_name: str,
+        state_dict: dict[str, torch.Tensor],
+    ) -> dict[str, torch.Tensor]:
+        remapped = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
+        _check_fit(model.state_dict(), remapped, adapter_name, cls.prefix)
+        return remapped
+
+
+def _choose_targets(config: DeepPromptConfig, model: nn.Module) -> dict[str, tuple[AttentionModule, set[int]]]:
+    """The attention modules to prompt, by name, each with those of its layers that get prompts."""
+    available = find_attention_modules(model)
+    if not available:
+        raise ValueError(describe_refusal(model))
+    if config.target_modules is None:
+        chosen = [attention for attention in available if not attention.is_cross]
+    else:
+        chosen = [a for a in available if check_target_module_exists(config, a.name)]
+        if not chosen:
+            raise ValueError(
+                f"`target_modules={config.target_modules!r}` matches none of the attention modules: "
+                f"{_shorten([a.name for a in available])}."
+            )
+    if config.target_modules is None and config.exclude_modules is not None:
+        everything = DeepPromptConfig(target_modules=".*", exclude_modules=config.exclude_modules)
+        chosen = [a for a in chosen if check_target_module_exists(everything, a.name) is True]
+        if not chosen:
+            raise ValueError(f"`exclude_modules={config.exclude_modules!r}` leaves no attention module to prompt.")
+    num_layers = 1 + max(layer for attention in chosen for layer in attention.runs)
+    layers = set(select_layers(config.layers_to_transform, num_layers))
+    return {a.name: (a, layers.intersection(a.runs)) for a in chosen if layers.intersection(a.runs)}
+
+
+def _check_fit(
+    model_state: dict[str, torch.Tensor], adapter_state: dict[str, torch.Tensor], adapter_name: str, prefix: str
+) -> None:
+    """Raise if a saved adapter's prompts are not exactly those that this backbone has room for."""
+
+    def prompts(state: dict[str, Any]) -> dict[str, torch.Tensor]:
+        marker = f".{prefix}"
+        return {k: v for k, v in state.items() if marker in k and f".{adapter_name}" in k.rpartition(marker)[2]}
+
+    ours, theirs = prompts(model_state), prompts({k: v for k, v in adapter_state.items() if k in model_state})
+    foreign = [key for key in adapter_state if f".{prefix}" in key and key not in model_state]
+    wrong = [
+        f"{key} is {tuple(theirs[key].shape)}, expected {tuple(value.shape)}"
+        for key, value in ours.items()
+        if key in theirs and theirs[key].shape != value.shape
+    ]
+    missing = [key for key in ours if key not in theirs]
+    if wrong or missing or foreign:
+        parts = [
+            f"of another size: {_shorten(wrong)}" if wrong else "",
+            f"missing in the adapter: {_shorten(missing)}" if missing else "",
+            f"unknown to the backbone: {_shorten(foreign)}" if foreign else "",
+        ]
+        raise ValueError(
+            "The adapter was trained on another backbone, or with another configuration, and was not loaded. "
+            f"Prompts {'; '.join(part for part in parts if part)}."
+        )
+
+
+def _shorten(names: list[str], limit: int = 4) -> str:
+    listed = ", ".join(names[:limit])
+    return listed if len(names) <= limit else f"{listed}, and {len(names) - limit} more"
