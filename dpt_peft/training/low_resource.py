@@ -1,0 +1,80 @@
+"""Small training sets drawn class by class: the low-resource setting of the DPT paper."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+
+
+def _indices_by_class(labels: Sequence[Hashable]) -> dict[Hashable, list[int]]:
+    by_class: dict[Hashable, list[int]] = {}
+    for index, label in enumerate(labels):
+        by_class.setdefault(label, []).append(index)
+    try:
+        ordered = sorted(by_class)  # type: ignore[type-var]
+    except TypeError:
+        ordered = sorted(by_class, key=repr)
+    return {label: by_class[label] for label in ordered}
+
+
+def sample_per_class(
+    labels: Sequence[Hashable],
+    *,
+    fraction: float | None = None,
+    examples_per_class: int | None = None,
+    seed: int = 0,
+) -> list[int]:
+    """Draws a training set class by class, with a seed of its own.
+
+    The DPT paper trains on "10 % of the training data"; its released code takes ``int(n * 0.1)`` of each class's ``n``
+    examples with seed 0, whatever the training seed is, so that all runs of a comparison see the same examples.
+    Here a class keeps at least one example, so that no class is lost; otherwise the counts are the released code's.
+    (The drawn examples are not: its random generator is another one.)
+
+    Each class has its own random order, which depends only on `seed`, on the class's place among the sorted classes
+    and on its number of examples. A smaller sample is therefore always contained in a larger one of the same seed:
+    16 examples a class are 8 of them and 8 more.
+
+    Args:
+        labels: The label of every training example, `(n,)`; anything hashable (ids or names).
+        fraction: Share of each class to keep, in (0, 1]. Give this or `examples_per_class`.
+        examples_per_class: Number of examples to keep of every class, at least 1.
+        seed: Seed of the sample, at least 0; independent of the training seed and of every global generator.
+
+    Returns:
+        The chosen indices in ascending order (the trainer's sampler shuffles them).
+
+    Raises:
+        ValueError: If not exactly one of `fraction` and `examples_per_class` is given or it is out of range, if
+            `labels` is empty, or if a class has fewer than `examples_per_class` examples (the class is named).
+    """
+    if (fraction is None) == (examples_per_class is None):
+        raise ValueError("Give exactly one of `fraction` and `examples_per_class`.")
+    if fraction is not None and not 0 < fraction <= 1:
+        raise ValueError(f"`fraction` must be greater than 0 and at most 1, got {fraction}.")
+    if examples_per_class is not None and examples_per_class < 1:
+        raise ValueError(f"`examples_per_class` must be at least 1, got {examples_per_class}.")
+    if seed < 0:
+        raise ValueError(f"`seed` must be at least 0, got {seed}.")
+    if len(labels) == 0:
+        raise ValueError("`labels` is empty: there is nothing to sample from.")
+
+    by_class = _indices_by_class(labels)
+    if examples_per_class is not None:
+        short = {label: len(indices) for label, indices in by_class.items() if len(indices) < examples_per_class}
+        if short:
+            listed = ", ".join(f"{label!r} has {count}" for label, count in short.items())
+            raise ValueError(f"`examples_per_class` is {examples_per_class}, but class {listed}.")
+
+    chosen: list[int] = []
+    for position, indices in enumerate(by_class.values()):
+        if examples_per_class is not None:
+            count = examples_per_class
+        else:
+            assert fraction is not None
+            # The small term keeps products such as 100 * 0.29 = 28.999999999999996 from losing an example.
+            count = max(1, int(len(indices) * fraction + 1e-9))
+        order = np.random.default_rng([seed, position]).permutation(len(indices))
+        chosen.extend(indices[i] for i in order[:count])
+    return sorted(chosen)

@@ -1,0 +1,71 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from dpt_peft.training.low_resource import sample_per_class
+
+LABELS = ["a"] * 55 + ["b"] * 9 + ["c"] * 120
+RNG = np.random.default_rng(3)
+SHUFFLED = [LABELS[i] for i in RNG.permutation(len(LABELS))]
+
+
+def test_fraction_takes_the_released_codes_count_of_each_class():
+    chosen = sample_per_class(SHUFFLED, fraction=0.1)
+    counts = Counter(SHUFFLED[i] for i in chosen)
+    assert counts == {"a": int(55 * 0.1), "b": 1, "c": int(120 * 0.1)}  # b: int(0.9) = 0, but a class is never lost
+    assert chosen == sorted(set(chosen))
+
+
+def test_fraction_one_keeps_everything_and_rounding_loses_nothing():
+    assert sample_per_class(SHUFFLED, fraction=1.0) == list(range(len(SHUFFLED)))
+    assert len(sample_per_class([0] * 100, fraction=0.29)) == 29
+
+
+def test_examples_per_class_is_exact():
+    counts = Counter(SHUFFLED[i] for i in sample_per_class(SHUFFLED, examples_per_class=9))
+    assert counts == {"a": 9, "b": 9, "c": 9}
+
+
+def test_own_seed_decides_and_global_generators_do_not():
+    np.random.seed(1)
+    first = sample_per_class(SHUFFLED, examples_per_class=5, seed=7)
+    np.random.seed(2)
+    assert sample_per_class(SHUFFLED, examples_per_class=5, seed=7) == first
+    assert sample_per_class(SHUFFLED, examples_per_class=5, seed=8) != first
+
+
+def test_smaller_samples_are_nested_in_larger_ones():
+    small, large = (set(sample_per_class(SHUFFLED, examples_per_class=k, seed=4)) for k in (3, 8))
+    assert small < large
+
+
+def test_every_example_is_equally_likely():
+    hits = np.zeros(40)
+    for seed in range(400):
+        hits[sample_per_class([0] * 20 + [1] * 20, examples_per_class=5, seed=seed)] += 1
+    # 400 draws at 1/4: mean 100, standard deviation 8.7; five of them on either side
+    assert hits.min() > 56
+    assert hits.max() < 144
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({}, "exactly one"),
+        ({"fraction": 0.1, "examples_per_class": 4}, "exactly one"),
+        ({"fraction": 0.0}, "`fraction`"),
+        ({"fraction": 1.5}, "`fraction`"),
+        ({"examples_per_class": 0}, "`examples_per_class`"),
+        ({"examples_per_class": 10}, "'b' has 9"),
+        ({"fraction": 0.1, "seed": -1}, "`seed`"),
+    ],
+)
+def test_bad_arguments_are_named(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        sample_per_class(SHUFFLED, **kwargs)
+
+
+def test_no_labels():
+    with pytest.raises(ValueError, match="empty"):
+        sample_per_class([], fraction=0.1)
