@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -30,7 +31,7 @@ DEFAULT_LEARNING_RATES = {
 class MethodOptions:
     """What the methods can be told; each reads its own fields and leaves the others alone.
 
-    So that one set of options serves a comparison of several methods, a field that a method has no use for is no error.
+    A field that a method has no use for is no error, so that one set of options serves a comparison of methods.
     The fields double as command-line arguments (`transformers.HfArgumentParser`).
     """
 
@@ -170,7 +171,7 @@ def build_text_classifier(
     |--|--|--|
     | `fine_tuning` | `AutoModelForSequenceClassification` | everything, the head is new |
     | `dpt` | `DPTForSequenceClassification` | everything, no new parameter (DPT, Section 3) |
-    | `deep_prompt` | `AutoModelForSequenceClassification` + `DeepPromptConfig` | prompts and a new head (P-tuning v2) |
+    | `deep_prompt` | `AutoModelForSequenceClassification` + `DeepPromptConfig` | prompts, a new head (P-tuning v2) |
     | `dpt_deep_prompt` | `DPTForSequenceClassification` + `DeepPromptConfig` | prompts alone |
     | `lora` | `AutoModelForSequenceClassification` + `LoraConfig` | low-rank matrices and a new head |
 
@@ -189,7 +190,7 @@ def build_text_classifier(
         The model (a `PreTrainedModel` or a `PeftModel`), in training mode as the Trainer sets it.
 
     Raises:
-        ValueError: If `method` is unknown, if there are fewer than two labels, or if the number of label words differs.
+        ValueError: If `method` is unknown, there are fewer than two labels, or the number of label words differs.
         TypeError: If an override is no field of `MethodOptions`.
     """
     if method not in METHODS:
@@ -208,9 +209,10 @@ def build_text_classifier(
     else:
         model = _load_with_new_head(model_name_or_path, label_names, **kwargs)
 
+    config: PeftConfig | None = None
     if method in ("deep_prompt", "dpt_deep_prompt"):
-        return get_peft_model(model, _deep_prompt_config(options))
-    if method == "lora":
+        config = _deep_prompt_config(options)
+    elif method == "lora":
         config = LoraConfig(
             task_type=TaskType.SEQ_CLS,
             r=options.lora_r,
@@ -218,8 +220,12 @@ def build_text_classifier(
             lora_dropout=options.lora_dropout,
             target_modules=options.lora_target_modules,
         )
+    if config is None:
+        return model
+    with warnings.catch_warnings():
+        # peft 0.21.2 reads an attribute that transformers 5.23 has renamed
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
         return get_peft_model(model, config)
-    return model
 
 
 def count_parameters(model: torch.nn.Module) -> tuple[int, int]:

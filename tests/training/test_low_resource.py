@@ -28,9 +28,9 @@ def test_examples_per_class_is_exact():
 
 
 def test_own_seed_decides_and_global_generators_do_not():
-    np.random.seed(1)
+    np.random.seed(1)  # noqa: NPY002
     first = sample_per_class(SHUFFLED, examples_per_class=5, seed=7)
-    np.random.seed(2)
+    np.random.seed(2)  # noqa: NPY002
     assert sample_per_class(SHUFFLED, examples_per_class=5, seed=7) == first
     assert sample_per_class(SHUFFLED, examples_per_class=5, seed=8) != first
 
