@@ -1,0 +1,249 @@
+"""Turns an encoder into a discriminator by continued replaced-token detection, or continues a discriminator.
+
+    python examples/pretrain_discriminator.py --model_name_or_path google-bert/bert-base-uncased \
+        --train_files books.txt reviews.txt.xz --candidate_list_share 0.5 \
+        --do_train --do_eval --learning_rate 1.5e-4 --num_train_epochs 1 --output_dir runs/discriminator
+
+Text files (.txt, .txt.gz, .txt.xz) hold plain text; lines are joined into documents. The last documents of each file are held
+out. What is written is an `ElectraForPreTraining` folder, or with `--lora_rank` a PEFT adapter folder on top of the encoder.
+A run that was cut off goes on with `--resume_from_checkpoint True`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from datasets import Dataset, concatenate_datasets, load_dataset
+from peft import PeftModel
+from sklearn.metrics import precision_score, recall_score, roc_auc_score
+from transformers import (
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    ElectraConfig,
+    ElectraForMaskedLM,
+    ElectraForPreTraining,
+    EvalPrediction,
+    HfArgumentParser,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.trainer_utils import get_last_checkpoint
+
+from dpt_peft.discriminative.conversion import discriminator_from_encoder
+from dpt_peft.training.candidate_lists import DocumentCollator, WholeWords
+from dpt_peft.training.low_rank import low_rank_discriminator
+from dpt_peft.training.replaced_tokens import (
+    IGNORED,
+    CorpusReplacements,
+    GeneratorReplacements,
+    ReplacedTokenPretraining,
+    corrupt,
+)
+
+
+@dataclass
+class ModelArguments:
+    """Which discriminator is trained, and what of it."""
+
+    model_name_or_path: str = field(metadata={"help": "Encoder (BERT, RoBERTa) or ELECTRA discriminator to start from."})
+    dropout: float | None = field(default=None, metadata={"help": "Dropout in training; default: the model's own."})
+    lora_rank: int | None = field(
+        default=None, metadata={"help": "Train and save only low-rank factors of every matrix (and the head) of this rank."}
+    )
+    lora_start: str | None = field(
+        default=None,
+        metadata={"help": "With lora_rank: a discriminator whose difference to the encoder the factors start from."},
+    )
+    save_dtype: str = field(default="float32", metadata={"help": "Precision of what is written: float32 or float16."})
+    adapter_name_or_path: str | None = field(
+        default=None, metadata={"help": "An adapter folder that an earlier run wrote, to continue or to evaluate."}
+    )
+
+
+@dataclass
+class DataArguments:
+    """Text, replacements and candidate lists."""
+
+    train_files: list[str] = field(metadata={"help": "Text files: .txt, .txt.gz, .txt.xz."})
+    max_length: int = field(default=64, metadata={"help": "Tokens per row."})
+    document_tokens: int = field(default=192, metadata={"help": "Lines are joined until a document has this many tokens."})
+    max_documents_per_file: int | None = field(default=None, metadata={"help": "Use at most this many of each file."})
+    validation_documents: int = field(default=300, metadata={"help": "Held out from the end of each file."})
+    replaced_share: float = field(default=0.15, metadata={"help": "Share of tokens drawn for replacement."})
+    candidate_list_share: float = field(default=0.0, metadata={"help": "Share of rows that are candidate lists."})
+    candidate_prompt: str = field(default="Class:", metadata={"help": "What stands before a candidate list."})
+    nearest: int = field(default=16, metadata={"help": "Neighbours in embedding space that may replace a token."})
+    generator: str | None = field(
+        default=None,
+        metadata={
+            "help": "ELECTRA's generator in place of corpus statistics: 'new' (a quarter of the discriminator's size) or a "
+            "masked language model with the same vocabulary, trained along."
+        },
+    )
+
+
+def load_documents(
+    path: str, tokenizer: PreTrainedTokenizerBase, document_tokens: int, max_documents: int | None
+) -> Dataset:
+    """One text file as documents of `document_tokens` to about twice as many tokens (column `input_ids`)."""
+
+    def tokenize(batch: dict[str, list[str]]) -> dict[str, list[list[int]]]:
+        lines = [line for line in batch["text"] if line.strip()]
+        # verbose=False: documents are cut below, the tokenizer need not warn of long ones.
+        return {"input_ids": tokenizer(lines, add_special_tokens=False, verbose=False)["input_ids"]}
+
+    def join(batch: dict[str, list[list[int]]]) -> dict[str, list[list[int]]]:
+        documents: list[list[int]] = [[]]
+        for line in batch["input_ids"]:
+            if len(documents[-1]) >= document_tokens:
+                documents.append([])
+            documents[-1] += line
+        pieces = []
+        for document in documents:
+            count = max(1, round(len(document) / (1.5 * document_tokens)))
+            size = -(-len(document) // count)
+            pieces += [document[start : start + size] for start in range(0, len(document), size)]
+        return {"input_ids": [piece for piece in pieces if len(piece) >= document_tokens // 2]}
+
+    lines = load_dataset("text", data_files={"train": path}, split="train")
+    tokens = lines.map(tokenize, batched=True, remove_columns=["text"], desc=f"Tokenizing {Path(path).name}")
+    documents = tokens.map(join, batched=True, batch_size=10_000, desc="Joining lines into documents")
+    if max_documents is not None and len(documents) > max_documents:
+        # Evenly over the whole file: a file of books should not be cut to its first book.
+        documents = documents.select([i * len(documents) // max_documents for i in range(max_documents)])
+    return documents
+
+
+def held_out_rows(documents: Dataset, collator: DocumentCollator, source: CorpusReplacements, share: float) -> Dataset:
+    """Corrupts held-out documents once, so that every evaluation sees the same rows."""
+    rows = []
+    for start in range(0, len(documents), 32):
+        made = collator([documents[i] for i in range(start, min(start + 32, len(documents)))])
+        text = corrupt(made["input_ids"], made["attention_mask"], made["replaceable"], source, share)
+        labels = torch.where(made["replaceable"], text.labels, made["labels"])
+        rows += [
+            {"input_ids": ids[mask.bool()].tolist(), "labels": answers[mask.bool()].tolist()}
+            for ids, answers, mask in zip(text.input_ids, labels, made["attention_mask"], strict=True)
+        ]
+    return Dataset.from_list(rows)
+
+
+def detection_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    """Loss, precision and recall (replaced at probability 0.5 and above) and area under the curve over labelled tokens."""
+    labelled = prediction.label_ids != IGNORED
+    labels, logits = prediction.label_ids[labelled], prediction.predictions[labelled]
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(torch.tensor(logits), torch.tensor(labels).float())
+    return {
+        "token_loss": loss.item(),
+        "precision": precision_score(labels, logits >= 0, zero_division=0.0),
+        "recall": recall_score(labels, logits >= 0),
+        "auc": roc_auc_score(labels, logits),
+    }
+
+
+def build_discriminator(model_args: ModelArguments) -> ElectraForPreTraining | PeftModel:
+    """The model to train: whole, or a frozen one with a trainable adapter."""
+    base = discriminator_from_encoder(model_args.model_name_or_path, dropout=model_args.dropout)
+    if model_args.adapter_name_or_path is not None:
+        return PeftModel.from_pretrained(base, model_args.adapter_name_or_path, is_trainable=True)
+    if model_args.lora_rank is None:
+        return base
+    start = None if model_args.lora_start is None else discriminator_from_encoder(model_args.lora_start)
+    return low_rank_discriminator(base, start, rank=model_args.lora_rank)
+
+
+def build_generator(name: str, discriminator: ElectraConfig, tokenizer: PreTrainedTokenizerBase) -> GeneratorReplacements:
+    """ELECTRA's generator: given, or new with a quarter of the discriminator's width (ELECTRA section 3.2)."""
+    if name == "new":
+        width = max(discriminator.hidden_size // 4, 64)
+        small = {"hidden_size": width, "intermediate_size": 4 * width, "num_attention_heads": max(width // 64, 1)}
+        generator = ElectraForMaskedLM(ElectraConfig(**{**discriminator.to_dict(), **small}))
+    else:
+        generator = AutoModelForMaskedLM.from_pretrained(name, dtype=torch.float32)
+        if generator.config.vocab_size != discriminator.vocab_size:
+            raise ValueError(
+                f"generator={name!r} has {generator.config.vocab_size} tokens, the discriminator {discriminator.vocab_size}: "
+                "they must share a vocabulary."
+            )
+    return GeneratorReplacements(generator, tokenizer.mask_token_id)
+
+
+def main(argv: list[str] | None = None) -> dict[str, float]:
+    """Trains, evaluates and saves; returns the last metrics."""
+    parser = HfArgumentParser((ModelArguments, DataArguments, TrainingArguments))
+    model_args, data_args, training_args = parser.parse_args_into_dataclasses(argv)
+    training_args.remove_unused_columns = False  # the collator turns documents into the model's inputs
+    set_seed(training_args.seed)
+    tokenizer = AutoTokenizer.from_pretrained(model_args.model_name_or_path)
+    discriminator = build_discriminator(model_args)
+
+    train, held_out = [], []
+    for path in data_args.train_files:
+        limit = data_args.max_documents_per_file
+        documents = load_documents(path, tokenizer, data_args.document_tokens, limit)
+        split = len(documents) - data_args.validation_documents
+        if split < 1:
+            raise ValueError(
+                f"{path} has {len(documents)} documents, validation_documents={data_args.validation_documents} leaves none."
+            )
+        train.append(documents.select(range(split)))
+        held_out.append(documents.select(range(split, len(documents))))
+    documents, held_out_documents = concatenate_datasets(train), concatenate_datasets(held_out)
+
+    corpus = documents.with_format("torch")["input_ids"]
+    corpus = torch.cat(list(corpus))
+    corpus = corpus[~torch.isin(corpus, torch.tensor(tokenizer.all_special_ids))]
+    words = WholeWords(tokenizer, documents["input_ids"])
+    statistics = CorpusReplacements(corpus, discriminator.get_input_embeddings().weight, data_args.nearest)
+    source = statistics
+    if data_args.generator is not None:
+        source = build_generator(data_args.generator, discriminator.config, tokenizer)
+
+    def collator(candidate_list_share: float) -> DocumentCollator:
+        return DocumentCollator(
+            tokenizer, data_args.max_length, words, candidate_list_share, prompt=data_args.candidate_prompt
+        )
+
+    set_seed(0)  # the same held-out rows whatever the training seed
+    evaluation = {
+        "replaced_tokens": held_out_rows(held_out_documents, collator(0.0), statistics, data_args.replaced_share),
+        "candidate_lists": held_out_rows(held_out_documents, collator(1.0), statistics, data_args.replaced_share),
+    }
+    set_seed(training_args.seed)
+    trainer = Trainer(
+        model=ReplacedTokenPretraining(discriminator, source, data_args.replaced_share),
+        args=training_args,
+        train_dataset=documents,
+        eval_dataset=evaluation,
+        data_collator=collator(data_args.candidate_list_share),
+        processing_class=tokenizer,
+        compute_metrics=detection_metrics,
+    )
+    metrics: dict[str, float] = {}
+    if training_args.do_train:
+        resume = training_args.resume_from_checkpoint
+        if resume == "True":
+            resume = get_last_checkpoint(training_args.output_dir)
+        result = trainer.train(resume_from_checkpoint=resume)
+        metrics |= result.metrics
+        trainer.save_state()
+    if training_args.do_eval:
+        evaluation_metrics = trainer.evaluate()
+        trainer.log_metrics("eval", evaluation_metrics)
+        metrics |= evaluation_metrics
+    if training_args.do_train or model_args.lora_start is not None:
+        discriminator.to(getattr(torch, model_args.save_dtype)).save_pretrained(training_args.output_dir)
+        tokenizer.save_pretrained(training_args.output_dir)
+    if metrics:
+        Path(training_args.output_dir).mkdir(parents=True, exist_ok=True)
+        (Path(training_args.output_dir) / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    return metrics
+
+
+if __name__ == "__main__":
+    main()
