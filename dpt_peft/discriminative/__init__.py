@@ -1,1 +1,17 @@
+"""DPT: discriminative language models (ELECTRA and its kin) tuned with their own pretrained head."""
 
+from __future__ import annotations
+
+from .configuration import DPTForSequenceClassificationConfig
+from .discriminators import Discriminator, register_discriminator
+from .modeling import DPTForSequenceClassification
+from .registration import register
+
+register()
+
+__all__ = [
+    "DPTForSequenceClassification",
+    "DPTForSequenceClassificationConfig",
+    "Discriminator",
+    "register_discriminator",
+]

@@ -1,0 +1,222 @@
+"""Label words and template words -> token ids around the text, and where each class stands among them.
+
+The template of DPT (Yao et al. 2022, Eq. 1) lists every class behind the text:
+`[CLS] x Class: c1, c2, ..., cn. [SEP]`. Everything here happens once, when a model is made; the result is a handful of
+integers which the model's config keeps, so that a saved model needs no tokenizer.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from string import Formatter
+
+from transformers import PreTrainedTokenizerBase
+
+DEFAULT_TEMPLATE = "{text} Class: {labels}."
+LABEL_SEPARATOR = ", "
+_FIELDS = ("text", "labels")
+
+
+@dataclass(frozen=True)
+class ResolvedTemplate:
+    """A template filled with label words, in token ids and without special tokens.
+
+    Attributes:
+        prefix_ids: Ids that stand before the text.
+        suffix_ids: Ids that stand behind the text.
+        label_spans: For every class, in the order of the label words, the half-open range of its wordpieces in
+            `prefix_ids + suffix_ids`. The first wordpiece stands for the class (paper, section 2.1).
+    """
+
+    prefix_ids: tuple[int, ...]
+    suffix_ids: tuple[int, ...]
+    label_spans: tuple[tuple[int, int], ...]
+
+
+def check_label_words(label_words: Sequence[str], *, minimum: int = 2) -> list[str]:
+    """Return the label words, stripped of surrounding spaces, or say what is wrong with them.
+
+    Args:
+        label_words: One word (or short phrase) a class.
+        minimum: Fewest classes allowed.
+
+    Raises:
+        TypeError: Not a list or tuple of strings.
+        ValueError: Too few words, an empty word, or the same word twice.
+    """
+    if isinstance(label_words, str) or not isinstance(label_words, Sequence):
+        raise TypeError(
+            f"`label_words` must be a list with one string a class, such as ['negative', 'positive'], "
+            f"got {type(label_words).__name__}: {label_words!r}"
+        )
+    for word in label_words:
+        if not isinstance(word, str):
+            raise TypeError(f"`label_words` must hold strings only, got {type(word).__name__}: {word!r}")
+    if len(label_words) < minimum:
+        raise ValueError(f"`label_words` must name at least {minimum} classes, got {list(label_words)!r}")
+    words = [word.strip() for word in label_words]
+    for index, word in enumerate(words):
+        if not word:
+            raise ValueError(f"`label_words[{index}]` is empty: every class needs a word in the template")
+        if word in words[:index]:
+            raise ValueError(f"`label_words` has {word!r} twice: every class needs a word of its own")
+    return words
+
+
+def resolve_label_order(label_order: Sequence[int] | int | None, num_labels: int) -> list[int]:
+    """Return the order in which the classes stand in the template, as indices into the label words.
+
+    Args:
+        label_order: `None` for the order of the label words, a seed for a random order, or a permutation of
+            `0 ... num_labels - 1`. The paper finds that the order matters little (section 2.1).
+        num_labels: Number of classes.
+
+    Raises:
+        ValueError: Not a permutation of `0 ... num_labels - 1`.
+    """
+    if label_order is None:
+        return list(range(num_labels))
+    if isinstance(label_order, int) and not isinstance(label_order, bool):
+        order = list(range(num_labels))
+        random.Random(label_order).shuffle(order)
+        return order
+    if not isinstance(label_order, Sequence) or sorted(label_order) != list(range(num_labels)):
+        raise ValueError(
+            f"`label_order` must be a seed or a permutation of 0 ... {num_labels - 1} (the class indices), "
+            f"got {label_order!r}"
+        )
+    return list(label_order)
+
+
+def parse_template(template: str) -> list[tuple[str, str | None]]:
+    """Split a template string into pairs (literal words, name of the placeholder behind them or `None`).
+
+    Raises:
+        TypeError: `template` is not a string.
+        ValueError: A placeholder is missing, unknown, given twice or carries a format, or a brace is left open.
+    """
+    if not isinstance(template, str):
+        raise TypeError(f"`template` must be a string such as {DEFAULT_TEMPLATE!r}, got {type(template).__name__}")
+    try:
+        parsed = list(Formatter().parse(template))
+    except ValueError as error:
+        raise ValueError(
+            f"`template` {template!r} is not a valid template: {error} (write {{{{ for a brace)"
+        ) from None
+    pieces: list[tuple[str, str | None]] = []
+    found: list[str] = []
+    for literal, field, spec, conversion in parsed:
+        if field is not None:
+            if field not in _FIELDS or spec or conversion:
+                raise ValueError(
+                    f"`template` {template!r} has the unknown placeholder {{{field}}}: "
+                    "only {text} and {labels} are allowed, without a format"
+                )
+            if field in found:
+                raise ValueError(f"`template` {template!r} has {{{field}}} twice")
+            found.append(field)
+        pieces.append((literal, field))
+    for field in _FIELDS:
+        if field not in found:
+            raise ValueError(f"`template` {template!r} lacks {{{field}}}; the default is {DEFAULT_TEMPLATE!r}")
+    return pieces
+
+
+def resolve_template(
+    template: str,
+    label_words: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    label_order: Sequence[int] | None = None,
+) -> ResolvedTemplate:
+    """Fill the template with the label words and tokenize it the way it stands in the running text.
+
+    Args:
+        template: Template string with `{text}` and `{labels}`.
+        label_words: One word a class.
+        tokenizer: Tokenizer of the discriminator.
+        label_order: Order of the classes in the template; default: the order of `label_words`.
+
+    Raises:
+        TypeError, ValueError: See `parse_template` and `check_label_words`.
+        ValueError: A label word becomes no token or an unknown token, or two begin with the same token.
+    """
+    words = check_label_words(label_words, minimum=1)
+    order = resolve_label_order(label_order, len(words))
+    sides = ["", ""]
+    # Character span of every word within its side (0: before the text, 1: behind it).
+    spans: dict[int, tuple[int, int]] = {}
+    side = labels_side = 0
+    for literal, field in parse_template(template):
+        sides[side] += literal
+        if field == "labels":
+            labels_side = side
+            for position, index in enumerate(order):
+                if position:
+                    sides[side] += LABEL_SEPARATOR
+                spans[index] = (len(sides[side]), len(sides[side]) + len(words[index]))
+                sides[side] += words[index]
+        elif field == "text":
+            side = 1
+    # A space before the text would become a token of its own in byte-level vocabularies.
+    sides[0] = sides[0].rstrip()
+
+    char_spans = [spans[index] for index in range(len(words))]
+    ids: list[list[int]] = []
+    token_spans: list[tuple[int, int] | None] = []
+    for number, rendered in enumerate(sides):
+        side_ids, side_spans = _tokenize(tokenizer, rendered, char_spans if number == labels_side else [])
+        offset = len(ids[0]) if number else 0
+        token_spans += [None if span is None else (span[0] + offset, span[1] + offset) for span in side_spans]
+        ids.append(side_ids)
+    label_spans = _check_first_tokens(words, token_spans, ids[0] + ids[1], tokenizer)
+    return ResolvedTemplate(tuple(ids[0]), tuple(ids[1]), tuple(label_spans))
+
+
+def _tokenize(
+    tokenizer: PreTrainedTokenizerBase, text: str, char_spans: list[tuple[int, int]]
+) -> tuple[list[int], list[tuple[int, int] | None]]:
+    """Tokenize once, as running text, and translate character spans into token spans (`None`: no token)."""
+    encoding = tokenizer(text, add_special_tokens=False, verbose=False)
+    ids: list[int] = list(encoding["input_ids"])
+    spans: list[tuple[int, int] | None] = []
+    for start, end in char_spans:
+        if tokenizer.is_fast:
+            tokens = [token for token in map(encoding.char_to_token, range(start, end)) if token is not None]
+            spans.append((min(tokens), max(tokens) + 1) if tokens else None)
+        else:
+            # Tokenizers in Python know no offsets: count the tokens of what stands before the word, and up to its end.
+            before, upto = (
+                len(tokenizer(text[:stop].rstrip(), add_special_tokens=False, verbose=False)["input_ids"])
+                for stop in (start, end)
+            )
+            spans.append((before, upto) if upto > before else None)
+    return ids, spans
+
+
+def _check_first_tokens(
+    words: list[str],
+    spans: list[tuple[int, int] | None],
+    ids: list[int],
+    tokenizer: PreTrainedTokenizerBase,
+) -> list[tuple[int, int]]:
+    checked: list[tuple[int, int]] = []
+    first_tokens: dict[int, str] = {}
+    for word, span in zip(words, spans, strict=True):
+        if span is None:
+            raise ValueError(f"`label_words`: the tokenizer turns {word!r} into nothing; choose another word")
+        first = ids[span[0]]
+        if first == tokenizer.unk_token_id:
+            raise ValueError(
+                f"`label_words`: {word!r} begins with a token unknown to the tokenizer; choose another word"
+            )
+        if first in first_tokens:
+            raise ValueError(
+                f"`label_words`: {first_tokens[first]!r} and {word!r} begin with the same token "
+                f"{tokenizer.convert_ids_to_tokens(first)!r}, and a class is read at its first token; "
+                "choose words that differ there"
+            )
+        first_tokens[first] = word
+        checked.append(span)
+    return checked
