@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from peft.mapping import (
     PEFT_TYPE_TO_CONFIG_MAPPING,
-    PEFT_TYPE_TO_MIXED_MODEL_MAPPING,
     PEFT_TYPE_TO_PREFIX_MAPPING,
     PEFT_TYPE_TO_TUNER_MAPPING,
 )
@@ -19,5 +18,4 @@ __all__ = ["DeepPromptConfig", "DeepPromptLayer", "DeepPromptModel", "DeepPrompt
 # (peft #2273).
 PEFT_TYPE_TO_CONFIG_MAPPING[DeepPromptType.DEEP_PROMPT] = DeepPromptConfig
 PEFT_TYPE_TO_TUNER_MAPPING[DeepPromptType.DEEP_PROMPT] = DeepPromptModel
-PEFT_TYPE_TO_MIXED_MODEL_MAPPING[DeepPromptType.DEEP_PROMPT] = DeepPromptModel
 PEFT_TYPE_TO_PREFIX_MAPPING[DeepPromptType.DEEP_PROMPT] = DeepPromptModel.prefix

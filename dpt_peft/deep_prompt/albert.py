@@ -44,5 +44,5 @@ class AlbertAttentionLayer(InterfaceAttentionLayer):
         self.run = 0
 
     @staticmethod
-    def _transformer(model: nn.Module, name: str) -> nn.Module:
+    def _transformer(model: nn.Module, name: str) -> Any:
         return model.get_submodule(name.rpartition(".albert_layer_groups.")[0])

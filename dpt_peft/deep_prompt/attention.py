@@ -40,6 +40,9 @@ _NUM_HEADS = (
 class InterfaceAttentionLayer(DeepPromptLayer):
     """Prompts for an attention module that asks transformers' attention interface for its kernel."""
 
+    base_config: Any
+    prompt_config: Any
+
     def __init__(self, base_layer: nn.Module, layer_indices: tuple[int, ...]) -> None:
         super().__init__(base_layer, layer_indices)
         self.base_config = base_layer.config
@@ -105,13 +108,16 @@ def deep_prompt_attention(
         query: (batch, heads, queries, head size).
         key: (batch, key/value heads, tokens, head size), positions already applied; prompts have none.
         value: (batch, key/value heads, tokens, value head size).
-        attention_mask: what transformers made for the kernel: `None`, (batch, 1 or heads, 1 or queries, tokens) boolean
-            or additive, (batch, tokens) for flash attention, or a `BlockMask` for flex attention.
+        attention_mask: what transformers made for the kernel: `None`, (batch, 1 or heads, 1 or queries, tokens)
+            boolean or additive, or (batch, tokens) for flash attention.
         kwargs: passed to the kernel; a `position_bias` gets zero columns for the prompts.
 
     Returns:
         The kernel's output (batch, queries, heads, value head size), and attention weights with `num_virtual_tokens`
         more columns in front where the kernel returns any.
+
+    Raises:
+        NotImplementedError: for masks that are no tensors (flex attention); the message names the way out.
     """
     layer: InterfaceAttentionLayer = getattr(module, _LAYER)[0]
     prompt_key, prompt_value = layer.joined_prompts(layer.active_prompts())

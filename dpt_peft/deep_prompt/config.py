@@ -38,8 +38,8 @@ class DeepPromptConfig(PeftConfig):
         prompt_dropout (`float`, defaults to 0.0):
             Dropout probability on the prompts' keys and values while training.
         encoder_reparameterization (`"none"` or `"mlp"`, defaults to `"none"`):
-            `"none"` trains keys and values themselves. `"mlp"` computes them from a table and a first linear layer that
-            all layers share: Linear(H, encoder_hidden_size) -> tanh -> Linear per layer (section 3.3).
+            `"none"` trains keys and values themselves. `"mlp"` computes them from a table and a first linear layer
+            that all layers share: Linear(H, encoder_hidden_size) -> tanh -> Linear per layer (section 3.3).
         encoder_hidden_size (`int`, defaults to 512):
             Width of the hidden layer of the `"mlp"` encoder.
         init_std (`float`, defaults to 0.02):

@@ -23,7 +23,7 @@ class DebertaV2AttentionLayer(DeepPromptLayer):
         return type(module).__name__ == "DisentangledSelfAttention" and hasattr(module, "transpose_for_scores")
 
     @classmethod
-    def prompt_sizes(cls, module: nn.Module) -> tuple[int, int]:
+    def prompt_sizes(cls, module: Any) -> tuple[int, int]:
         """Output sizes of the key and value projections."""
         return module.key_proj.out_features, module.value_proj.out_features
 

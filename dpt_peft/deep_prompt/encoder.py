@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
@@ -19,8 +21,11 @@ class DeepPromptEncoder(nn.Module, BaseTunerLayer):
 
     adapter_layer_names = ("deep_prompt_table", "deep_prompt_hidden")
 
-    def __init__(self) -> None:
+    def __init__(self, neighbour: nn.Module) -> None:
+        """Make an empty encoder that lives on the device of the backbone's module `neighbour`."""
         super().__init__()
+        # in a tuple: a reference, not a submodule
+        self._neighbour = (neighbour,)
         self.deep_prompt_table = nn.ParameterDict()
         self.deep_prompt_hidden = nn.ModuleDict()
 
@@ -35,7 +40,17 @@ class DeepPromptEncoder(nn.Module, BaseTunerLayer):
 
     def forward(self, adapter_name: str) -> torch.Tensor:
         """The hidden layer's output for the adapter, (num_virtual_tokens, encoder_hidden_size)."""
-        return torch.tanh(self.deep_prompt_hidden[adapter_name](self.deep_prompt_table[adapter_name]))
+        hidden: Any = self.deep_prompt_hidden[adapter_name]
+        return torch.tanh(hidden(self.deep_prompt_table[adapter_name]))
+
+    def _get_base_layer_device_and_dtype(self, base_layer: nn.Module) -> tuple[Any, Any]:
+        return device_and_dtype(self._neighbour[0])
+
+
+def device_and_dtype(module: nn.Module) -> tuple[torch.device | None, torch.dtype | None]:
+    """Where a module's first parameter lives, and as what; PEFT asks this of modules that have a `weight`."""
+    parameter = next(module.parameters(), None)
+    return (None, None) if parameter is None else (parameter.device, parameter.dtype)
 
 
 def init_linear(linear: nn.Linear, std: float) -> None:

@@ -9,7 +9,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from .config import DeepPromptConfig
-from .encoder import DeepPromptEncoder, init_linear
+from .encoder import DeepPromptEncoder, device_and_dtype, init_linear
 
 Prompts = tuple[torch.Tensor, torch.Tensor]
 
@@ -21,8 +21,8 @@ class DeepPromptLayer(nn.Module, BaseTunerLayer):
 
     Attributes:
         base_layer: the attention module as the backbone made it.
-        deep_prompt_key: keys by adapter name, each (runs, num_virtual_tokens, key size). `runs` is 1, except in modules
-            that one forward pass runs several times (ALBERT), which have one prompt per run.
+        deep_prompt_key: keys by adapter name, each (runs, num_virtual_tokens, key size). `runs` is 1, except in
+            modules that one forward pass runs several times (ALBERT), which have one prompt per run.
         deep_prompt_value: values by adapter name, each (runs, num_virtual_tokens, value size).
         deep_prompt_projection: second layer of the "mlp" encoder by adapter name; such adapters have no entries in the
             two dictionaries above.
@@ -35,7 +35,7 @@ class DeepPromptLayer(nn.Module, BaseTunerLayer):
     def __init__(self, base_layer: nn.Module, layer_indices: tuple[int, ...]) -> None:
         """Wrap `base_layer`, which is run as the layers `layer_indices` of its stack (several if it is shared)."""
         super().__init__()
-        self.base_layer = base_layer
+        self.base_layer: Any = base_layer
         self.layer_indices = layer_indices
         self.run = 0
         self.slots: dict[str, dict[int, int]] = {}
@@ -45,7 +45,7 @@ class DeepPromptLayer(nn.Module, BaseTunerLayer):
         self.deep_prompt_dropout = nn.ModuleDict()
         self.key_size, self.value_size = self.prompt_sizes(base_layer)
         self._disable_adapters = False
-        self._active_adapter = []
+        self._active_adapter: list[str] = []
         # in a tuple: a reference, not a submodule
         self._shared_encoder: tuple[DeepPromptEncoder, ...] = ()
 
@@ -105,7 +105,7 @@ class DeepPromptLayer(nn.Module, BaseTunerLayer):
         """Replace the "mlp" encoder of the adapter by the keys and values that it makes, to the last bit."""
         with torch.no_grad():
             key, value = (t.contiguous().clone() for t in self.keys_and_values(adapter_name))
-        trainable = self.deep_prompt_projection[adapter_name].weight.requires_grad
+        trainable = any(p.requires_grad for p in self.deep_prompt_projection[adapter_name].parameters())
         del self.deep_prompt_projection[adapter_name]
         self.deep_prompt_key[adapter_name] = nn.Parameter(key, requires_grad=trainable)
         self.deep_prompt_value[adapter_name] = nn.Parameter(value, requires_grad=trainable)
@@ -137,7 +137,7 @@ class DeepPromptLayer(nn.Module, BaseTunerLayer):
         return output
 
     def attend(self, adapter_names: list[str], *args: Any, **kwargs: Any) -> Any:
-        """Run the attention module with the prompts of `adapter_names`; without any it must be the base module's run."""
+        """Run the attention module with the prompts of `adapter_names`; without any, just as the backbone would."""
         raise NotImplementedError
 
     def unwrap(self) -> nn.Module:
@@ -159,20 +159,16 @@ class DeepPromptLayer(nn.Module, BaseTunerLayer):
             ValueError: always.
         """
         raise ValueError(
-            "Deep prompts cannot be merged into the backbone's weights. Use `unload()` to get the backbone back, or keep "
-            "the adapter: it is small."
+            "Deep prompts cannot be merged into the backbone's weights. Use `unload()` to get the backbone back, or "
+            "keep the adapter: it is small."
         )
 
     def unmerge(self) -> None:
         """Nothing is ever merged."""
 
-    def _get_base_layer_device_and_dtype(
-        self, base_layer: nn.Module
-    ) -> tuple[torch.device | None, torch.dtype | None]:
-        # an attention module has no weight of its own to read the device from; prompts keep their own dtype, which
-        # PEFT sets through `autocast_adapter_dtype`
-        parameter = next(base_layer.parameters(), None)
-        return (None, None) if parameter is None else (parameter.device, parameter.dtype)
+    def _get_base_layer_device_and_dtype(self, base_layer: nn.Module) -> tuple[Any, Any]:
+        # an attention module has no weight of its own to read the device from
+        return device_and_dtype(base_layer)
 
     def __getattr__(self, name: str) -> Any:
         """Forward missing attributes to the attention module: backbones read some from outside."""

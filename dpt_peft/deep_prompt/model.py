@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -76,14 +77,12 @@ class DeepPromptModel(BaseTuner):
         if config.encoder_reparameterization == "none":
             return None
         if not hasattr(self.model, _ENCODER):
-            self.model.add_module(_ENCODER, DeepPromptEncoder())
+            self.model.add_module(_ENCODER, DeepPromptEncoder(layer.base_layer))
         encoder = getattr(self.model, _ENCODER)
         if adapter_name not in encoder.deep_prompt_table:
             hidden_size = getattr(self.model.config.get_text_config(), "hidden_size", layer.key_size)
             encoder.update_layer(adapter_name, config, hidden_size)
-            device = next(layer.base_layer.parameters()).device
-            if device.type != "meta" and encoder.deep_prompt_table[adapter_name].device.type != "meta":
-                encoder.to(device)
+            encoder._move_adapter_to_device_of_base_layer(adapter_name)
         return encoder
 
     def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
@@ -135,20 +134,17 @@ def _choose_targets(config: DeepPromptConfig, model: nn.Module) -> dict[str, tup
     available = find_attention_modules(model)
     if not available:
         raise ValueError(describe_refusal(model))
+    chosen = available
     if config.target_modules is None:
-        chosen = [attention for attention in available if not attention.is_cross]
-    else:
-        chosen = [a for a in available if check_target_module_exists(config, a.name)]
-        if not chosen:
-            raise ValueError(
-                f"`target_modules={config.target_modules!r}` matches none of the attention modules: "
-                f"{_shorten([a.name for a in available])}."
-            )
-    if config.target_modules is None and config.exclude_modules is not None:
-        everything = DeepPromptConfig(target_modules=".*", exclude_modules=config.exclude_modules)
-        chosen = [a for a in chosen if check_target_module_exists(everything, a.name) is True]
-        if not chosen:
-            raise ValueError(f"`exclude_modules={config.exclude_modules!r}` leaves no attention module to prompt.")
+        chosen = [attention for attention in chosen if not attention.is_cross]
+    if config.target_modules is not None or config.exclude_modules is not None:
+        names = replace(config, target_modules=config.target_modules or ".*")
+        chosen = [attention for attention in chosen if check_target_module_exists(names, attention.name)]
+    if not chosen:
+        raise ValueError(
+            f"`target_modules={config.target_modules!r}` and `exclude_modules={config.exclude_modules!r}` choose none "
+            f"of the attention modules: {_shorten([attention.name for attention in available])}."
+        )
     num_layers = 1 + max(layer for attention in chosen for layer in attention.runs)
     layers = set(select_layers(config.layers_to_transform, num_layers))
     return {a.name: (a, layers.intersection(a.runs)) for a in chosen if layers.intersection(a.runs)}

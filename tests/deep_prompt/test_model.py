@@ -1,0 +1,127 @@
+"""Injection: which modules are chosen, and bad input that ends in a clear error with nothing lost."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from peft import PeftModel, get_peft_model
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+from transformers import AutoModelForSequenceClassification, FNetConfig, T5Config, T5ForConditionalGeneration
+
+from dpt_peft import DeepPromptConfig, DeepPromptModel
+from dpt_peft.deep_prompt.architectures import find_attention_modules
+from tests.architectures import make_batch, make_model
+from tests.deep_prompt.test_common import layers_of, logits, prompt_config, prompted
+
+
+def test_registered_with_peft_by_name():
+    assert PEFT_TYPE_TO_CONFIG_MAPPING["DEEP_PROMPT"] is DeepPromptConfig
+    assert isinstance(prompted("bert").base_model, DeepPromptModel)
+
+
+def test_a_backbone_without_attention_is_refused_by_name():
+    model = AutoModelForSequenceClassification.from_config(
+        FNetConfig(vocab_size=50, hidden_size=16, num_hidden_layers=1, intermediate_size=16)
+    )
+    names = [key for key, _ in model.named_modules()]
+    with pytest.raises(ValueError, match="fnet.*no attention"):
+        get_peft_model(model, prompt_config())
+    assert [key for key, _ in model.named_modules()] == names
+
+
+def test_layers_out_of_range_leave_the_model_as_it_was():
+    model = make_model("bert")
+    expected, names = logits(model, "bert"), [key for key, _ in model.named_modules()]
+    with pytest.raises(ValueError, match=r"layers_to_transform.*\[3\].*0 to 2"):
+        get_peft_model(model, prompt_config(layers_to_transform=[1, 3]))
+    assert [key for key, _ in model.named_modules()] == names
+    assert torch.equal(logits(model, "bert"), expected)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"hidden_size": 64}, r"another backbone.*another size.*\(1, 5, 32\), expected \(1, 5, 64\)"),
+        ({"num_hidden_layers": 2}, r"another backbone.*unknown to the backbone.*layer\.2"),
+        ({"num_hidden_layers": 4}, r"another backbone.*missing in the adapter.*layer\.3"),
+    ],
+)
+def test_an_adapter_of_another_backbone_is_refused(overrides, message, tmp_path):
+    prompted("bert").save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        PeftModel.from_pretrained(make_model("bert", **overrides), tmp_path)
+
+
+def test_a_plain_model_refuses_an_adapter_of_another_size(tmp_path):
+    prompted("bert").save_pretrained(tmp_path)
+    with pytest.raises(RuntimeError, match="size|mismatch"):
+        make_model("bert", hidden_size=64).load_adapter(str(tmp_path))
+
+
+def test_target_modules_and_exclude_modules_choose_among_attention_modules():
+    chosen = prompted("bert", target_modules=r".*layer\.[01]\.attention\.self")
+    assert len(layers_of(chosen)) == 2
+    excluded = prompted("bert", exclude_modules=r".*layer\.0\.attention\.self")
+    assert [layer.layer_indices for layer in layers_of(excluded)] == [(1,), (2,)]
+    with pytest.raises(ValueError, match="target_modules=.*none of the attention modules.*layer.0.attention.self"):
+        prompted("bert", target_modules=["query"])
+    with pytest.raises(ValueError, match="exclude_modules=.*none of the attention modules"):
+        prompted("bert", exclude_modules=["self"])
+
+
+def test_encoder_and_decoder_are_counted_apart_and_cross_attention_waits_to_be_asked():
+    config = T5Config(vocab_size=50, d_model=16, d_kv=4, d_ff=16, num_layers=2, num_decoder_layers=3, num_heads=4)
+    model = T5ForConditionalGeneration(config)
+    found = find_attention_modules(model)
+    self_attention = [a for a in found if not a.is_cross]
+    assert [a.runs for a in self_attention] == [(0,), (1,), (0,), (1,), (2,)]
+    assert [a.name for a in found if a.is_cross] == [f"decoder.block.{i}.layer.1.EncDecAttention" for i in range(3)]
+    wrapped = get_peft_model(model, DeepPromptConfig(task_type="SEQ_2_SEQ_LM"))
+    assert len(layers_of(wrapped)) == 5
+
+
+def test_albert_counts_runs_anew_after_a_pass_that_broke_off():
+    model = prompted("albert")
+    expected = logits(model, "albert")
+    handle = (
+        model.base_model.model.albert.encoder.albert_layer_groups[0]
+        .albert_layers[0]
+        .ffn.register_forward_hook(lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    )
+    with pytest.raises(KeyboardInterrupt):
+        logits(model, "albert")
+    handle.remove()
+    assert torch.equal(logits(model, "albert"), expected)
+
+
+def test_fold_encoder_refuses_adapters_without_an_mlp():
+    with pytest.raises(ValueError, match="adapter_name.*'default'.*mlp"):
+        prompted("bert").fold_encoder()
+    with pytest.raises(ValueError, match="adapter_name.*'nobody'"):
+        prompted("bert", "mlp").fold_encoder("nobody")
+
+
+def test_folded_prompts_train_on():
+    model = prompted("bert", "mlp")
+    model.fold_encoder()
+    model.train()(**make_batch("bert").asdict(), labels=torch.tensor([0, 1])).loss.backward()
+    assert all(layer.deep_prompt_key["default"].grad.abs().sum() > 0 for layer in layers_of(model))
+
+
+def test_the_two_encoders_live_side_by_side():
+    model = prompted("bert")
+    first = logits(model, "bert")
+    model.add_adapter("deep", prompt_config("mlp"))
+    model.set_adapter("deep")
+    assert not torch.equal(logits(model, "bert"), first)
+    model.delete_adapter("deep")
+    model.set_adapter("default")
+    assert torch.equal(logits(model, "bert"), first)
+    assert not any("deep_prompt_table" in key for key, _ in model.named_parameters())
+
+
+def test_initialisation_is_normal_with_the_given_spread():
+    model = prompted("bert", num_virtual_tokens=400, init_std=0.02)
+    numbers = torch.cat([p.flatten() for key, p in model.named_parameters() if "deep_prompt_" in key])
+    assert numbers.mean().abs() < 1e-3
+    assert abs(numbers.std() - 0.02) < 1e-3
