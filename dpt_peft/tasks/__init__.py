@@ -1,1 +1,1 @@
-
+"""One module a task family: columns to features, decoding, metrics."""

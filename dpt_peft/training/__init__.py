@@ -1,1 +1,1 @@
-
+"""Sampling, tuning methods, runs and their records."""

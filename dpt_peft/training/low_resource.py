@@ -78,3 +78,29 @@ def sample_per_class(
         order = np.random.default_rng([seed, position]).permutation(len(indices))
         chosen.extend(indices[i] for i in order[:count])
     return sorted(chosen)
+
+
+def hold_out(count: int, chosen: Sequence[int] | None, size: int, *, seed: int = 0) -> tuple[list[int], list[int]]:
+    """Takes validation rows from a training split that comes without a validation split.
+
+    Args:
+        count: Number of rows of the training split.
+        chosen: Rows that a low-resource sample takes for training; the validation rows come from the others. None:
+            all rows are for training, and the validation rows are taken away from them.
+        size: Number of validation rows.
+        seed: Seed of the choice, apart from the training seed.
+
+    Returns:
+        Training rows and validation rows, both in ascending order.
+
+    Raises:
+        ValueError: If `size` is below 1, or there are not enough rows (none would be left for training).
+    """
+    taken = set() if chosen is None else set(chosen)
+    free = [index for index in range(count) if index not in taken]
+    available = len(free) if chosen is not None else count - 1
+    if not 1 <= size <= available:
+        raise ValueError(f"`validation_size` must be between 1 and {available} (the rows not used), got {size}.")
+    validation = sorted(free[i] for i in np.random.default_rng([seed, count]).permutation(len(free))[:size])
+    train = sorted(taken) if chosen is not None else sorted(set(free) - set(validation))
+    return train, validation

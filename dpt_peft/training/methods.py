@@ -13,6 +13,9 @@ import torch
 from peft import LoraConfig, PeftConfig, TaskType, get_peft_model
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
+from dpt_peft.deep_prompt import DeepPromptConfig
+from dpt_peft.discriminative.modeling import DPTForSequenceClassification
+
 METHODS = ("fine_tuning", "dpt", "deep_prompt", "dpt_deep_prompt", "lora")
 
 #: Learning rate that a method starts from when none is given: full fine-tuning and DPT train every parameter, the
@@ -45,7 +48,7 @@ class MethodOptions:
         default=None,
         metadata={"help": "dpt*: template around {text} and {labels}. Default: '{text} Class: {labels}.'"},
     )
-    score: Literal["one_minus_sigmoid", "sigmoid"] = field(
+    score_function: Literal["one_minus_sigmoid", "sigmoid"] = field(
         default="one_minus_sigmoid",
         metadata={"help": "dpt*: how the head's output is read; 'sigmoid' is the ablation of the paper's Table 3."},
     )
@@ -122,9 +125,7 @@ def _layers(layers: list[str] | list[int] | str | None) -> list[int] | str | Non
 
 
 def _deep_prompt_config(options: MethodOptions) -> PeftConfig:
-    import dpt_peft
-
-    return dpt_peft.DeepPromptConfig(
+    return DeepPromptConfig(
         task_type=TaskType.SEQ_CLS,
         num_virtual_tokens=options.num_virtual_tokens,
         layers_to_transform=_layers(options.layers_to_transform),
@@ -136,8 +137,6 @@ def _deep_prompt_config(options: MethodOptions) -> PeftConfig:
 def _load_dpt(
     model_name_or_path: str, label_names: Sequence[str], options: MethodOptions, **kwargs: Any
 ) -> PreTrainedModel:
-    import dpt_peft
-
     label_words = list(options.label_words) if options.label_words is not None else list(label_names)
     if len(label_words) != len(label_names):
         raise ValueError(
@@ -146,13 +145,15 @@ def _load_dpt(
         )
     if options.template is not None:
         kwargs["template"] = options.template
-    model = dpt_peft.DPTForSequenceClassification.from_pretrained(
-        model_name_or_path, label_words=label_words, score=options.score, **kwargs
+    return DPTForSequenceClassification.from_pretrained(
+        model_name_or_path,
+        label_words=label_words,
+        score_function=options.score_function,
+        # The data's own names, and not the label words, are what a user expects a prediction to say.
+        id2label=dict(enumerate(label_names)),
+        label2id={name: index for index, name in enumerate(label_names)},
+        **kwargs,
     )
-    # The wrapper names the classes by their label words; the data's own names are what a user expects back.
-    model.config.id2label = dict(enumerate(label_names))
-    model.config.label2id = {name: index for index, name in enumerate(label_names)}
-    return model
 
 
 def build_text_classifier(

@@ -1,0 +1,52 @@
+"""What a result needs beside it to be believed and repeated: command, versions, fingerprint of the data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shlex
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+from datasets import Dataset
+
+_PACKAGES = ("dpt_peft", "torch", "transformers", "peft", "accelerate", "datasets", "tokenizers")
+
+
+def software_versions() -> dict[str, str]:
+    """Returns the versions of Python and of the packages that decide a result."""
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}}
+
+
+def command_line(argv: Sequence[str] | None = None) -> str:
+    """Writes a command as it can be pasted into a shell.
+
+    Args:
+        argv: Script and arguments. Default: those of this process.
+
+    Returns:
+        `python <script> <arguments>`, with the script's path relative to the current folder where it is below it.
+    """
+    script, *arguments = sys.argv if argv is None else argv
+    path = Path(script)
+    if path.is_absolute() and path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
+    return shlex.join(["python", str(path), *arguments])
+
+
+def data_fingerprint(dataset: Dataset) -> str:
+    """Computes a fingerprint of what a data set holds, wherever it came from.
+
+    Args:
+        dataset: Rows of values that JSON can write.
+
+    Returns:
+        16 hexadecimal digits of the SHA-256 of column names and rows, in order.
+    """
+    digest = hashlib.sha256(json.dumps(sorted(dataset.column_names)).encode())
+    for row in dataset:
+        digest.update(json.dumps(row, sort_keys=True, ensure_ascii=False).encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,159 @@
+"""Train, evaluate, predict and save: the part that all task families' scripts share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import EvalPrediction, PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainingArguments
+from transformers.trainer_utils import PredictionOutput, get_last_checkpoint
+
+from dpt_peft.training.model_card import ModelCardFacts, write_model_card
+
+
+class _CardTrainer(Trainer):
+    """A Trainer whose card, wherever it writes one (also when it pushes to the Hub), is ours."""
+
+    card: ModelCardFacts
+    command: str | None = None
+    all_metrics: dict[str, float]
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        if self.is_world_process_zero():
+            write_model_card(self.args.output_dir, self.card, self.all_metrics, self.command)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Outcome of `run_training`.
+
+    Attributes:
+        metrics: All metrics, as the Trainer names them.
+        predictions: The test split's predictions, if it was predicted.
+    """
+
+    metrics: dict[str, float]
+    predictions: PredictionOutput | None
+
+
+def _checkpoint(args: TrainingArguments) -> str | None:
+    """Reads `resume_from_checkpoint`: a checkpoint's folder, or "last" (or "True") for the last in `output_dir`."""
+    asked = args.resume_from_checkpoint
+    if asked is None or str(asked).lower() == "false":
+        return None
+    if str(asked).lower() not in ("last", "true"):
+        return str(asked)
+    last = get_last_checkpoint(args.output_dir)
+    if last is None:
+        raise ValueError(
+            f"`resume_from_checkpoint` is {asked!r}, but there is no checkpoint in `output_dir` {args.output_dir!r}. "
+            "Leave it out to start anew."
+        )
+    return last
+
+
+def _predict_in_order(trainer: Trainer, dataset: Dataset) -> PredictionOutput:
+    """Predicts with rows of like length in a batch, and gives the predictions in the data's own order.
+
+    The Trainer's "group_by_length" would shuffle the rows of a prediction without saying how.
+    """
+    order = np.argsort([len(ids) for ids in dataset["input_ids"]], kind="stable")
+    place = np.argsort(order, kind="stable")
+    strategy, trainer.args.train_sampling_strategy = trainer.args.train_sampling_strategy, "random"
+    try:
+        output = trainer.predict(dataset.select(order))
+    finally:
+        trainer.args.train_sampling_strategy = strategy
+    predictions = output.predictions
+    ordered = tuple(part[place] for part in predictions) if isinstance(predictions, tuple) else predictions[place]
+    labels = output.label_ids[place] if isinstance(output.label_ids, np.ndarray) else output.label_ids
+    return PredictionOutput(predictions=ordered, label_ids=labels, metrics=output.metrics)
+
+
+def run_training(
+    model: torch.nn.Module,
+    args: TrainingArguments,
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    card: ModelCardFacts,
+    compute_metrics: Callable[[EvalPrediction], dict[str, float]],
+    train_dataset: Dataset | None = None,
+    eval_dataset: Dataset | None = None,
+    test_dataset: Dataset | None = None,
+    data_collator: Callable[..., Any] | None = None,
+    write_files: bool = True,
+    command: str | None = None,
+) -> RunResult:
+    """Does what `do_train`, `do_eval` and `do_predict` ask for, with the files that transformers' examples write.
+
+    In `output_dir`: the model or adapter, the tokenizer, `train_results.json`, `eval_results.json`,
+    `test_results.json`, `all_results.json`, `trainer_state.json` and the model card.
+
+    Args:
+        model: Model to train.
+        args: The Trainer's arguments; `resume_from_checkpoint` takes a folder or "last".
+        tokenizer: Saved with the model, and used to pad.
+        card: Facts for the model card.
+        compute_metrics: From predictions to metrics.
+        train_dataset: Needed for `do_train`.
+        eval_dataset: Needed for `do_eval`.
+        test_dataset: Needed for `do_predict`; its labels may be missing.
+        data_collator: Default: the Trainer's (padding by the tokenizer).
+        write_files: Whether model, files and card are written. Experiments that only need the numbers say False.
+        command: For the card; default: this process's command.
+
+    Returns:
+        Metrics and predictions.
+
+    Raises:
+        ValueError: If a data set is missing for what is asked, or if there is no checkpoint to resume from.
+    """
+    needed = {"do_train": train_dataset, "do_eval": eval_dataset, "do_predict": test_dataset}
+    for flag, dataset in needed.items():
+        if getattr(args, flag) and dataset is None:
+            split = {"do_train": "train", "do_eval": "validation", "do_predict": "test"}[flag]
+            raise ValueError(f"`{flag}` is set, but there is no {split} data.")
+
+    if args.device.type == "cpu":
+        args.dataloader_pin_memory = False  # torch warns that there is nothing to pin for
+    trainer = _CardTrainer(
+        model=model,
+        args=args,
+        train_dataset=train_dataset,
+        eval_dataset=eval_dataset,
+        processing_class=tokenizer,
+        data_collator=data_collator,
+        compute_metrics=compute_metrics,
+    )
+    if not write_files:
+        trainer.remove_callback(PrinterCallback)
+    trainer.card, trainer.command, trainer.all_metrics = card, command, {}
+
+    def record(split: str, metrics: dict[str, float]) -> None:
+        trainer.all_metrics.update(metrics)
+        if write_files:
+            trainer.log_metrics(split, metrics)
+            trainer.save_metrics(split, metrics)
+
+    if args.do_train:
+        output = trainer.train(resume_from_checkpoint=_checkpoint(args))
+        if write_files:
+            trainer.save_model()
+            trainer.save_state()
+        record("train", output.metrics)
+    if args.do_eval:
+        record("eval", trainer.evaluate())
+    predictions = None
+    if args.do_predict:
+        assert test_dataset is not None
+        predictions = _predict_in_order(trainer, test_dataset)
+        record("test", predictions.metrics or {})
+    if write_files:
+        trainer.create_model_card()
+        if args.push_to_hub:
+            trainer.push_to_hub()
+    return RunResult(dict(trainer.all_metrics), predictions)

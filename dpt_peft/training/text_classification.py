@@ -1,0 +1,245 @@
+"""One text classification run: what `examples/run_text_classification.py` and the experiments call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from datasets import Dataset
+from transformers import AutoTokenizer, DataCollatorWithPadding, PreTrainedTokenizerBase, TrainingArguments, set_seed
+from transformers.trainer_utils import PredictionOutput
+
+from dpt_peft.tasks.text_classification import (
+    TextClassificationArguments,
+    TextClassificationData,
+    classification_metrics,
+    load_text_classification,
+    tokenize_texts,
+)
+from dpt_peft.training.low_resource import hold_out, sample_per_class
+from dpt_peft.training.methods import MethodOptions, build_text_classifier, count_parameters
+from dpt_peft.training.model_card import ModelCardFacts
+from dpt_peft.training.records import data_fingerprint
+from dpt_peft.training.runner import run_training
+
+
+@dataclass
+class ModelArguments:
+    """Which pretrained model to tune."""
+
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={"help": "Hub id or folder. Default: the small discriminator that comes with dpt_peft."},
+    )
+    model_revision: str = field(default="main", metadata={"help": "Branch, tag or commit of the model."})
+    attn_implementation: str | None = field(
+        default=None, metadata={"help": "Attention kernel, such as sdpa or eager."}
+    )
+
+    def resolve(self) -> str:
+        """Returns the model's id or folder, building the embedded discriminator when none is named."""
+        if self.model_name_or_path is not None:
+            return self.model_name_or_path
+        from dpt_peft.discriminative.embedded import embedded_discriminator
+
+        return embedded_discriminator()
+
+
+@dataclass
+class MethodArguments(MethodOptions):
+    """Which tuning method, and its options."""
+
+    method: Literal["fine_tuning", "dpt", "deep_prompt", "dpt_deep_prompt", "lora"] = field(
+        default="dpt", metadata={"help": "Tuning method."}
+    )
+
+
+@dataclass
+class SamplingArguments:
+    """How much of the training data is used."""
+
+    train_fraction: float | None = field(
+        default=None, metadata={"help": "Share of each class's training examples to use, such as 0.1."}
+    )
+    examples_per_class: int | None = field(
+        default=None, metadata={"help": "Number of training examples of each class to use, such as 16."}
+    )
+    sample_seed: int = field(
+        default=0, metadata={"help": "Seed of the choice of examples, apart from the training seed."}
+    )
+    validation_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "If there is no validation data: number of training rows to hold out for it; with sampling, of "
+            "those that the sample leaves."
+        },
+    )
+    max_eval_samples: int | None = field(default=None, metadata={"help": "Use the first rows of the validation data."})
+    max_predict_samples: int | None = field(default=None, metadata={"help": "Use the first rows of the test data."})
+
+
+def select_rows(data: TextClassificationData, sampling: SamplingArguments) -> dict[str, Dataset]:
+    """Draws the training sample and, where asked, a validation set from the rest.
+
+    Args:
+        data: The checked data.
+        sampling: How much of it.
+
+    Returns:
+        The splits to use.
+
+    Raises:
+        ValueError: If the sample cannot be drawn, or `validation_size` is given although there is validation data.
+    """
+    splits: dict[str, Dataset] = dict(data.splits)
+    train = splits["train"]
+    chosen = None
+    if sampling.train_fraction is not None or sampling.examples_per_class is not None:
+        names = [data.label_names[label] for label in train["labels"][:]]
+        chosen = sample_per_class(
+            names,
+            fraction=sampling.train_fraction,
+            examples_per_class=sampling.examples_per_class,
+            seed=sampling.sample_seed,
+        )
+    if sampling.validation_size is not None:
+        if "validation" in splits:
+            raise ValueError("`validation_size` is for data without a validation split, but this data has one.")
+        chosen, held_out = hold_out(len(train), chosen, sampling.validation_size, seed=sampling.sample_seed)
+        splits["validation"] = train.select(held_out)
+    if chosen is not None:
+        splits["train"] = train.select(chosen)
+    for split, limit in (("validation", sampling.max_eval_samples), ("test", sampling.max_predict_samples)):
+        if limit is not None and split in splits:
+            splits[split] = splits[split].select(range(min(limit, len(splits[split]))))
+    return splits
+
+
+def _max_length(asked: int | None, tokenizer: PreTrainedTokenizerBase, model: Any) -> int | None:
+    """Returns the longest sequence in tokens: what was asked for, cut to what tokenizer and model take."""
+    limits = [tokenizer.model_max_length, getattr(model.config.get_text_config(), "max_position_embeddings", None)]
+    known = [limit for limit in [asked, *limits] if limit is not None and 0 < limit < 1_000_000]
+    return min(known, default=None)
+
+
+def _usage(method: str, output_dir: str, model: Any) -> str:
+    folder = Path(output_dir).name
+    if method == "dpt_deep_prompt":
+        base = model.get_base_model()
+        return (
+            "import dpt_peft\nfrom peft import PeftModel\n\n"
+            "base = dpt_peft.DPTForSequenceClassification.from_pretrained(\n"
+            f"    {base.config.name_or_path!r}, label_words={base.config.label_words!r},\n"
+            f"    template={base.config.template!r}, score_function={base.config.score_function!r},\n"
+            f"    id2label={base.config.id2label!r},\n)\n"
+            f'model = PeftModel.from_pretrained(base, "{folder}")'
+        )
+    if method in ("deep_prompt", "lora"):
+        head = f"num_labels={model.config.num_labels}"
+        return (
+            "import dpt_peft\nfrom peft import AutoPeftModelForSequenceClassification\n\n"
+            f'model = AutoPeftModelForSequenceClassification.from_pretrained("{folder}", {head})'
+        )
+    return (
+        "import dpt_peft\nfrom transformers import pipeline\n\n"
+        f'classify = pipeline("text-classification", model="{folder}")\nclassify("...")'
+    )
+
+
+def _write_predictions(path: Path, output: PredictionOutput, label_names: list[str]) -> None:
+    logits = output.predictions[0] if isinstance(output.predictions, tuple) else output.predictions
+    lines = [f"{index}\t{label_names[label]}" for index, label in enumerate(logits.argmax(axis=-1))]
+    path.write_text("\n".join(["index\tprediction", *lines, ""]), encoding="utf-8")
+
+
+def run_text_classification(
+    model_args: ModelArguments,
+    data_args: TextClassificationArguments,
+    method_args: MethodArguments,
+    sampling_args: SamplingArguments,
+    training_args: TrainingArguments,
+    *,
+    write_files: bool = True,
+    command: str | None = None,
+) -> dict[str, Any]:
+    """Trains, evaluates and predicts as the arguments ask, and writes model, tokenizer, metrics, predictions and card.
+
+    Args:
+        model_args: Pretrained model.
+        data_args: Data.
+        method_args: Tuning method.
+        sampling_args: How much of the training data.
+        training_args: The Trainer's arguments; `do_train`, `do_eval`, `do_predict` say what is done.
+        write_files: Whether anything is written to `output_dir` after training.
+        command: For the model card; default: this process's command.
+
+    Returns:
+        The metrics, and `trained_parameters`, `all_parameters`, `rows` (by split) and `data_fingerprint` (by split).
+
+    Raises:
+        ValueError: If arguments, data or labels do not fit; the message names the argument.
+    """
+    data = load_text_classification(data_args)
+    splits = select_rows(data, sampling_args)
+    model_name = model_args.resolve()
+    set_seed(training_args.seed)
+    tokenizer = AutoTokenizer.from_pretrained(model_name, revision=model_args.model_revision)
+    model_kwargs = {"revision": model_args.model_revision}
+    if model_args.attn_implementation is not None:
+        model_kwargs["attn_implementation"] = model_args.attn_implementation
+    model = build_text_classifier(
+        method_args.method, model_name, data.label_names, options=method_args, model_kwargs=model_kwargs
+    )
+    max_length = _max_length(data_args.max_seq_length, tokenizer, model)
+    features = {split: tokenize_texts(rows, tokenizer, max_length) for split, rows in splits.items()}
+    trained, total = count_parameters(model)
+    rows = {split: len(dataset) for split, dataset in splits.items()}
+
+    details: dict[str, Any] = {
+        "Labels": ", ".join(data.label_names),
+        "Learning rate": training_args.learning_rate,
+        "Epochs": training_args.num_train_epochs,
+        "Batch size": training_args.train_batch_size,
+        "Seed": training_args.seed,
+    }
+    if method_args.method in ("dpt", "dpt_deep_prompt"):
+        details["Label words"] = ", ".join(method_args.label_words or data.label_names)
+        details["Template"] = f"`{method_args.template or '{text} Class: {labels}.'}`"
+    card = ModelCardFacts(
+        method=method_args.method,
+        base_model=model_name,
+        task="text-classification",
+        dataset=data_args.describe(),
+        dataset_on_hub=data_args.dataset_name is not None and not Path(data_args.dataset_name).exists(),
+        rows=rows,
+        adapter=method_args.method in ("deep_prompt", "dpt_deep_prompt", "lora"),
+        details=details,
+        usage=_usage(method_args.method, training_args.output_dir or ".", model),
+        trained_parameters=trained,
+        all_parameters=total,
+    )
+    result = run_training(
+        model,
+        training_args,
+        tokenizer=tokenizer,
+        card=card,
+        compute_metrics=classification_metrics(),
+        train_dataset=features["train"],
+        eval_dataset=features.get("validation"),
+        test_dataset=features.get("test"),
+        data_collator=DataCollatorWithPadding(tokenizer),
+        write_files=write_files,
+        command=command,
+    )
+    if write_files and result.predictions is not None and training_args.process_index == 0:
+        _write_predictions(
+            Path(training_args.output_dir or ".") / "predictions.tsv", result.predictions, data.label_names
+        )
+    return {
+        **result.metrics,
+        "trained_parameters": trained,
+        "all_parameters": total,
+        "rows": rows,
+        "data_fingerprint": {split: data_fingerprint(dataset) for split, dataset in splits.items()},
+    }
