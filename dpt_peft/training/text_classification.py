@@ -123,8 +123,17 @@ def _max_length(asked: int | None, tokenizer: PreTrainedTokenizerBase, model: An
     return min(known, default=None)
 
 
-def _usage(method: str, output_dir: str, model: Any) -> str:
-    folder = Path(output_dir).name
+def loading_code(method: str, folder: str, model: Any) -> str:
+    """Writes the Python lines that load a saved model again.
+
+    Args:
+        method: The tuning method.
+        folder: Where model or adapter were saved.
+        model: The model itself; an adapter's lines name its base.
+
+    Returns:
+        Lines to paste.
+    """
     if method == "dpt_deep_prompt":
         base = model.get_base_model()
         return (
@@ -215,7 +224,7 @@ def run_text_classification(
         rows=rows,
         adapter=method_args.method in ("deep_prompt", "dpt_deep_prompt", "lora"),
         details=details,
-        usage=_usage(method_args.method, training_args.output_dir or ".", model),
+        usage=loading_code(method_args.method, Path(training_args.output_dir or ".").name, model),
         trained_parameters=trained,
         all_parameters=total,
     )
