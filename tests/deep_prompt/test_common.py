@@ -35,8 +35,9 @@ def prompt_config(encoder: str = "none", **values: object) -> DeepPromptConfig:
 
 
 def prompted(name: str, encoder: str = "none", base: PreTrainedModel | None = None, **values: object) -> PeftModel:
+    base = base or make_model(name)
     torch.manual_seed(2)
-    return get_peft_model(base or make_model(name), prompt_config(encoder, **values)).eval()
+    return get_peft_model(base, prompt_config(encoder, **values)).eval()
 
 
 def logits(model: torch.nn.Module, name: str, **kwargs: object) -> torch.Tensor:
