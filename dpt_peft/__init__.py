@@ -1,10 +1,19 @@
 """Prompt tuning for encoders and discriminative language models, inside transformers and PEFT.
 
-Importing the package registers deep prompts with PEFT; nothing else happens.
+Importing the package registers deep prompts with PEFT and the task wrappers with transformers; nothing else happens.
 """
 
 from .deep_prompt import DeepPromptConfig, DeepPromptLayer, DeepPromptModel
+from .discriminative import DPTForSequenceClassification, DPTForSequenceClassificationConfig
+from .discriminative.embedded import embedded_discriminator
 
 __version__ = "0.1.0.dev0"
 
-__all__ = ["DeepPromptConfig", "DeepPromptLayer", "DeepPromptModel"]
+__all__ = [
+    "DPTForSequenceClassification",
+    "DPTForSequenceClassificationConfig",
+    "DeepPromptConfig",
+    "DeepPromptLayer",
+    "DeepPromptModel",
+    "embedded_discriminator",
+]

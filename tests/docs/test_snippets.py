@@ -1,0 +1,60 @@
+"""Every Python snippet of README and docs runs, as it stands there.
+
+The Hub names in them lead to tiny local folders: transformers takes a folder of that name in the working directory for
+the model.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForPreTraining, BertTokenizer
+
+from tests.architectures import make_config, make_model
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BACKBONES = {"FacebookAI/roberta-base": "roberta", "google-bert/bert-base-uncased": "bert"}
+DISCRIMINATOR = "google/electra-base-discriminator"
+# room for the template and for "last 8"
+SIZES = {"num_hidden_layers": 8, "vocab_size": 60}
+
+
+def python_snippets(page: Path) -> list[tuple[int, str]]:
+    text = page.read_text()
+    return [
+        (text[: match.start(1)].count("\n"), match[1])
+        for match in re.finditer(r"```python\n(.*?)```", text, re.DOTALL)
+    ]
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory in which the docs' Hub names are folders."""
+    words = "a the movie graceful dull one class negative positive : , .".split()
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
+    (tmp_path / "vocab.txt").write_text("\n".join(vocabulary))
+    tokenizer = BertTokenizer(str(tmp_path / "vocab.txt"))
+    for name, architecture in BACKBONES.items():
+        make_model(architecture, num_labels=2, **SIZES).save_pretrained(tmp_path / name)
+    AutoModelForPreTraining.from_config(make_config("electra", **SIZES)).save_pretrained(tmp_path / DISCRIMINATOR)
+    tokenizer.save_pretrained(tmp_path / DISCRIMINATOR)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if python_snippets(page)], ids=lambda page: page.stem)
+def test_snippets_run(page, hub, capsys):
+    namespace: dict[str, object] = {}
+    for line, code in python_snippets(page):
+        # blank lines in front: a traceback then names the line of the page
+        exec(compile("\n" * line + code, str(page), "exec"), namespace)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_to_files_lead_somewhere(page):
+    targets = re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text())
+    missing = [target for target in targets if not (page.parent / target).exists()]
+    assert not missing
