@@ -82,15 +82,31 @@ def prepare_config(
         return _change_task(saved, attributes), head, arguments
     if saved is not None:
         options, attributes = _keep(saved, options, attributes)
-    if not isinstance(tokenizer, PreTrainedTokenizerBase):
-        # Revision and subfolder belong to `path`.
-        where = hub_arguments if tokenizer is None else {}
-        tokenizer = AutoTokenizer.from_pretrained(path if tokenizer is None else tokenizer, **where)
     attributes.setdefault("dtype", config.dtype)
     made = DPTForSequenceClassificationConfig.from_discriminator_config(
-        discriminator_config, tokenizer, **options, **attributes
+        discriminator_config, _load_tokenizer(tokenizer, path, hub_arguments), **options, **attributes
     )
     return made, head, arguments
+
+
+def _load_tokenizer(
+    tokenizer: PreTrainedTokenizerBase | str | os.PathLike[str] | None,
+    path: str | os.PathLike[str],
+    hub_arguments: dict[str, Any],
+) -> PreTrainedTokenizerBase:
+    if isinstance(tokenizer, PreTrainedTokenizerBase):
+        return tokenizer
+    # Revision and subfolder belong to the weights' place.
+    loaded = (
+        AutoTokenizer.from_pretrained(path, **hub_arguments)
+        if tokenizer is None
+        else AutoTokenizer.from_pretrained(tokenizer)
+    )
+    if len(loaded) <= len(set(loaded.all_special_ids)):
+        # What transformers makes of a folder that holds no tokenizer.
+        where = path if tokenizer is None else tokenizer
+        raise ValueError(f"there is no tokenizer in {where}: pass `tokenizer` (an object, a folder or a Hub id)")
+    return loaded
 
 
 def _change_task(

@@ -82,7 +82,7 @@ def resolve_label_order(label_order: Sequence[int] | int | None, num_labels: int
         order = list(range(num_labels))
         random.Random(label_order).shuffle(order)
         return order
-    if not isinstance(label_order, Sequence) or sorted(label_order) != list(range(num_labels)):
+    if not isinstance(label_order, Sequence) or sorted(label_order, key=str) != sorted(range(num_labels), key=str):
         raise ValueError(
             f"`label_order` must be a seed or a permutation of 0 ... {num_labels - 1} (the class indices), "
             f"got {label_order!r}"
