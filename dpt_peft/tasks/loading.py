@@ -73,6 +73,8 @@ def load_file(path: str, argument: str) -> Dataset:
     try:
         return load_dataset(builder, data_files={"train": str(file)}, split="train", **kwargs)
     except Exception as error:
+        if "corresponds to no data" in str(error):  # a header and nothing below it, or an empty list
+            return Dataset.from_dict({})
         raise ValueError(f"`{argument}`: {path!r} cannot be read as {builder}: {error.__cause__ or error}") from error
 
 

@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from dpt_peft.training.low_resource import sample_per_class
+from dpt_peft.training.low_resource import hold_out, sample_per_class
 
 LABELS = ["a"] * 55 + ["b"] * 9 + ["c"] * 120
 RNG = np.random.default_rng(3)
@@ -69,3 +69,23 @@ def test_bad_arguments_are_named(kwargs, message):
 def test_no_labels():
     with pytest.raises(ValueError, match="empty"):
         sample_per_class([], fraction=0.1)
+
+
+def test_held_out_rows_come_from_what_the_sample_leaves():
+    train, validation = hold_out(50, [3, 10, 20], 15, seed=1)
+    assert train == [3, 10, 20]
+    assert len(set(validation)) == 15
+    assert not set(train) & set(validation)
+    assert hold_out(50, [3, 10, 20], 15, seed=1)[1] == validation
+    assert hold_out(50, [3, 10, 20], 15, seed=2)[1] != validation
+
+
+def test_without_a_sample_held_out_rows_are_taken_away_from_training():
+    train, validation = hold_out(50, None, 15)
+    assert sorted(train + validation) == list(range(50))
+
+
+@pytest.mark.parametrize(("chosen", "size"), [([1, 2], 9), (None, 10), (None, 0)])
+def test_held_out_rows_must_be_there(chosen, size):
+    with pytest.raises(ValueError, match="`validation_size` must be between 1 and"):
+        hold_out(10, chosen, size)

@@ -1,0 +1,211 @@
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from peft import AutoPeftModelForSequenceClassification, PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer, pipeline
+
+from dpt_peft.discriminative import DPTForSequenceClassification
+from dpt_peft.training.methods import METHODS
+from tests.training.tiny import write_discriminator, write_task
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "run_text_classification.py"
+WEIGHTS = {"fine_tuning": "model", "dpt": "model"}
+WORDS = ["negative", "positive"]
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("run_text_classification", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    write_discriminator(folder / "discriminator")
+    for seed, (split, rows) in enumerate([("train", 40), ("validation", 10), ("test", 12)]):
+        write_task(folder / f"{split}.csv", rows, seed)
+    return folder
+
+
+def arguments(files, output_dir, method, *more):
+    return [
+        *("--method", method, "--model_name_or_path", files / "discriminator", "--output_dir", output_dir),
+        *("--train_file", files / "train.csv", "--validation_file", files / "validation.csv"),
+        *("--test_file", files / "test.csv", "--label_words", *WORDS, "--num_virtual_tokens", 3),
+        *("--examples_per_class", 8, "--per_device_train_batch_size", 4, "--max_steps", 6, "--report_to", "none"),
+        *("--disable_tqdm", "true", "--use_cpu", *more),
+    ]
+
+
+def run(script, files, output_dir, method, *more):
+    return script.main([str(word) for word in arguments(files, output_dir, method, *more)])
+
+
+def weights(folder, method):
+    return load_file(folder / f"{WEIGHTS.get(method, 'adapter_model')}.safetensors")
+
+
+def load(folder, method, files):
+    if method == "dpt_deep_prompt":
+        base = DPTForSequenceClassification.from_pretrained(files / "discriminator", label_words=WORDS)
+        return PeftModel.from_pretrained(base, folder)
+    auto = AutoModelForSequenceClassification if method in WEIGHTS else AutoPeftModelForSequenceClassification
+    return auto.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_evaluates_predicts_and_saves(script, files, tmp_path, method):
+    metrics = run(script, files, tmp_path, method, "--do_train", "--do_eval", "--do_predict")
+    written = json.loads((tmp_path / "all_results.json").read_text())
+    for name in ("train_loss", "eval_accuracy", "eval_macro_f1", "test_accuracy", "test_macro_f1"):
+        assert written[name] == metrics[name]
+    assert metrics["rows"] == {"train": 16, "validation": 10, "test": 12}
+
+    # What was saved predicts what the run predicted, on unpadded single texts and in the file's order.
+    model, tokenizer = load(tmp_path, method, files).eval(), AutoTokenizer.from_pretrained(tmp_path)
+    lines = [line.rsplit(",", 1) for line in (files / "test.csv").read_text().splitlines()[1:]]
+    with torch.no_grad():
+        ids = [model(**tokenizer(text, return_tensors="pt")).logits.argmax().item() for text, _ in lines]
+    predictions = [line.split("\t") for line in (tmp_path / "predictions.tsv").read_text().splitlines()[1:]]
+    assert predictions == [[str(row), WORDS[label]] for row, label in enumerate(ids)]
+    accuracy = sum(WORDS[label] == truth for label, (_, truth) in zip(ids, lines, strict=True)) / len(lines)
+    assert metrics["test_accuracy"] == pytest.approx(accuracy)
+
+    # Our card stands, for adapters too.
+    card = ModelCard.load(tmp_path / "README.md")
+    assert card.data.library_name == ("transformers" if method in WEIGHTS else "peft")
+    assert method in card.data.tags
+    assert {result.metric_type for result in card.data.eval_results} >= {"accuracy", "macro_f1"}
+    assert "## Command" in card.text
+    assert "train 16, validation 10, test 12" in card.text
+
+
+@pytest.mark.parametrize(
+    ("method", "strategy"),
+    zip(METHODS, ["random", "group_by_length", "random", "group_by_length", "random"], strict=True),
+)
+def test_an_interrupted_run_resumed_ends_as_the_uninterrupted_one(
+    script, files, tmp_path, monkeypatch, method, strategy
+):
+    options = ("--do_train", "--save_strategy", "epoch", "--train_sampling_strategy", strategy)
+    run(script, files, tmp_path / "whole", method, *options)
+
+    steps, original = [], Trainer.training_step
+
+    def interrupted(self, *args, **kwargs):
+        steps.append(1)
+        if len(steps) > 5:  # in the second epoch: 4 steps each
+            raise KeyboardInterrupt
+        return original(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "training_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(script, files, tmp_path / "cut", method, *options)
+    assert not (tmp_path / "cut" / "all_results.json").exists()
+    run(script, files, tmp_path / "cut", method, *options, "--resume_from_checkpoint", "last")
+
+    whole, resumed = weights(tmp_path / "whole", method), weights(tmp_path / "cut", method)
+    assert whole.keys() == resumed.keys()
+    for name, weight in whole.items():
+        assert torch.equal(weight, resumed[name]), name
+
+
+def test_resuming_within_an_epoch(script, files, tmp_path):
+    options = ("--do_train", "--save_strategy", "steps", "--save_steps", 2)
+    run(script, files, tmp_path / "whole", "dpt", *options)
+    run(script, files, tmp_path / "cut", "dpt", *options, "--resume_from_checkpoint", tmp_path / "whole/checkpoint-2")
+    for name, weight in weights(tmp_path / "whole", "dpt").items():
+        assert torch.equal(weight, weights(tmp_path / "cut", "dpt")[name]), name
+
+
+@pytest.mark.parametrize("method", ["dpt", "dpt_deep_prompt"])
+def test_the_best_epoch_is_kept(script, files, tmp_path, method):
+    best = ("--load_best_model_at_end", "true", "--metric_for_best_model", "accuracy", "--num_train_epochs", 3)
+    each = ("--eval_strategy", "epoch", "--save_strategy", "epoch", "--learning_rate", "0.02", "--max_steps", -1)
+    metrics = run(script, files, tmp_path, method, "--do_train", "--do_eval", *best, *each)
+    history = json.loads((tmp_path / "trainer_state.json").read_text())
+    by_epoch = [entry["eval_accuracy"] for entry in history["log_history"] if "eval_accuracy" in entry]
+    assert len(by_epoch) == 3
+    assert metrics["eval_accuracy"] == max(by_epoch)
+
+
+def test_low_resource_sample_has_its_own_seed(script, files, tmp_path):
+    def fingerprint(name, *more):
+        more = (*more, "--max_steps", 1)
+        return run(script, files, tmp_path / name, "dpt", "--do_train", *more)["data_fingerprint"]["train"]
+
+    first = fingerprint("a")
+    assert fingerprint("b", "--seed", 7) == first
+    assert fingerprint("c", "--sample_seed", 7) != first
+
+
+def test_validation_rows_are_held_out_of_what_the_sample_leaves(script, files, tmp_path):
+    words = [
+        str(word) for word in arguments(files, tmp_path, "dpt", "--do_train", "--do_eval", "--validation_size", 20)
+    ]
+    at = words.index("--validation_file")
+    metrics = script.main(words[:at] + words[at + 2 :])
+    assert metrics["rows"] == {"train": 16, "validation": 20, "test": 12}
+    with pytest.raises(ValueError, match="`validation_size` is for data without a validation split"):
+        script.main(words)
+
+
+def test_saved_dpt_works_in_a_pipeline(script, files, tmp_path):
+    run(script, files, tmp_path, "dpt", "--do_train")
+    (result,) = pipeline("text-classification", model=str(tmp_path))("the film was good.")
+    assert result["label"] in WORDS
+
+
+def test_table_3_ablation_is_reachable(script, files, tmp_path):
+    run(script, files, tmp_path, "dpt", "--do_train", "--score_function", "sigmoid")
+    assert DPTForSequenceClassification.from_pretrained(tmp_path).config.score_function == "sigmoid"
+
+
+def test_empty_and_very_long_texts(script, files, tmp_path):
+    (tmp_path / "odd.csv").write_text(f'text,label\n"",positive\n{"film " * 10_000},negative\n')
+    for method in ("fine_tuning", "dpt", "deep_prompt"):
+        metrics = run(script, files, tmp_path / method, method, "--do_predict", "--test_file", tmp_path / "odd.csv")
+        assert 0 <= metrics["test_accuracy"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--do_train", "--resume_from_checkpoint", "last"), "no checkpoint in `output_dir`"),
+        (("--do_train", "--text_column_name", "sentence"), "Columns there are: text, label"),
+        (("--do_train", "--examples_per_class", 21), "'negative' has 20"),
+        (("--do_train", "--train_fraction", 0.5), "exactly one of `fraction` and `examples_per_class`"),
+        (("--do_train", "--label_words", "good"), "1 label words"),
+    ],
+)
+def test_bad_arguments_end_before_anything_is_written(script, files, tmp_path, more, message):
+    with pytest.raises(ValueError, match=message):
+        run(script, files, tmp_path / "out", "dpt", *more)
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_data_that_is_missing_for_what_is_asked(script, files, tmp_path):
+    words = [str(word) for word in arguments(files, tmp_path, "dpt", "--do_eval")]
+    at = words.index("--validation_file")
+    with pytest.raises(ValueError, match="`do_eval` is set, but there is no validation data"):
+        script.main(words[:at] + words[at + 2 :])
+
+
+def test_nothing_to_do_and_unknown_methods(script, files, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run(script, files, tmp_path, "dpt")
+    assert "nothing to do" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run(script, files, tmp_path, "prefix", "--do_train")
+    assert "invalid choice: 'prefix'" in capsys.readouterr().err

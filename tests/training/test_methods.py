@@ -1,0 +1,153 @@
+import logging
+
+import peft
+import pytest
+import torch
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+    ElectraForPreTraining,
+    ElectraForSequenceClassification,
+)
+
+from dpt_peft import DeepPromptModel
+from dpt_peft.discriminative import DPTForSequenceClassification
+from dpt_peft.training.methods import (
+    DEFAULT_LEARNING_RATES,
+    METHODS,
+    MethodOptions,
+    build_text_classifier,
+    count_parameters,
+)
+
+NAMES = ["bad film", "good film"]
+WORDS = ["negative", "positive"]
+
+
+def build(method, discriminator, **kwargs):
+    torch.manual_seed(1)
+    return build_text_classifier(method, str(discriminator), NAMES, label_words=WORDS, **kwargs)
+
+
+def base_of(model):
+    return model.get_base_model() if isinstance(model, peft.PeftModel) else model
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_model_trains_what_the_method_says(method, discriminator):
+    model = build(method, discriminator, num_virtual_tokens=3)
+    dpt = method in ("dpt", "dpt_deep_prompt")
+    assert isinstance(base_of(model), DPTForSequenceClassification if dpt else ElectraForSequenceClassification)
+    assert base_of(model).config.id2label == dict(enumerate(NAMES))
+
+    trained, total = count_parameters(model)
+    backbone = sum(p.numel() for p in ElectraForPreTraining.from_pretrained(discriminator).parameters())
+    head = 16 * 16 + 16 + 16 * 2 + 2
+    prompts = 2 * 2 * 3 * 16  # keys and values, layers, prompt length, hidden size
+    lora = 2 * 2 * (16 * 8 + 8 * 16)  # query and value, layers, both factors of rank 8
+    expected = {
+        "fine_tuning": total,
+        "dpt": backbone,  # no new parameter at all
+        "deep_prompt": prompts + head,
+        "dpt_deep_prompt": prompts,  # no new head
+        "lora": lora + head,
+    }
+    assert trained == expected[method]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_pretrained_weights_are_loaded(method, discriminator):
+    pretrained = ElectraForPreTraining.from_pretrained(discriminator).electra.state_dict()
+    state = base_of(build(method, discriminator)).state_dict()
+    for name in ("embeddings.word_embeddings.weight", "encoder.layer.1.output.dense.weight"):
+        (found,) = [value for key, value in state.items() if key.endswith(name) and "lora" not in key]
+        assert torch.equal(found, pretrained[name])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_forward_pass_gives_a_loss_that_reaches_every_trained_parameter(method, discriminator):
+    model = build(method, discriminator).train()
+    tokenizer = AutoTokenizer.from_pretrained(discriminator)
+    batch = tokenizer(["the film was good.", ""], padding=True, return_tensors="pt")
+    output = model(**batch, labels=torch.tensor([1, 0]))
+    assert output.logits.shape == (2, 2)
+    output.loss.backward()
+    without = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert without == []
+
+
+def test_options_reach_the_models(discriminator):
+    options = MethodOptions(score_function="sigmoid", template="{text} class: {labels}.")
+    model = build("dpt", discriminator, options=options)
+    assert model.config.score_function == "sigmoid"
+    assert model.config.template == "{text} class: {labels}."
+    assert options.label_words is None  # overrides go over a copy
+
+    model = build("deep_prompt", discriminator, layers_to_transform=["last", "1"], num_virtual_tokens=5)
+    assert isinstance(model.base_model, DeepPromptModel)
+    shapes = {
+        name: tuple(p.shape) for name, p in model.named_parameters() if "deep_prompt_" in name and p.requires_grad
+    }
+    assert shapes
+    assert all("layer.1." in name for name in shapes)
+    by_number = build("deep_prompt", discriminator, layers_to_transform=["1"], num_virtual_tokens=5)
+    assert {name for name, p in by_number.named_parameters() if "deep_prompt_" in name and p.requires_grad} == set(
+        shapes
+    )
+
+    model = build("lora", discriminator, lora_r=2, lora_target_modules=["key"])
+    assert model.peft_config["default"].r == 2
+    assert {name.split(".")[-4] for name, _ in model.named_parameters() if "lora_A" in name} == {"key"}
+
+
+def test_label_words_default_to_the_label_names(discriminator):
+    model = build_text_classifier("dpt", str(discriminator), ["good", "bad"])
+    assert model.config.label_words == ["good", "bad"]
+
+
+def test_the_expected_new_head_is_not_reported(discriminator, caplog, recwarn):
+    transformers_logger = logging.getLogger("transformers")
+    transformers_logger.addHandler(caplog.handler)
+    try:
+        for method in METHODS:
+            build(method, discriminator)
+        assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
+        assert [str(warning.message) for warning in recwarn if warning.category is not DeprecationWarning] == []
+    finally:
+        transformers_logger.removeHandler(caplog.handler)
+
+
+def test_a_backbone_that_is_not_in_the_checkpoint_is_reported(tmp_path, caplog):
+    sizes = {"vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    small = BertForMaskedLM(BertConfig(**sizes, intermediate_size=8))
+    state = {key: value for key, value in small.state_dict().items() if "layer.0.attention.self" not in key}
+    small.save_pretrained(tmp_path, state_dict=state)
+    transformers_logger = logging.getLogger("transformers")
+    transformers_logger.addHandler(caplog.handler)
+    try:
+        build_text_classifier("fine_tuning", str(tmp_path), NAMES)
+    finally:
+        transformers_logger.removeHandler(caplog.handler)
+    assert any("LOAD REPORT" in record.message and "attention.self" in record.message for record in caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "error", "message"),
+    [
+        ({"method": "prefix"}, ValueError, "`method` must be one of fine_tuning, dpt"),
+        ({"label_names": ["one"]}, ValueError, "`label_names`"),
+        ({"label_names": "ab"}, ValueError, "`label_names`"),
+        ({"label_words": ["good"]}, ValueError, "2 classes .* 1 label words"),
+        ({"label_words": "good"}, ValueError, "`label_words` must be a list"),
+        ({"num_virtual_token": 3}, TypeError, "num_virtual_token"),
+    ],
+)
+def test_bad_arguments(discriminator, kwargs, error, message):
+    arguments = {"method": "dpt", "label_names": NAMES, **kwargs}
+    with pytest.raises(error, match=message):
+        build_text_classifier(arguments.pop("method"), str(discriminator), arguments.pop("label_names"), **arguments)
+
+
+def test_every_method_has_a_learning_rate():
+    assert set(DEFAULT_LEARNING_RATES) == set(METHODS)
