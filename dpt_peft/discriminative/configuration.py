@@ -11,6 +11,8 @@ from transformers.configuration_utils import SubConfigSpec
 
 from .template import DEFAULT_TEMPLATE, check_label_words, resolve_label_order, resolve_template
 
+# What the token ids of a config are made from.
+TEMPLATE_OPTIONS = ("label_words", "template", "label_order", "max_length")
 SCORE_FUNCTIONS = ("one_minus_sigmoid", "sigmoid")
 
 
@@ -80,6 +82,25 @@ class DPTForSequenceClassificationConfig(PreTrainedConfig):
         return self.discriminator_config.get_text_config(decoder=decoder, encoder=encoder)  # type: ignore[union-attr]
 
     @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Make a config from its dictionary, as in every transformers config.
+
+        Label words, template, order and length cannot be changed here, because the token ids would stay what they
+        were. Auto classes, which ask for unused arguments, hand them to `DPTForSequenceClassification.from_pretrained`.
+
+        Raises:
+            ValueError: One of them is passed by somebody else.
+        """
+        choices = {name: kwargs.pop(name) for name in TEMPLATE_OPTIONS if name in kwargs}
+        if choices and not kwargs.get("return_unused_kwargs"):
+            raise ValueError(
+                f"`{next(iter(choices))}` needs the tokenizer to take effect: pass it to "
+                "DPTForSequenceClassification.from_pretrained, or make a config with from_discriminator_config"
+            )
+        made = super().from_dict(config_dict, **kwargs)
+        return (made[0], {**made[1], **choices}) if kwargs.get("return_unused_kwargs") else made
+
+    @classmethod
     def from_discriminator_config(
         cls,
         discriminator_config: PreTrainedConfig,
@@ -103,7 +124,8 @@ class DPTForSequenceClassificationConfig(PreTrainedConfig):
             **kwargs: Further attributes of the config, such as `problem_type` or `id2label`.
 
         Raises:
-            TypeError, ValueError: Label words, template, order, length or tokenizer cannot work together.
+            TypeError, ValueError: Label words, template, order, length or tokenizer cannot work together. (Whether the
+                template leaves room for the text is checked when the model is made.)
         """
         multi_label = kwargs.get("problem_type") == "multi_label_classification"
         words = check_label_words(label_words, minimum=1 if multi_label else 2)
@@ -121,12 +143,6 @@ class DPTForSequenceClassificationConfig(PreTrainedConfig):
                 "tokens: it is not the tokenizer of this discriminator"
             )
         max_length = _check_max_length(max_length, discriminator_config, tokenizer)
-        template_length = 2 + len(resolved.prefix_ids) + len(resolved.suffix_ids)
-        if template_length >= max_length:
-            raise ValueError(
-                f"no room for the text: the template with its {len(words)} classes takes {template_length} of "
-                f"`max_length` = {max_length} tokens. Use fewer or shorter label words, or a larger `max_length`"
-            )
         return cls(
             discriminator_config=discriminator_config,
             label_words=words,

@@ -12,7 +12,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import can_return_tuple
 
-from .configuration import DPTForSequenceClassificationConfig
+from .configuration import TEMPLATE_OPTIONS, DPTForSequenceClassificationConfig
 from .discriminators import PRETRAINING_EXAMPLE, get_discriminator
 from .loading import prepare_config
 from .loss import dpt_loss
@@ -121,12 +121,9 @@ class DPTForSequenceClassification(PreTrainedModel):
             pretrained_model_name_or_path,
             config=config,
             tokenizer=tokenizer,
-            template_options={
-                "label_words": label_words,
-                "template": template,
-                "label_order": label_order,
-                "max_length": max_length,
-            },
+            template_options=dict(
+                zip(TEMPLATE_OPTIONS, (label_words, template, label_order, max_length), strict=True)
+            ),
             arguments=kwargs,
         )
         output_loading_info = kwargs.pop("output_loading_info", False)

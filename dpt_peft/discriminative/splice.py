@@ -41,6 +41,9 @@ class TemplateSplicer(nn.Module):
         cls_token_id: Id of the first token of every row.
         sep_token_id: Id of the last token of every row and of the separator between a pair.
         pad_token_id: Id that fills short rows.
+
+    Raises:
+        ValueError: The template leaves no room for the text.
     """
 
     def __init__(
@@ -55,13 +58,19 @@ class TemplateSplicer(nn.Module):
         pad_token_id: int,
     ) -> None:
         super().__init__()
+        self._template_ids = [cls_token_id, *prefix_ids, *suffix_ids, sep_token_id]
+        self._label_columns = [1 + index for index in label_indices]
+        if len(self._template_ids) >= max_length:
+            raise ValueError(
+                f"no room for the text: the template with its {len(label_indices)} classes takes "
+                f"{len(self._template_ids)} of `max_length` = {max_length} tokens. "
+                "Use fewer or shorter label words, or a larger `max_length`"
+            )
         self.max_length = max_length
         self.cls_token_id = cls_token_id
         self.sep_token_id = sep_token_id
         self.pad_token_id = pad_token_id
         self.text_column = 1 + len(prefix_ids)
-        self._template_ids = [cls_token_id, *prefix_ids, *suffix_ids, sep_token_id]
-        self._label_columns = [1 + index for index in label_indices]
         self.template_ids = nn.Buffer(torch.tensor(self._template_ids), persistent=False)
         self.label_columns = nn.Buffer(torch.tensor(self._label_columns), persistent=False)
 

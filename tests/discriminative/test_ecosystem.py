@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset
-from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
+from peft import AutoPeftModelForSequenceClassification, IA3Config, LoraConfig, PeftModel, get_peft_model
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -164,6 +164,17 @@ def test_lora(model, rows, discriminator_path, tmp_path, targets):
     with loaded.disable_adapter():
         assert torch.equal(loaded(**rows).logits, untouched)
     torch.testing.assert_close(loaded.merge_and_unload()(**rows).logits, outputs.logits, rtol=0, atol=1e-3)
+
+
+def test_adapter_on_a_saved_wrapper(model, tokenizer, rows, tmp_path):
+    model.save_pretrained(tmp_path / "wrapper")
+    base = DPTForSequenceClassification.from_pretrained(tmp_path / "wrapper")
+    peft_model = get_peft_model(base, LoraConfig(task_type="SEQ_CLS", r=2, init_lora_weights=False))
+    peft_model.save_pretrained(tmp_path / "adapter")
+    loaded = AutoPeftModelForSequenceClassification.from_pretrained(tmp_path / "adapter")
+    assert torch.equal(loaded(**rows).logits, peft_model(**rows).logits)
+    classify = pipeline("text-classification", model=loaded, tokenizer=tokenizer)
+    assert classify("a film")[0]["label"] in LABEL_WORDS
 
 
 def test_default_target_modules_are_those_of_the_discriminator(model):

@@ -163,6 +163,22 @@ def test_saved_wrapper_with_other_choices(model, tokenizer, rows, tmp_path):
     torch.testing.assert_close(shorter(**rows).logits, -model(**rows).logits)
 
 
+def test_auto_classes_pass_other_choices_on(model, tokenizer, rows, tmp_path):
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    words = ["world", "sports"]
+    other = AutoModelForSequenceClassification.from_pretrained(tmp_path, label_words=words, max_length=20)
+    assert other.config.max_length == 20
+    assert other.config.id2label == dict(enumerate(words))
+    assert torch.equal(
+        other(**rows).logits,
+        DPTForSequenceClassification.from_pretrained(tmp_path, label_words=words, max_length=20)(**rows).logits,
+    )
+    # A config alone cannot follow, as it has no tokenizer.
+    with pytest.raises(ValueError, match="`template` needs the tokenizer"):
+        AutoConfig.from_pretrained(tmp_path, template="{text} {labels}")
+
+
 @pytest.mark.parametrize("words", ["bad", None])
 def test_label_words_must_be_a_list(discriminator_path, words):
     with pytest.raises((TypeError, ValueError), match="label_words"):
