@@ -12,7 +12,7 @@ from .modeling import DPTForSequenceClassification
 
 
 def register() -> None:
-    """Register the wrapper; calling it again changes nothing."""
+    """Register the wrapper; called again, it takes discriminators into account that were registered since."""
     model_type = DPTForSequenceClassificationConfig.model_type
     AutoConfig.register(model_type, DPTForSequenceClassificationConfig, exist_ok=True)
     AutoModelForSequenceClassification.register(
@@ -25,4 +25,4 @@ def register() -> None:
         if name.endswith("_TARGET_MODULES_MAPPING"):
             modules = {module for inner in supported_model_types() for module in mapping.get(inner, ())}
             if modules:
-                mapping.setdefault(model_type, sorted(modules))
+                mapping[model_type] = sorted(modules)
