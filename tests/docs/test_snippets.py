@@ -16,7 +16,8 @@ from tests.architectures import make_config, make_model
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-BACKBONES = {"FacebookAI/roberta-base": "roberta", "google-bert/bert-base-uncased": "bert"}
+# name in the docs: architecture, and the number of labels that the docs use it with
+BACKBONES = {"FacebookAI/roberta-base": ("roberta", 3), "google-bert/bert-base-uncased": ("bert", 2)}
 DISCRIMINATOR = "google/electra-base-discriminator"
 # room for the template and for "last 8"
 SIZES = {"num_hidden_layers": 8, "vocab_size": 60}
@@ -33,12 +34,12 @@ def python_snippets(page: Path) -> list[tuple[int, str]]:
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory in which the docs' Hub names are folders."""
-    words = "a the movie graceful dull one class negative positive : , .".split()
+    words = ["a", "the", "movie", "graceful", "dull", "one", "class", "negative", "positive", ":", ",", "."]
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
     (tmp_path / "vocab.txt").write_text("\n".join(vocabulary))
     tokenizer = BertTokenizer(str(tmp_path / "vocab.txt"))
-    for name, architecture in BACKBONES.items():
-        make_model(architecture, num_labels=2, **SIZES).save_pretrained(tmp_path / name)
+    for name, (architecture, num_labels) in BACKBONES.items():
+        make_model(architecture, num_labels=num_labels, **SIZES).save_pretrained(tmp_path / name)
     AutoModelForPreTraining.from_config(make_config("electra", **SIZES)).save_pretrained(tmp_path / DISCRIMINATOR)
     tokenizer.save_pretrained(tmp_path / DISCRIMINATOR)
     monkeypatch.chdir(tmp_path)
