@@ -219,10 +219,13 @@ def _prepare(args: argparse.Namespace, console: Console) -> Quickstart:
         max_length=args.max_length,
         num_virtual_tokens=args.num_virtual_tokens,
     )
-    positions = getattr(AutoConfig.from_pretrained(model), "max_position_embeddings", None)
-    if positions is not None and args.max_length > positions:
-        raise ValueError(f"`max_length` is {args.max_length}, but {model} reads at most {positions} tokens.")
-    quickstart.tokenizer()
-    for method in args.methods:
-        quickstart.build(method)
+    try:
+        positions = getattr(AutoConfig.from_pretrained(model), "max_position_embeddings", None)
+        if positions is not None and args.max_length > positions:
+            raise ValueError(f"`max_length` is {args.max_length}, but {model} reads at most {positions} tokens.")
+        quickstart.tokenizer()
+        for method in args.methods:
+            quickstart.build(method)
+    except OSError as error:
+        raise OSError(f"--model: {model!r} is no model folder, and the Hub did not give it: {error}") from error
     return quickstart

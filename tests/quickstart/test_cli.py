@@ -214,7 +214,7 @@ def test_model_without_a_discriminator_head(call, capfd, discriminator, tmp_path
 
 
 def test_no_such_model(call, capfd) -> None:
-    assert "no-such-model" in fails(capfd, call, "--model", "no-such-model")
+    assert "--model: 'no-such-model' is no model folder" in fails(capfd, call, "--model", "no-such-model")
 
 
 def test_options_of_own_data_without_data(capfd, tmp_path) -> None:
