@@ -86,7 +86,7 @@ class DPTForSequenceClassificationConfig(PreTrainedConfig):
         """Make a config from its dictionary, as in every transformers config.
 
         Label words, template, order and length cannot be changed here, because the token ids would stay what they
-        were. Auto classes, which ask for unused arguments, hand them to `DPTForSequenceClassification.from_pretrained`.
+        were. Auto classes, which ask for unused arguments, hand them on to the `from_pretrained` of the model.
 
         Raises:
             ValueError: One of them is passed by somebody else.
