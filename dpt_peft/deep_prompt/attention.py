@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from transformers import AttentionInterface
 
-from .layer import DeepPromptLayer
+from .layer import DeepPromptLayer, Prompts
 
 IMPLEMENTATION = "deep_prompt"
 _LAYER = "_deep_prompt_layer"
@@ -70,12 +70,15 @@ class InterfaceAttentionLayer(DeepPromptLayer):
             )
         return heads * head_size, heads * head_size
 
-    def attend(self, adapter_names: list[str], *args: Any, **kwargs: Any) -> Any:
-        """Run the module with the config that leads to `deep_prompt_attention` if there are prompts to join."""
-        base, config = self.base_layer, self.prompt_config if adapter_names else self.base_config
+    def switch(self, prompted: bool) -> None:
+        """Give the module the config that leads to `deep_prompt_attention`, or its own."""
+        base, config = self.base_layer, self.prompt_config if prompted else self.base_config
         if base.config is not config:
             base.config = config
-        return base(*args, **kwargs)
+
+    def attend(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the module, which asks the attention interface and is led to `deep_prompt_attention`."""
+        return self.base_layer(*args, **kwargs)
 
     def unwrap(self) -> nn.Module:
         """Give the attention module its own config back."""
@@ -120,8 +123,7 @@ def deep_prompt_attention(
         NotImplementedError: for masks that are no tensors (flex attention); the message names the way out.
     """
     layer: InterfaceAttentionLayer = getattr(module, _LAYER)[0]
-    prompt_key, prompt_value = layer.joined_prompts(layer.active_prompts())
-    length = prompt_key.shape[0]
+    prompts = layer.joined_prompts(query.shape[0])
     kernel = layer.kernel()
     if attention_mask is None and _relies_on_is_causal(layer, module, query, kwargs):
         # the kernel would have masked the future by its own flag, which knows nothing of columns in front
@@ -129,32 +131,52 @@ def deep_prompt_attention(
         attention_mask = torch.ones(query.shape[2], query.shape[2], dtype=torch.bool, device=query.device).tril()[
             None, None
         ]
-    key = torch.cat([_as_heads(prompt_key, key), key], dim=2)
-    value = torch.cat([_as_heads(prompt_value, value), value], dim=2)
+    elif attention_mask is None and prompts.visible is not None:
+        attention_mask = _see_everything(layer, query, key)
+    key = torch.cat([_as_heads(prompts.key, key), key], dim=2)
+    value = torch.cat([_as_heads(prompts.value, value), value], dim=2)
     if kwargs.get("position_bias") is not None:
-        kwargs["position_bias"] = nn.functional.pad(kwargs["position_bias"], (length, 0))
-    return kernel(module, query, key, value, _widen(attention_mask, length), **kwargs)
+        kwargs["position_bias"] = nn.functional.pad(kwargs["position_bias"], (prompts.length, 0))
+    return kernel(module, query, key, value, _widen(attention_mask, prompts), **kwargs)
 
 
 def _as_heads(prompt: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """(num_virtual_tokens, heads * size) -> (batch, heads, num_virtual_tokens, size) in the dtype of `like`."""
+    """(1 or batch, length, heads * size) -> (batch, heads, length, size), device and dtype as `like`."""
     batch, heads, _, size = like.shape
-    split = prompt.to(device=like.device, dtype=like.dtype).view(-1, heads, size)
-    return split.transpose(0, 1).expand(batch, -1, -1, -1)
+    split = prompt.to(device=like.device, dtype=like.dtype).unflatten(-1, (heads, size))
+    return split.transpose(1, 2).expand(batch, -1, -1, -1)
 
 
-def _widen(mask: Any, length: int) -> Any:
-    """Add `length` visible columns in front of a mask."""
+def _widen(mask: Any, prompts: Prompts) -> Any:
+    """Add the prompts' columns in front of a mask."""
     if mask is None:
         return None
-    if isinstance(mask, torch.Tensor):
-        # additive masks are 0 where a token is seen, boolean and padding masks are 1
-        visible = 0.0 if mask.is_floating_point() else 1
-        return nn.functional.pad(mask, (length, 0), value=visible)
-    raise NotImplementedError(
-        f"Deep prompts cannot widen a mask of type {type(mask).__name__}. "
-        "Call `model.set_attn_implementation('sdpa')` (or 'eager') on the backbone first."
-    )
+    if not isinstance(mask, torch.Tensor):
+        raise NotImplementedError(
+            f"Deep prompts cannot widen a mask of type {type(mask).__name__}. "
+            "Call `model.set_attn_implementation('sdpa')` (or 'eager') on the backbone first."
+        )
+    # additive masks are 0 where a token is seen, boolean and padding masks are 1
+    seen, hidden = (0.0, torch.finfo(mask.dtype).min) if mask.is_floating_point() else (1, 0)
+    if prompts.visible is None:
+        return nn.functional.pad(mask, (prompts.length, 0), value=seen)
+    columns = prompts.visible.new_full(prompts.visible.shape, hidden, dtype=mask.dtype)
+    columns = columns.masked_fill(prompts.visible, seen)
+    if mask.dim() == 4:
+        columns = columns[:, None, None, :].expand(-1, *mask.shape[1:3], -1)
+        mask = mask.expand(columns.shape[0], -1, -1, -1)
+    return torch.cat([columns, mask], dim=-1)
+
+
+def _see_everything(layer: InterfaceAttentionLayer, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    """A mask that hides nothing, in the form that the configured kernel takes."""
+    batch, _, tokens, _ = key.shape
+    implementation = layer.base_config._attn_implementation or "eager"
+    if "flash" in implementation:
+        return torch.ones(batch, tokens, dtype=torch.long, device=key.device)
+    if implementation == "sdpa":
+        return torch.ones(batch, 1, 1, tokens, dtype=torch.bool, device=key.device)
+    return torch.zeros(batch, 1, 1, tokens, dtype=query.dtype, device=key.device)
 
 
 def _relies_on_is_causal(

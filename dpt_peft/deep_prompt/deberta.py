@@ -27,15 +27,8 @@ class DebertaV2AttentionLayer(DeepPromptLayer):
         """Output sizes of the key and value projections."""
         return module.key_proj.out_features, module.value_proj.out_features
 
-    def attend(self, adapter_names: list[str], *args: Any, **kwargs: Any) -> Any:
-        """Run the module itself without prompts, else attend over prompts and tokens."""
-        if not adapter_names:
-            return self.base_layer(*args, **kwargs)
-        return self._attend_with_prompts(adapter_names, *args, **kwargs)
-
-    def _attend_with_prompts(
+    def attend(
         self,
-        adapter_names: list[str],
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor,
         output_attentions: bool = False,
@@ -43,6 +36,7 @@ class DebertaV2AttentionLayer(DeepPromptLayer):
         relative_pos: torch.Tensor | None = None,
         rel_embeddings: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The arguments and results of `DisentangledSelfAttention.forward`, with prompts before keys and values."""
         base = self.base_layer
         heads = base.num_attention_heads
         batch = hidden_states.shape[0]
@@ -53,10 +47,10 @@ class DebertaV2AttentionLayer(DeepPromptLayer):
         query = split(base.query_proj(hidden_states if query_states is None else query_states))
         key = split(base.key_proj(hidden_states))
         value = split(base.value_proj(hidden_states))
+        prompts = self.joined_prompts(batch)
         prompt_key, prompt_value = (
-            split(prompt.to(key.dtype)[None]).repeat(batch, 1, 1) for prompt in self.joined_prompts(adapter_names)
+            split(prompt.to(key.dtype).expand(batch, -1, -1)) for prompt in (prompts.key, prompts.value)
         )
-        length = prompt_key.shape[1]
 
         # one part for content, one for each kind of position score
         scale_factor = 1 + ("c2p" in base.pos_att_type) + ("p2c" in base.pos_att_type)
@@ -66,9 +60,12 @@ class DebertaV2AttentionLayer(DeepPromptLayer):
             bias = base.disentangled_attention_bias(
                 query, key, relative_pos, base.pos_dropout(rel_embeddings), scale_factor
             )
-            scores = scores + nn.functional.pad(bias, (length, 0))
+            scores = scores + nn.functional.pad(bias, (prompts.length, 0))
         scores = scores.view(batch, heads, *scores.shape[1:])
-        visible = nn.functional.pad(attention_mask.bool(), (length, 0), value=True)
+        visible = nn.functional.pad(attention_mask.bool(), (prompts.length, 0), value=True)
+        if prompts.visible is not None:
+            visible = visible.repeat(batch // visible.shape[0], 1, 1, 1)
+            visible[..., : prompts.length] = prompts.visible[:, None, None]
         scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
         weights = base.dropout(nn.functional.softmax(scores, dim=-1))
         context = weights @ torch.cat([prompt_value, value], dim=1).view(batch, heads, -1, value.shape[-1])

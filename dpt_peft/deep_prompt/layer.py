@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import torch
@@ -10,8 +11,27 @@ from torch import nn
 
 from .config import DeepPromptConfig
 from .encoder import DeepPromptEncoder, device_and_dtype, init_linear
+from .mixed_batch import RowPlan
 
-Prompts = tuple[torch.Tensor, torch.Tensor]
+
+@dataclass(frozen=True)
+class Prompts:
+    """What joins the keys and values of one attention module in one pass.
+
+    Attributes:
+        key: (1 or batch, length, key size); one row if all rows of the batch share the prompts.
+        value: (1 or batch, length, value size).
+        visible: which prompts each row has, boolean (batch, length); `None` if all rows have all.
+    """
+
+    key: torch.Tensor
+    value: torch.Tensor
+    visible: torch.Tensor | None = None
+
+    @property
+    def length(self) -> int:
+        """Columns that the prompts take."""
+        return self.key.shape[1]
 
 
 class DeepPromptLayer(nn.Module, BaseTunerLayer):
@@ -44,6 +64,7 @@ class DeepPromptLayer(nn.Module, BaseTunerLayer):
         self.deep_prompt_projection = nn.ModuleDict()
         self.deep_prompt_dropout = nn.ModuleDict()
         self.key_size, self.value_size = self.prompt_sizes(base_layer)
+        self.row_plan: RowPlan | None = None
         self._disable_adapters = False
         self._active_adapter: list[str] = []
         # in a tuple: a reference, not a submodule
@@ -92,7 +113,7 @@ class DeepPromptLayer(nn.Module, BaseTunerLayer):
         self._move_adapter_to_device_of_base_layer(adapter_name)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
-    def keys_and_values(self, adapter_name: str) -> Prompts:
+    def keys_and_values(self, adapter_name: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys (runs, num_virtual_tokens, key size) and values (..., value size) of one adapter, before dropout."""
         if adapter_name in self.deep_prompt_key:
             return self.deep_prompt_key[adapter_name], self.deep_prompt_value[adapter_name]
@@ -111,33 +132,51 @@ class DeepPromptLayer(nn.Module, BaseTunerLayer):
         self.deep_prompt_value[adapter_name] = nn.Parameter(value, requires_grad=trainable)
 
     def active_prompts(self) -> list[str]:
-        """The active adapters that have prompts for the current run of this module."""
+        """The adapters in use that have prompts for the current run of this module."""
         if self.disable_adapters:
             return []
-        return [name for name in self.active_adapters if self.run in self.slots.get(name, ())]
+        names = self.active_adapters if self.row_plan is None else self.row_plan.names
+        return [name for name in names if self.run in self.slots.get(name, ())]
 
-    def joined_prompts(self, adapter_names: list[str]) -> Prompts:
-        """Keys (num_virtual_tokens, key size) and values of the current run, those of several adapters in a row."""
-        keys, values = [], []
-        for name in adapter_names:
-            key, value = self.keys_and_values(name)
-            slot = self.slots[name][self.run]
-            dropout = self.deep_prompt_dropout[name]
-            keys.append(dropout(key[slot]))
-            values.append(dropout(value[slot]))
-        if len(keys) == 1:
-            return keys[0], values[0]
-        return torch.cat(keys), torch.cat(values)
+    def joined_prompts(self, batch_size: int) -> Prompts:
+        """The prompts of the current run: those of several active adapters in a row, or of each row's own adapter."""
+        names = self.active_prompts()
+        pairs = {name: self._prompts_of(name) for name in names}
+        if self.row_plan is None:
+            key, value = (torch.cat(parts)[None] for parts in zip(*pairs.values(), strict=True))
+            return Prompts(key, value)
+        any_key, any_value = pairs[names[0]]
+        nothing = (any_key[:0], any_value[:0])
+        # the last entry is that of rows without an adapter
+        keys, values = zip(*(pairs.get(name, nothing) for name in (*self.row_plan.names, "")), strict=True)
+        rows = self.row_plan.index(batch_size, any_key.device)
+        lengths = torch.tensor([len(key) for key in keys], device=any_key.device)
+        key, value = (nn.utils.rnn.pad_sequence(list(parts), batch_first=True)[rows] for parts in (keys, values))
+        if len({len(keys[row]) for row in self.row_plan.rows}) == 1:
+            return Prompts(key, value)
+        return Prompts(key, value, torch.arange(key.shape[1], device=key.device) < lengths[rows, None])
+
+    def _prompts_of(self, adapter_name: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys (num_virtual_tokens, key size) and values of one adapter for the current run, dropout applied."""
+        key, value = self.keys_and_values(adapter_name)
+        slot = self.slots[adapter_name][self.run]
+        dropout = self.deep_prompt_dropout[adapter_name]
+        return dropout(key[slot]), dropout(value[slot])
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the attention module, with the active adapters' prompts where there are any."""
-        output = self.attend(self.active_prompts(), *args, **kwargs)
+        """Run the attention module, with the prompts in use where there are any, else just as the backbone would."""
+        prompted = bool(self.active_prompts())
+        self.switch(prompted)
+        output = self.attend(*args, **kwargs) if prompted else self.base_layer(*args, **kwargs)
         if len(self.layer_indices) > 1:
             self.run = (self.run + 1) % len(self.layer_indices)
         return output
 
-    def attend(self, adapter_names: list[str], *args: Any, **kwargs: Any) -> Any:
-        """Run the attention module with the prompts of `adapter_names`; without any, just as the backbone would."""
+    def switch(self, prompted: bool) -> None:
+        """Called before each pass, for classes that have to make the base module ready for it."""
+
+    def attend(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the attention module with `joined_prompts`; the arguments are those of the base module's forward."""
         raise NotImplementedError
 
     def unwrap(self) -> nn.Module:

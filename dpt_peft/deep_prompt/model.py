@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +15,7 @@ from .architectures import AttentionModule, describe_refusal, find_attention_mod
 from .config import DeepPromptConfig, select_layers
 from .encoder import DeepPromptEncoder
 from .layer import DeepPromptLayer
+from .mixed_batch import RowPlan, heads_per_row
 
 # must not begin with the prefix: transformers puts the adapter name behind the first name that does
 _ENCODER = "shared_prompt_encoder"
@@ -115,6 +118,33 @@ class DeepPromptModel(BaseTuner):
         del encoder.deep_prompt_table[adapter_name]
         del encoder.deep_prompt_hidden[adapter_name]
         config.encoder_reparameterization = "none"
+
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *_: Any, **kwargs: Any) -> Iterator[None]:
+        """What PEFT enters around every forward and generate: `adapter_names` sets one adapter per row.
+
+        Unlike LoRA's, mixed batches may be trained in, as long as activations are kept.
+
+        Raises:
+            TypeError, ValueError: if `adapter_names` is no list of existing adapters, or the model recomputes
+                activations in its backward pass, when the batch is over and its adapters forgotten.
+        """
+        adapter_names = kwargs.get("adapter_names")
+        if adapter_names is None:
+            yield
+            return
+        if self.training and any(getattr(module, "gradient_checkpointing", False) for module in self.model.modules()):
+            raise ValueError("`adapter_names` cannot be used in training together with gradient checkpointing.")
+        plan = RowPlan.of(adapter_names, list(self.peft_config))
+        layers = [module for module in self.model.modules() if isinstance(module, DeepPromptLayer)]
+        for layer in layers:
+            layer.row_plan = plan
+        try:
+            with heads_per_row(self.model, plan):
+                yield
+        finally:
+            for layer in layers:
+                layer.row_plan = None
 
     @classmethod
     def _remap_adapter_state_dict_for_load(

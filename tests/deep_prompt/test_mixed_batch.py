@@ -1,0 +1,119 @@
+"""`adapter_names`: every row of a batch as if it were alone with its adapter."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from peft import get_peft_model
+from transformers import AutoModelForCausalLM
+
+from dpt_peft.deep_prompt.mixed_batch import RowPlan
+from tests.architectures import CONFIGS, VOCAB_SIZE, make_config, make_model
+from tests.deep_prompt.test_common import prompt_config, prompted
+
+NAMES = ["short", "__base__", "long", "short", "deep", "joint"]
+
+
+def several_adapters(name: str, attn_implementation: str | None = None) -> torch.nn.Module:
+    """Adapters of different lengths, depths and encoders on one backbone."""
+    model = prompted(name, base=make_model(name, attn_implementation), num_virtual_tokens=2)
+    num_layers = make_config(name).num_hidden_layers
+    model.add_adapter("short", prompt_config(num_virtual_tokens=2))
+    model.add_adapter("long", prompt_config(num_virtual_tokens=6))
+    model.add_adapter("deep", prompt_config(num_virtual_tokens=4, layers_to_transform=[num_layers - 1]))
+    model.add_adapter("joint", prompt_config("mlp", num_virtual_tokens=3))
+    # a head of its own for each adapter, in fact and not only in name
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            if ".modules_to_save." in key:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def six_rows(name: str, padded: bool) -> dict[str, torch.Tensor]:
+    input_ids = torch.randint(3, VOCAB_SIZE, (6, 7), generator=torch.Generator().manual_seed(3))
+    mask = torch.ones_like(input_ids)
+    if padded:
+        mask[1, 4:] = mask[2, 5:] = 0
+        input_ids[mask == 0] = make_config(name).pad_token_id or 0
+    return {"input_ids": input_ids, "attention_mask": mask}
+
+
+def one_by_one(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    rows = []
+    for row, adapter in enumerate(NAMES):
+        alone = {key: value[row : row + 1] for key, value in batch.items()}
+        if adapter == "__base__":
+            with model.disable_adapter():
+                rows.append(model(**alone).logits)
+        else:
+            model.set_adapter(adapter)
+            rows.append(model(**alone).logits)
+    return torch.cat(rows)
+
+
+@pytest.mark.parametrize("padded", [True, False], ids=["padded", "full"])
+@pytest.mark.parametrize("attn_implementation", ["sdpa", "eager"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_each_row_as_if_alone(name, attn_implementation, padded):
+    if name.startswith("deberta") and attn_implementation == "sdpa":
+        pytest.skip("DeBERTa has one attention implementation")
+    model = several_adapters(name, attn_implementation)
+    batch = six_rows(name, padded)
+    with torch.no_grad():
+        expected = one_by_one(model, batch)
+        mixed = model(**batch, adapter_names=NAMES).logits
+        assert torch.allclose(mixed, expected, atol=1e-5)
+        # and nothing of it stays behind
+        model.set_adapter("long")
+        assert torch.equal(model(**batch).logits, model(**batch, adapter_names=None).logits)
+        assert torch.allclose(model(**batch).logits, model(**batch, adapter_names=["long"] * 6).logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["bert", "deberta-v2", "llama"])
+def test_gradients_reach_each_rows_adapter_alone(name):
+    model = several_adapters(name)
+    batch = six_rows(name, padded=True)
+    for key, parameter in model.named_parameters():
+        parameter.requires_grad_("deep_prompt_" in key)
+    model(**batch, adapter_names=["short", "__base__", "long", "short", "long", "short"]).logits.sum().backward()
+    for key, parameter in model.named_parameters():
+        if "deep_prompt_" in key:
+            assert (parameter.grad is not None) == key.endswith((".short", ".long")), key
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"num_beams": 3}], ids=["greedy", "beams"])
+def test_generation_with_one_adapter_per_row(kwargs):
+    torch.manual_seed(0)
+    base = AutoModelForCausalLM.from_config(make_config("llama"))
+    model = get_peft_model(base, prompt_config(task_type="CAUSAL_LM")).eval()
+    model.add_adapter("other", prompt_config(task_type="CAUSAL_LM", num_virtual_tokens=2))
+    input_ids = torch.randint(3, VOCAB_SIZE, (3, 5))
+    kwargs = kwargs | {"max_new_tokens": 5, "do_sample": False, "eos_token_id": None}
+    mixed = model.generate(input_ids=input_ids, adapter_names=["default", "__base__", "other"], **kwargs)
+    model.set_adapter("default")
+    assert torch.equal(mixed[:1], model.generate(input_ids=input_ids[:1], **kwargs))
+    with model.disable_adapter():
+        assert torch.equal(mixed[1:2], model.generate(input_ids=input_ids[1:2], **kwargs))
+    model.set_adapter("other")
+    assert torch.equal(mixed[2:], model.generate(input_ids=input_ids[2:], **kwargs))
+
+
+def test_errors_name_the_argument():
+    model = several_adapters("bert")
+    batch = six_rows("bert", padded=False)
+    with pytest.raises(ValueError, match=r"adapter_names.*'nobody'.*'deep', 'default'.*'__base__'"):
+        model(**batch, adapter_names=["nobody"] * 6)
+    with pytest.raises(TypeError, match="adapter_names.*one adapter name per row"):
+        model(**batch, adapter_names="short")
+    with pytest.raises(ValueError, match="adapter_names.*4 names.*6 rows"):
+        model(**batch, adapter_names=["short"] * 4)
+    model.base_model.model.gradient_checkpointing_enable()
+    with pytest.raises(ValueError, match="adapter_names.*gradient checkpointing"):
+        model.train()(**batch, adapter_names=NAMES)
+
+
+def test_plan():
+    plan = RowPlan.of(["b", "__base__", "a", "b"], ["a", "b", "c"])
+    assert plan == RowPlan(("b", "a"), (0, 2, 1, 0))
+    assert plan.index(8, torch.device("cpu")).tolist() == [0, 0, 2, 2, 1, 1, 0, 0]
