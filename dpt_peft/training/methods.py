@@ -18,9 +18,9 @@ from dpt_peft.discriminative.modeling import DPTForSequenceClassification
 
 METHODS = ("fine_tuning", "dpt", "deep_prompt", "dpt_deep_prompt", "lora")
 
-#: Learning rate that a method starts from when none is given: full fine-tuning and DPT train every parameter, the
-#: others a few new ones. Chosen on validation data with the 22 M parameter discriminator (docs/results.md); the
-#: DPT paper uses 2e-5 for ELECTRA-base and -large, the released P-tuning v2 scripts 5e-3 to 6e-2.
+#: Learning rate that a method starts from when none is given, for small models: full fine-tuning and DPT train every
+#: parameter, the others a few new ones. Search it for your own data and model. The DPT paper uses 2e-5 for
+#: ELECTRA-base and -large, the released P-tuning v2 scripts 5e-3 to 6e-2.
 DEFAULT_LEARNING_RATES = {
     "fine_tuning": 1e-4,
     "dpt": 1e-4,
