@@ -4,9 +4,9 @@
         --train_files books.txt reviews.txt.xz --candidate_list_share 0.5 \
         --do_train --do_eval --learning_rate 1.5e-4 --num_train_epochs 1 --output_dir runs/discriminator
 
-Text files (.txt, .txt.gz, .txt.xz) hold plain text; lines are joined into documents. The last documents of each file are held
-out. What is written is an `ElectraForPreTraining` folder, or with `--lora_rank` a PEFT adapter folder on top of the encoder.
-A run that was cut off goes on with `--resume_from_checkpoint True`.
+Text files (.txt, .txt.gz, .txt.xz) hold plain text; lines are joined into documents. The last documents of each file
+are held out. What is written is an `ElectraForPreTraining` folder, or with `--lora_rank` a PEFT adapter folder on top
+of the encoder. A run that was cut off goes on with `--resume_from_checkpoint True`.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 
+from dpt_peft._compatibility import quiet_peft
 from dpt_peft.discriminative.conversion import discriminator_from_encoder
 from dpt_peft.training.candidate_lists import DocumentCollator, WholeWords
 from dpt_peft.training.low_rank import low_rank_discriminator
@@ -50,10 +51,13 @@ from dpt_peft.training.replaced_tokens import (
 class ModelArguments:
     """Which discriminator is trained, and what of it."""
 
-    model_name_or_path: str = field(metadata={"help": "Encoder (BERT, RoBERTa) or ELECTRA discriminator to start from."})
+    model_name_or_path: str = field(
+        metadata={"help": "Encoder (BERT, RoBERTa) or ELECTRA discriminator to start from."}
+    )
     dropout: float | None = field(default=None, metadata={"help": "Dropout in training; default: the model's own."})
     lora_rank: int | None = field(
-        default=None, metadata={"help": "Train and save only low-rank factors of every matrix (and the head) of this rank."}
+        default=None,
+        metadata={"help": "Train and save only low-rank factors of every matrix (and the head) of this rank."},
     )
     lora_start: str | None = field(
         default=None,
@@ -71,7 +75,9 @@ class DataArguments:
 
     train_files: list[str] = field(metadata={"help": "Text files: .txt, .txt.gz, .txt.xz."})
     max_length: int = field(default=64, metadata={"help": "Tokens per row."})
-    document_tokens: int = field(default=192, metadata={"help": "Lines are joined until a document has this many tokens."})
+    document_tokens: int = field(
+        default=192, metadata={"help": "Lines are joined until a document has this many tokens."}
+    )
     max_documents_per_file: int | None = field(default=None, metadata={"help": "Use at most this many of each file."})
     validation_documents: int = field(default=300, metadata={"help": "Held out from the end of each file."})
     replaced_share: float = field(default=0.15, metadata={"help": "Share of tokens drawn for replacement."})
@@ -81,8 +87,8 @@ class DataArguments:
     generator: str | None = field(
         default=None,
         metadata={
-            "help": "ELECTRA's generator in place of corpus statistics: 'new' (a quarter of the discriminator's size) or a "
-            "masked language model with the same vocabulary, trained along."
+            "help": "ELECTRA's generator in place of corpus statistics: 'new' (a quarter of the discriminator) or "
+            "a masked language model with the same vocabulary, trained along."
         },
     )
 
@@ -134,7 +140,7 @@ def held_out_rows(documents: Dataset, collator: DocumentCollator, source: Corpus
 
 
 def detection_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    """Loss, precision and recall (replaced at probability 0.5 and above) and area under the curve over labelled tokens."""
+    """Loss, precision and recall (replaced from probability 0.5) and area under the curve over labelled tokens."""
     labelled = prediction.label_ids != IGNORED
     labels, logits = prediction.label_ids[labelled], prediction.predictions[labelled]
     loss = torch.nn.functional.binary_cross_entropy_with_logits(torch.tensor(logits), torch.tensor(labels).float())
@@ -150,14 +156,17 @@ def build_discriminator(model_args: ModelArguments) -> ElectraForPreTraining | P
     """The model to train: whole, or a frozen one with a trainable adapter."""
     base = discriminator_from_encoder(model_args.model_name_or_path, dropout=model_args.dropout)
     if model_args.adapter_name_or_path is not None:
-        return PeftModel.from_pretrained(base, model_args.adapter_name_or_path, is_trainable=True)
+        with quiet_peft():
+            return PeftModel.from_pretrained(base, model_args.adapter_name_or_path, is_trainable=True)
     if model_args.lora_rank is None:
         return base
     start = None if model_args.lora_start is None else discriminator_from_encoder(model_args.lora_start)
     return low_rank_discriminator(base, start, rank=model_args.lora_rank)
 
 
-def build_generator(name: str, discriminator: ElectraConfig, tokenizer: PreTrainedTokenizerBase) -> GeneratorReplacements:
+def build_generator(
+    name: str, discriminator: ElectraConfig, tokenizer: PreTrainedTokenizerBase
+) -> GeneratorReplacements:
     """ELECTRA's generator: given, or new with a quarter of the discriminator's width (ELECTRA section 3.2)."""
     if name == "new":
         width = max(discriminator.hidden_size // 4, 64)
@@ -167,8 +176,8 @@ def build_generator(name: str, discriminator: ElectraConfig, tokenizer: PreTrain
         generator = AutoModelForMaskedLM.from_pretrained(name, dtype=torch.float32)
         if generator.config.vocab_size != discriminator.vocab_size:
             raise ValueError(
-                f"generator={name!r} has {generator.config.vocab_size} tokens, the discriminator {discriminator.vocab_size}: "
-                "they must share a vocabulary."
+                f"generator={name!r} has {generator.config.vocab_size} tokens, the discriminator "
+                f"{discriminator.vocab_size}: they must share a vocabulary."
             )
     return GeneratorReplacements(generator, tokenizer.mask_token_id)
 
@@ -189,7 +198,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         split = len(documents) - data_args.validation_documents
         if split < 1:
             raise ValueError(
-                f"{path} has {len(documents)} documents, validation_documents={data_args.validation_documents} leaves none."
+                f"{path} has {len(documents)} documents, "
+                f"validation_documents={data_args.validation_documents} leaves none."
             )
         train.append(documents.select(range(split)))
         held_out.append(documents.select(range(split, len(documents))))
@@ -200,7 +210,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     corpus = corpus[~torch.isin(corpus, torch.tensor(tokenizer.all_special_ids))]
     words = WholeWords(tokenizer, documents["input_ids"])
     statistics = CorpusReplacements(corpus, discriminator.get_input_embeddings().weight, data_args.nearest)
-    source = statistics
+    source: torch.nn.Module = statistics
     if data_args.generator is not None:
         source = build_generator(data_args.generator, discriminator.config, tokenizer)
 
@@ -227,8 +237,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     metrics: dict[str, float] = {}
     if training_args.do_train:
         resume = training_args.resume_from_checkpoint
-        if resume == "True":
-            resume = get_last_checkpoint(training_args.output_dir)
+        if resume in {"True", "False"}:  # the command line gives text
+            resume = get_last_checkpoint(training_args.output_dir) if resume == "True" else None
         result = trainer.train(resume_from_checkpoint=resume)
         metrics |= result.metrics
         trainer.save_state()

