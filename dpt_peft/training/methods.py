@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ import torch
 from peft import LoraConfig, PeftConfig, TaskType, get_peft_model
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
+from dpt_peft._compatibility import quiet_peft
 from dpt_peft.deep_prompt import DeepPromptConfig
 from dpt_peft.discriminative.modeling import DPTForSequenceClassification
 
@@ -223,9 +223,7 @@ def build_text_classifier(
         )
     if config is None:
         return model
-    with warnings.catch_warnings():
-        # peft 0.21.2 reads an attribute that transformers 5.23 has renamed
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+    with quiet_peft():
         return get_peft_model(model, config)
 
 

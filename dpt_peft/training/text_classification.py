@@ -201,7 +201,8 @@ def run_text_classification(
         method_args.method, model_name, data.label_names, options=method_args, model_kwargs=model_kwargs
     )
     max_length = _max_length(data_args.max_seq_length, tokenizer, model)
-    features = {split: tokenize_texts(rows, tokenizer, max_length) for split, rows in splits.items()}
+    used = {"train": training_args.do_train, "validation": training_args.do_eval, "test": training_args.do_predict}
+    features = {split: tokenize_texts(rows, tokenizer, max_length) for split, rows in splits.items() if used[split]}
     trained, total = count_parameters(model)
     rows = {split: len(dataset) for split, dataset in splits.items()}
 
@@ -234,7 +235,7 @@ def run_text_classification(
         tokenizer=tokenizer,
         card=card,
         compute_metrics=classification_metrics(),
-        train_dataset=features["train"],
+        train_dataset=features.get("train"),
         eval_dataset=features.get("validation"),
         test_dataset=features.get("test"),
         data_collator=DataCollatorWithPadding(tokenizer),

@@ -87,6 +87,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--learning_rates", nargs="+", type=float, help="Default: each method's own.")
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--split", choices=("test", "validation"), default="test", help="What is measured on.")
+    parser.add_argument("--metric", choices=("accuracy", "macro_f1"), default="accuracy", help="For the table.")
     parser.add_argument("--only-table", action="store_true", help="Run nothing.")
     parser.add_argument("--records", nargs="+", type=Path, help="Records to tabulate. Default: those in output_dir.")
     arguments = parser.parse_args()
@@ -180,15 +181,15 @@ def append_record(path: Path, record: dict[str, Any]) -> None:
         file.write(("\n" if cut_off else "") + json.dumps(record) + "\n")
 
 
-def table(records: list[dict[str, Any]], split: str) -> str:
-    """Makes an aligned markdown table: accuracy in %, mean +- sample standard deviation (number of seeds)."""
+def table(records: list[dict[str, Any]], split: str, metric: str = "accuracy") -> str:
+    """Makes an aligned markdown table of a metric in %: mean ± sample standard deviation (number of seeds)."""
     cells: dict[tuple[str, str, float], dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     for record in records:
         run = record["run"]
         if run["split"] == split:
             key = (run["model"], run["row"], run["learning_rate"])
-            accuracy = record["metrics"]["eval_accuracy" if split == "validation" else "test_accuracy"]
-            cells[key][run["dataset"]][run["seed"]] = 100 * accuracy
+            value = record["metrics"][f"{'eval' if split == 'validation' else 'test'}_{metric}"]
+            cells[key][run["dataset"]][run["seed"]] = 100 * value
     names = [name for name in DATA_SETS if any(name in by_data for by_data in cells.values())]
     lines = [["model", "row", "learning rate", *(DATA_SETS[name].title for name in names)]]
     for (model, row, learning_rate), by_data in sorted(
@@ -234,7 +235,7 @@ def main() -> None:
                     "versions": software_versions(),
                 }
                 append_record(records_file, record)
-    text = table(read_records(arguments.records or [records_file]), arguments.split)
+    text = table(read_records(arguments.records or [records_file]), arguments.split, arguments.metric)
     print(text)
     if not arguments.only_table:
         (arguments.output_dir / "table.md").write_text(text + "\n", encoding="utf-8")

@@ -76,6 +76,9 @@ def test_runs_are_recorded_skipped_and_tabulated(script, files, tmp_path, monkey
     assert (tmp_path / "table.md").read_text() == table
     assert run(script, monkeypatch, capsys, "--output_dir", tmp_path, "--only-table") == table
 
+    f1 = run(script, monkeypatch, capsys, "--output_dir", tmp_path, "--only-table", "--metric", "macro_f1")
+    assert f"{mean(100 * record['metrics']['test_macro_f1'] for record in records[1::2]):.1f} ±" in f1
+
     # Two machines' records merge.
     lines = (tmp_path / "records.jsonl").read_text().splitlines()
     (tmp_path / "a.jsonl").write_text("\n".join(lines[:2]))
