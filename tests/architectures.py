@@ -49,6 +49,26 @@ CONFIGS: dict[str, tuple[str, dict]] = {
     "deberta-v2": ("deberta-v2", _SIZES | _DISENTANGLED | {"pos_att_type": ["p2c", "c2p"], "share_att_key": True}),
     "deberta-v2-own-keys": ("deberta-v2", _SIZES | _DISENTANGLED | {"pos_att_type": ["c2p"]}),
     "deberta-v2-no-positions": ("deberta-v2", _SIZES | {"pos_att_type": []}),
+    "deberta": ("deberta", _SIZES | {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]}),
+    "mpnet": ("mpnet", _SIZES | {"pad_token_id": 1}),
+    "roformer": ("roformer", _SIZES | {"embedding_size": 32}),
+    "convbert": ("convbert", _SIZES | {"embedding_size": 32, "head_ratio": 2, "conv_kernel_size": 3}),
+    "funnel": (
+        "funnel",
+        {
+            "vocab_size": VOCAB_SIZE,
+            "d_model": 32,
+            "n_head": 4,
+            "d_head": 8,
+            "d_inner": 37,
+            "block_sizes": [1, 2],
+            "num_decoder_layers": 1,
+        },
+    ),
+    "bloom": (
+        "bloom",
+        {"vocab_size": VOCAB_SIZE, "hidden_size": 32, "n_layer": NUM_LAYERS, "n_head": 4} | _SPECIAL_TOKENS,
+    ),
     "gpt2": (
         "gpt2",
         {"vocab_size": VOCAB_SIZE, "n_embd": 32, "n_layer": NUM_LAYERS, "n_head": 4, "n_positions": 64}

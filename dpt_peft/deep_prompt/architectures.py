@@ -13,10 +13,12 @@ from .albert import AlbertAttentionLayer
 from .attention import InterfaceAttentionLayer
 from .deberta import DebertaV2AttentionLayer
 from .layer import DeepPromptLayer
+from .own_attention import OwnAttentionLayer
 
 # The first class that supports a module is taken: special cases stand before the general one.
 LAYER_CLASSES: tuple[type[DeepPromptLayer], ...] = (
     AlbertAttentionLayer,
+    OwnAttentionLayer,
     DebertaV2AttentionLayer,
     InterfaceAttentionLayer,
 )

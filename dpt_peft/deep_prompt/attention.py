@@ -27,13 +27,15 @@ _LAYER = "_deep_prompt_layer"
 
 _KEY_PROJECTIONS = ("key", "k_proj", "k_lin", "key_proj", "k")
 _VALUE_PROJECTIONS = ("value", "v_proj", "v_lin", "value_proj", "v")
-_HEAD_SIZES = ("head_dim", "attention_head_size", "key_value_proj_dim", "head_size")
+_HEAD_SIZES = ("head_dim", "attention_head_size", "key_value_proj_dim", "head_size", "d_head")
 _NUM_HEADS = (
     "num_key_value_heads",
     "num_kv_heads",
+    "kv_heads",
     "num_attention_heads",
     "num_heads",
     "n_heads",
+    "n_head",
 )
 
 
@@ -58,17 +60,8 @@ class InterfaceAttentionLayer(DeepPromptLayer):
 
     @classmethod
     def prompt_sizes(cls, module: nn.Module) -> tuple[int, int]:
-        """Output sizes of the key and value projections, or heads times head size where they are fused."""
-        key, value = _first_linear(module, _KEY_PROJECTIONS), _first_linear(module, _VALUE_PROJECTIONS)
-        if key is not None and value is not None:
-            return key, value
-        heads, head_size = _first_number(module, _NUM_HEADS), _first_number(module, _HEAD_SIZES)
-        if heads is None or head_size is None:
-            raise ValueError(
-                f"Cannot tell how many key/value heads {type(module).__name__} has, or their size. "
-                "Add the architecture by hand: docs/how_to/add_an_architecture.md."
-            )
-        return heads * head_size, heads * head_size
+        """Read from the module: see [`projection_sizes`]."""
+        return projection_sizes(module)
 
     def switch(self, prompted: bool) -> None:
         """Give the module the config that leads to `deep_prompt_attention`, or its own."""
@@ -193,6 +186,26 @@ def _relies_on_is_causal(
     return bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
 
 
+def projection_sizes(module: nn.Module) -> tuple[int, int]:
+    """Output sizes of an attention module's key and value projections, or heads times head size where they are fused.
+
+    Raises:
+        ValueError: if the module has neither under a known name.
+    """
+    key, value = _first_linear(module, _KEY_PROJECTIONS), _first_linear(module, _VALUE_PROJECTIONS)
+    if key is not None and value is not None:
+        return key, value
+    heads, head_size = _first_number(module, _NUM_HEADS), _first_number(module, _HEAD_SIZES)
+    if heads is not None and head_size is None and (width := _first_number(module, ("embed_dim", "split_size"))):
+        head_size = width // heads
+    if heads is None or head_size is None:
+        raise ValueError(
+            f"Cannot tell how many key/value heads {type(module).__name__} has, or their size. "
+            "Add the architecture by hand: docs/how_to/add_an_architecture.md."
+        )
+    return heads * head_size, heads * head_size
+
+
 def _forward_code(module: nn.Module) -> Any:
     return inspect.unwrap(type(module).forward).__code__
 
@@ -210,7 +223,7 @@ def _first_linear(module: nn.Module, names: tuple[str, ...]) -> int | None:
 
 
 def _first_number(module: nn.Module, names: tuple[str, ...]) -> int | None:
-    for holder in (module, module.config):
+    for holder in (module, getattr(module, "config", None)):
         for name in names:
             number = getattr(holder, name, None)
             if isinstance(number, int):

@@ -108,7 +108,7 @@ def test_saved_file_holds_exactly_the_prompts_and_the_head(name, encoder, tmp_pa
     assert all("deep_prompt_" in key for key in rest)
     config = make_config(name)
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = heads * (config.hidden_size // config.num_attention_heads)
+    width = heads * (config.hidden_size // config.num_attention_heads) // getattr(config, "head_ratio", 1)
     layers = config.num_hidden_layers
     if encoder == "none":
         numbers = layers * 2 * LENGTH * width
@@ -165,8 +165,8 @@ def test_last_n_is_the_same_as_the_indices(name):
 @every_architecture
 @pytest.mark.parametrize("padding_side", ["right", "left"])
 def test_sdpa_and_eager_agree(name, padding_side):
-    if name.startswith("deberta"):
-        pytest.skip("DeBERTa has one attention implementation")
+    if not make_model(name)._supports_sdpa:
+        pytest.skip("the architecture has one attention implementation")
     sdpa = prompted(name, base=make_model(name, "sdpa"))
     eager = prompted(name, base=make_model(name, "eager"))
     assert torch.allclose(
@@ -176,11 +176,16 @@ def test_sdpa_and_eager_agree(name, padding_side):
 
 @every_architecture
 def test_padding_stays_masked(name):
-    model = prompted(name)
     batch = make_batch(name)
     alone = {"input_ids": batch.input_ids[1:, :5], "attention_mask": batch.attention_mask[1:, :5]}
-    with torch.no_grad():
-        assert torch.allclose(model(**batch.asdict()).logits[1:], model(**alone).logits, atol=1e-5)
+
+    def padding_shows(model: torch.nn.Module) -> bool:
+        with torch.no_grad():
+            return not torch.allclose(model(**batch.asdict()).logits[1:], model(**alone).logits, atol=1e-5)
+
+    if padding_shows(make_model(name)):
+        pytest.skip("the backbone itself mixes padding in")
+    assert not padding_shows(prompted(name))
 
 
 @every_architecture
@@ -240,7 +245,10 @@ def test_folding_the_mlp_keeps_the_output_to_the_last_bit_and_saves_without_it(n
     assert torch.equal(logits(model, name), expected)
     model.save_pretrained(tmp_path)
     saved = load_file(tmp_path / "adapter_model.safetensors")
-    assert not any("projection" in key or "table" in key or "hidden" in key for key in saved)
+    assert {key.rpartition(".")[2] for key in saved if "deep_prompt_" in key} == {
+        "deep_prompt_key",
+        "deep_prompt_value",
+    }
     loaded = PeftModel.from_pretrained(make_model(name), tmp_path).eval()
     assert torch.equal(logits(loaded, name), expected)
 
