@@ -71,6 +71,8 @@ class OwnAttentionLayer(DeepPromptLayer):
         """As for modules that go through the interface."""
         return projection_sizes(module)
 
+    # a compiled graph would drop the mode without a word
+    @torch.compiler.disable
     def attend(self, *args: Any, **kwargs: Any) -> Any:
         """Run the module with the prompts mixed into its context.
 

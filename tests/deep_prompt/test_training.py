@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 
+from dpt_peft.deep_prompt.own_attention import OwnAttentionLayer
 from tests.architectures import CONFIGS, make_batch, make_model
-from tests.deep_prompt.test_common import prompted
+from tests.deep_prompt.test_common import layers_of, logits, prompted
 
 
 def gradients(model: torch.nn.Module, name: str) -> dict[str, torch.Tensor]:
@@ -43,3 +45,15 @@ def test_gradient_checkpointing_gives_the_same_gradients(name, use_reentrant, wh
         if use_reentrant:
             model.base_model.model.enable_input_require_grads()
     assert_same(gradients(model, name), expected)
+
+
+@pytest.mark.parametrize("name", ["bert", "distilbert", "albert", "modernbert", "deberta-v2", "llama", "mpnet"])
+def test_compiled_gives_the_same_in_one_graph(name):
+    model = prompted(name)
+    expected = logits(model, name)
+    counter = CompileCounter()
+    # attention that is followed from the outside runs outside of the graph, and has to be right all the same
+    whole = not isinstance(layers_of(model)[0], OwnAttentionLayer)
+    compiled = torch.compile(model.base_model.model, backend=counter, fullgraph=whole)
+    assert torch.allclose(logits(compiled, name), expected, atol=1e-5)
+    assert counter.frame_count == 1 or not whole
