@@ -37,6 +37,8 @@ _NUM_HEADS = (
     "n_heads",
     "n_head",
 )
+# Modules that repeat keys and values over heads before they ask the interface.
+_REPEATED_HEADS = {"JetMoeAttention": ("num_heads",)}
 
 
 class InterfaceAttentionLayer(DeepPromptLayer):
@@ -195,7 +197,8 @@ def projection_sizes(module: nn.Module) -> tuple[int, int]:
     key, value = _first_linear(module, _KEY_PROJECTIONS), _first_linear(module, _VALUE_PROJECTIONS)
     if key is not None and value is not None:
         return key, value
-    heads, head_size = _first_number(module, _NUM_HEADS), _first_number(module, _HEAD_SIZES)
+    names = _REPEATED_HEADS.get(type(module).__name__, _NUM_HEADS)
+    heads, head_size = _first_number(module, names), _first_number(module, _HEAD_SIZES)
     if heads is not None and head_size is None and (width := _first_number(module, ("embed_dim", "split_size"))):
         head_size = width // heads
     if heads is None or head_size is None:

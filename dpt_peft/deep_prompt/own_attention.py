@@ -31,6 +31,8 @@ CLASS_NAMES = frozenset(
         "CanineSelfAttention",
         "ConvBertSelfAttention",
         "FunnelRelMultiheadAttention",
+        "GPTJAttention",
+        "GPTNeoSelfAttention",
         "MPNetSelfAttention",
         "MegatronBertSelfAttention",
         "MptAttention",
@@ -44,7 +46,6 @@ CLASS_NAMES = frozenset(
 # Names that several architectures use, told apart by the modeling file.
 QUALIFIED_NAMES = frozenset(
     {
-        "openai.modeling_openai.Attention",
         "xlm.modeling_xlm.MultiHeadAttention",
         "flaubert.modeling_flaubert.MultiHeadAttention",
         "deberta.modeling_deberta.DisentangledSelfAttention",
@@ -54,6 +55,12 @@ QUALIFIED_NAMES = frozenset(
 _PRODUCTS = {"matmul", "__matmul__", "bmm"}
 _MULTIPLICATIONS = {"mul", "multiply", "__mul__", "__rmul__", "mul_", "__imul__"}
 _DIVISIONS = {"div", "true_divide", "divide", "__truediv__", "div_", "__itruediv__", "__idiv__"}
+# What may happen to scores, besides factors: biases and masks are added, shapes and types changed.
+_HARMLESS = frozenset(
+    {"add", "__add__", "__radd__", "add_", "__iadd__", "sub", "__sub__", "sub_", "__isub__"}
+    | {"masked_fill", "masked_fill_", "where", "dropout", "max", "maximum"}
+    | {"view", "reshape", "flatten", "unflatten", "contiguous", "clone", "float", "to", "type", "type_as", "half"}
+)
 
 
 class OwnAttentionLayer(DeepPromptLayer):
@@ -117,6 +124,7 @@ class _Mixer(TorchFunctionMode):
         # by identity; the tensors are kept so that their identity is not given to others
         self.followed: dict[int, tuple[torch.Tensor, _Scores]] = {}
         self.factors: dict[int, tuple[torch.Tensor, float | torch.Tensor]] = {}
+        self.statistics: dict[int, torch.Tensor] = {}
 
     def __torch_function__(self, func: Callable, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -134,8 +142,13 @@ class _Mixer(TorchFunctionMode):
             return self._mix(scores, output, *_einsum_letters(args))
         elif name == "softmax":
             self._follow(output, replace(scores, values=_first(tensors, self.followed)))
-        elif output.numel() == _first(tensors, self.followed).numel():
-            self._follow(output, _transformed(scores, name, args, kwargs))
+        elif output.numel() != _first(tensors, self.followed).numel():
+            self.statistics[id(output)] = output
+        elif not any(id(tensor) in self.statistics for tensor in tensors):
+            # scores less their own maximum, for instance, would no longer compare with those of prompts
+            transformed = _transformed(scores, name, args, kwargs)
+            if transformed is not None:
+                self._follow(output, transformed)
         return output
 
     def _follow(self, tensor: torch.Tensor, scores: _Scores) -> None:
@@ -192,13 +205,17 @@ class _Mixer(TorchFunctionMode):
         return _permuted(mixed, "bnid", result) if result else mixed
 
 
-def _transformed(scores: _Scores, name: str, args: Any, kwargs: Any) -> _Scores:
-    """What is known of the scores after one more operation on them."""
-    if scores.values is not None:
-        if name == "dropout" and kwargs.get("training", True):
-            return replace(scores, dropout=kwargs.get("p", args[1] if len(args) > 1 else 0.5))
-        return scores
-    return replace(scores, scale=scores.scale * _factor(name, args))
+def _transformed(scores: _Scores, name: str, args: Any, kwargs: Any) -> _Scores | None:
+    """What is known of the scores after one more operation on them; `None` if it is not known to leave them scores."""
+    factor = _factor(name, args)
+    if isinstance(factor, torch.Tensor) or factor != 1.0:
+        # weights that are multiplied are no longer those of the softmax
+        return replace(scores, scale=scores.scale * factor) if scores.values is None else None
+    if name not in _HARMLESS:
+        return None
+    if name == "dropout" and scores.values is not None and kwargs.get("training", True):
+        return replace(scores, dropout=kwargs.get("p", args[1] if len(args) > 1 else 0.5))
+    return scores
 
 
 def _factor(name: str, args: Any) -> float | torch.Tensor:
