@@ -44,6 +44,9 @@ class DeepPromptConfig(PeftConfig):
             Width of the hidden layer of the `"mlp"` encoder.
         init_std (`float`, defaults to 0.02):
             Standard deviation of the normal distribution that new prompts are drawn from.
+        init_from (`str`, *optional*):
+            Start from the prompts of another adapter: its name if it is on the same model, or folder or Hub id of a
+            saved one. Lengths, layers and encoder have to be the same. Forgotten once the prompts are made.
         target_modules (`list[str]` or `str`, *optional*):
             Names (or a regular expression) of the attention modules to prompt. Default: every self-attention module;
             cross-attention has to be asked for here.
@@ -74,6 +77,9 @@ class DeepPromptConfig(PeftConfig):
     encoder_hidden_size: int = field(default=512, metadata={"help": "Width of the hidden layer of the 'mlp' encoder."})
     init_std: float = field(
         default=0.02, metadata={"help": "Standard deviation of the normal distribution of new prompts."}
+    )
+    init_from: str | None = field(
+        default=None, metadata={"help": "Adapter (name, folder or Hub id) whose prompts the new ones start from."}
     )
     target_modules: list[str] | str | None = field(
         default=None,

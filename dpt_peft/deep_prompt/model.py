@@ -12,6 +12,7 @@ from peft.tuners.tuners_utils import BaseTuner, check_target_module_exists
 from torch import nn
 
 from .architectures import AttentionModule, describe_refusal, find_attention_modules
+from .combine import combine_prompts, combined_config, initialise_from
 from .config import DeepPromptConfig, select_layers
 from .encoder import DeepPromptEncoder
 from .layer import DeepPromptLayer
@@ -52,8 +53,11 @@ class DeepPromptModel(BaseTuner):
     def _prepare_model(self, peft_config: DeepPromptConfig, model: nn.Module) -> None:
         self._targets = _choose_targets(peft_config, model)
 
-    def _check_target_module_exists(self, peft_config: DeepPromptConfig, key: str) -> bool:
-        return key in self._targets
+    def _check_target_module_exists(self, peft_config: DeepPromptConfig, key: str) -> Any:
+        if key in self._targets or peft_config.exclude_modules is None:
+            return key in self._targets
+        # PEFT warns if it never hears that something was excluded
+        return check_target_module_exists(replace(peft_config, target_modules=[]), key)
 
     def _create_and_replace(
         self,
@@ -98,6 +102,45 @@ class DeepPromptModel(BaseTuner):
         if hasattr(model, _ENCODER):
             delattr(model, _ENCODER)
         return model
+
+    def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        """As in PEFT; then the new prompts take over those of `init_from`, which the configuration forgets."""
+        super().inject_adapter(model, adapter_name, *args, **kwargs)
+        config = self.peft_config[adapter_name]
+        if config.init_from is not None:
+            source, config.init_from = config.init_from, None
+            initialise_from(self, adapter_name, source)
+
+    def add_weighted_adapter(
+        self,
+        adapters: list[str],
+        weights: list[float],
+        adapter_name: str,
+        combination_type: str = "linear",
+    ) -> None:
+        """Add an adapter made of others, as PEFT's LoRA does. Its task head is new.
+
+        Args:
+            adapters: names of existing adapters.
+            weights: one number per adapter.
+            adapter_name: name of the new adapter.
+            combination_type: `"linear"`, the weighted sum of prompts of one length, or `"cat"`, all prompts in a row,
+                the values times the weight.
+
+        Raises:
+            ValueError: if an adapter does not exist, the name is taken, or the adapters do not fit together.
+        """
+        unknown = [name for name in adapters if name not in self.peft_config]
+        if unknown:
+            raise ValueError(f"`adapters` names adapters that do not exist: {', '.join(map(repr, unknown))}.")
+        if adapter_name in self.peft_config:
+            raise ValueError(f"`adapter_name`: there is an adapter {adapter_name!r} already.")
+        configs = [self.peft_config[name] for name in adapters]
+        self.peft_config[adapter_name] = combined_config(configs, weights, combination_type)
+        self.inject_adapter(self.model, adapter_name)
+        for module in self.model.modules():
+            if isinstance(module, DeepPromptLayer) and adapter_name in module.deep_prompt_key:
+                combine_prompts(module, adapters, weights, adapter_name, combination_type)
 
     def fold_encoder(self, adapter_name: str = "default") -> None:
         """Replace an adapter's "mlp" encoder by the keys and values that it makes.

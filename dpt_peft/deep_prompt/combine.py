@@ -1,0 +1,94 @@
+"""New adapters from those that exist: handed on, averaged, or joined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from peft import get_peft_model_state_dict
+from peft.utils import load_peft_weights
+
+from .config import DeepPromptConfig
+from .layer import DeepPromptLayer
+
+if TYPE_CHECKING:
+    from .model import DeepPromptModel
+
+
+def initialise_from(tuner: DeepPromptModel, adapter_name: str, source: str) -> None:
+    """Copy the prompts of another adapter into a new one; task heads stay new.
+
+    This is how prompts that were trained on several tasks are handed on to one (P-tuning v2, section 3.3).
+
+    Args:
+        tuner: the model that holds the new adapter.
+        adapter_name: the new adapter.
+        source: name of an adapter of the same model, or else folder or Hub id of a saved one.
+
+    Raises:
+        ValueError: if the source's prompts are not exactly those that the new adapter has room for.
+    """
+    if source in tuner.peft_config and source != adapter_name:
+        state = get_peft_model_state_dict(tuner.model, adapter_name=source)
+    else:
+        state = load_peft_weights(source, device="cpu")
+    prompts = {key: tensor for key, tensor in state.items() if f".{tuner.prefix}" in key}
+    config = tuner.peft_config[adapter_name]
+    remapped = tuner._remap_adapter_state_dict_for_load(tuner.model, config, adapter_name, prompts)
+    tuner.model.load_state_dict(remapped, strict=False)
+
+
+def combined_config(
+    configs: Sequence[DeepPromptConfig], weights: Sequence[float], combination_type: str
+) -> DeepPromptConfig:
+    """The configuration of a combination, after checking that there can be one.
+
+    Raises:
+        ValueError: if the arguments or the adapters do not fit together; the message names what does not.
+    """
+    if len(configs) != len(weights) or not configs:
+        raise ValueError(f"`weights` must have one number per adapter, got {len(weights)} for {len(configs)}.")
+    if combination_type not in ("linear", "cat"):
+        raise ValueError(f"`combination_type` must be 'linear' or 'cat', got {combination_type!r}.")
+    first = configs[0]
+    for name in ("layers_to_transform", "target_modules", "exclude_modules"):
+        if any(getattr(config, name) != getattr(first, name) for config in configs):
+            raise ValueError(f"`adapters`: only adapters with the same `{name}` can be combined.")
+    lengths = [config.num_virtual_tokens for config in configs]
+    if combination_type == "linear" and len(set(lengths)) > 1:
+        raise ValueError(
+            f"`adapters`: their prompts are of different lengths ({', '.join(map(str, lengths))}), which have no sum; "
+            "use combination_type='cat'."
+        )
+    return replace(
+        first,
+        num_virtual_tokens=lengths[0] if combination_type == "linear" else sum(lengths),
+        encoder_reparameterization="none",
+        init_from=None,
+    )
+
+
+def combine_prompts(
+    layer: DeepPromptLayer,
+    adapters: Sequence[str],
+    weights: Sequence[float],
+    adapter_name: str,
+    combination_type: str,
+) -> None:
+    """Fill the prompts of `adapter_name` with the weighted sum of others, or with theirs in a row.
+
+    In a row, a weight scales an adapter's values, so that what attention reads from its prompts counts as much.
+    """
+    with torch.no_grad():
+        pairs = [layer.keys_and_values(name) for name in adapters]
+        keys, values = ([pair[i] for pair in pairs] for i in (0, 1))
+        weighted_values = [weight * value for weight, value in zip(weights, values, strict=True)]
+        if combination_type == "linear":
+            key = torch.stack([weight * key for weight, key in zip(weights, keys, strict=True)]).sum(0)
+            value = torch.stack(weighted_values).sum(0)
+        else:
+            key, value = torch.cat(keys, dim=1), torch.cat(weighted_values, dim=1)
+        layer.deep_prompt_key[adapter_name].copy_(key)
+        layer.deep_prompt_value[adapter_name].copy_(value)
