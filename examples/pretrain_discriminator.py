@@ -64,6 +64,10 @@ class ModelArguments:
         metadata={"help": "With lora_rank: a discriminator whose difference to the encoder the factors start from."},
     )
     save_dtype: str = field(default="float32", metadata={"help": "Precision of what is written: float32 or float16."})
+    compare_with: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Other discriminators to evaluate on the very same held-out rows (with do_eval)."},
+    )
     adapter_name_or_path: str | None = field(
         default=None, metadata={"help": "An adapter folder that an earlier run wrote, to continue or to evaluate."}
     )
@@ -225,15 +229,19 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         "candidate_lists": held_out_rows(held_out_documents, collator(1.0), statistics, data_args.replaced_share),
     }
     set_seed(training_args.seed)
-    trainer = Trainer(
-        model=ReplacedTokenPretraining(discriminator, source, data_args.replaced_share),
-        args=training_args,
-        train_dataset=documents,
-        eval_dataset=evaluation,
-        data_collator=collator(data_args.candidate_list_share),
-        processing_class=tokenizer,
-        compute_metrics=detection_metrics,
-    )
+
+    def trainer_of(model: ReplacedTokenPretraining) -> Trainer:
+        return Trainer(
+            model=model,
+            args=training_args,
+            train_dataset=documents,
+            eval_dataset=evaluation,
+            data_collator=collator(data_args.candidate_list_share),
+            processing_class=tokenizer,
+            compute_metrics=detection_metrics,
+        )
+
+    trainer = trainer_of(ReplacedTokenPretraining(discriminator, source, data_args.replaced_share))
     metrics: dict[str, float] = {}
     if training_args.do_train:
         resume = training_args.resume_from_checkpoint
@@ -246,6 +254,11 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         evaluation_metrics = trainer.evaluate()
         trainer.log_metrics("eval", evaluation_metrics)
         metrics |= evaluation_metrics
+        for other in model_args.compare_with:
+            other_trainer = trainer_of(ReplacedTokenPretraining(discriminator_from_encoder(other), statistics))
+            found = other_trainer.evaluate(metric_key_prefix=f"eval_{Path(other).name}")
+            other_trainer.log_metrics(f"eval {other}", found)
+            metrics |= found
     if training_args.do_train or model_args.lora_start is not None:
         discriminator.to(getattr(torch, model_args.save_dtype)).save_pretrained(training_args.output_dir)
         tokenizer.save_pretrained(training_args.output_dir)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import lzma
 import random
+import shutil
 import sys
 from pathlib import Path
 
@@ -121,6 +122,14 @@ def test_training_teaches(encoder, texts, tmp_path):
     assert after["eval_replaced_tokens_auc"] > before["eval_replaced_tokens_auc"] + 0.2
     assert after["eval_replaced_tokens_token_loss"] < before["eval_replaced_tokens_token_loss"]
     assert not (tmp_path / "before" / "model.safetensors").exists()
+
+
+def test_others_are_measured_on_the_same_rows(encoder, texts, tmp_path):
+    """A copy of the model gets the model's own figures."""
+    shutil.copytree(encoder, tmp_path / "copy")
+    metrics = run(encoder, texts, tmp_path / "out", "--do_eval", "--compare_with", str(tmp_path / "copy"))
+    for name in METRICS:
+        assert metrics[name.replace("eval_", "eval_copy_")] == metrics[name], name
 
 
 def test_low_rank_factors_only(encoder, texts, tmp_path):
