@@ -9,8 +9,12 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import warnings
+from collections.abc import Iterator
+
 import pytest
 import torch
+from transformers.utils import logging
 
 SHARED = Path(os.environ.get("DPT_PEFT_SHARED", Path(__file__).parents[2] / "shared"))
 
@@ -18,6 +22,17 @@ SHARED = Path(os.environ.get("DPT_PEFT_SHARED", Path(__file__).parents[2] / "sha
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _as_talkative_as_ever() -> Iterator[None]:
+    """Commands that quieten the libraries for their process must not quieten the tests behind them."""
+    verbosity, progress = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    with warnings.catch_warnings():
+        yield
+    logging.set_verbosity(verbosity)
+    if progress:
+        logging.enable_progress_bar()
 
 
 @pytest.fixture(scope="session")
