@@ -34,7 +34,7 @@ class ClassificationMetric(evaluate.Metric):
         try:
             from sklearn.metrics import accuracy_score, f1_score
         except ImportError as error:
-            raise ImportError("ClassificationMetric needs scikit-learn: pip install scikit-learn") from error
+            raise ImportError("ClassificationMetric needs scikit-learn: pip install dpt_peft[tasks]") from error
         return {
             "accuracy": float(accuracy_score(references, predictions)),
             "macro_f1": float(f1_score(references, predictions, average="macro", zero_division=0)),
