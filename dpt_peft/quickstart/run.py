@@ -67,7 +67,7 @@ Candidates for the three default methods, two seeds each, measured on the traini
 | | | 4e-4, 12 | 58.1 | 4e-2, 20 | 59.7 |
 | | | | | 6e-2, 15 | 60.6 |
 
-Longer training was not tried: all runs together are to stay below five minutes on two cores. `deep_prompt` takes over
+Longer training was not tried, to keep the whole short. `deep_prompt` takes over
 what was found for prompts on DPT; `lora` has a customary rate and was not searched.
 """
 
