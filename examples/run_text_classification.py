@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from transformers import HfArgumentParser, TrainingArguments
 
 from dpt_peft.tasks.text_classification import TextClassificationArguments
-from dpt_peft.training.methods import DEFAULT_LEARNING_RATES
+from dpt_peft.training.methods import METHODS
 from dpt_peft.training.text_classification import (
     MethodArguments,
     ModelArguments,
@@ -32,7 +32,7 @@ class ScriptTrainingArguments(TrainingArguments):
     """The Trainer's arguments; the learning rate's default depends on the method."""
 
     learning_rate: float | None = field(  # type: ignore[assignment]
-        default=None, metadata={"help": "Default: by method, see dpt_peft.training.methods.DEFAULT_LEARNING_RATES."}
+        default=None, metadata={"help": "Default: by method, see dpt_peft.training.methods.METHODS."}
     )
 
 
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> dict[str, object]:
     )
     model_args, data_args, method_args, sampling_args, training_args = parser.parse_args_into_dataclasses(argv)
     if training_args.learning_rate is None:
-        training_args.learning_rate = DEFAULT_LEARNING_RATES[method_args.method]
+        training_args.learning_rate = METHODS[method_args.method].learning_rate
     if not (training_args.do_train or training_args.do_eval or training_args.do_predict):
         parser.error("nothing to do: give --do_train, --do_eval or --do_predict")
     logging.basicConfig(level=logging.INFO if training_args.should_log else logging.WARNING, format="%(message)s")

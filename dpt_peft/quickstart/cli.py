@@ -13,7 +13,6 @@ from transformers import AutoConfig
 from transformers.utils import logging
 
 import dpt_peft
-from dpt_peft.training.methods import METHODS
 
 from .data import QuickstartData, own_data, packaged_data
 from .run import TUNING, Quickstart
@@ -63,9 +62,9 @@ def _words(text: str) -> list[str]:
 
 def _methods(text: str) -> list[str]:
     names = list(dict.fromkeys(_words(text)))
-    unknown = [name for name in names if name not in METHODS]
+    unknown = [name for name in names if name not in TUNING]
     if unknown:
-        raise argparse.ArgumentTypeError(f"no method {', '.join(map(repr, unknown))}; there are {', '.join(METHODS)}")
+        raise argparse.ArgumentTypeError(f"no method {', '.join(map(repr, unknown))}; there are {', '.join(TUNING)}")
     return names
 
 
@@ -98,7 +97,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="NAMES",
         type=_methods,
         default=list(DEFAULT_METHODS),
-        help=f"with commas between, of {', '.join(METHODS)} (default: {','.join(DEFAULT_METHODS)})",
+        help=f"with commas between, of {', '.join(TUNING)} (default: {','.join(DEFAULT_METHODS)})",
     )
     what.add_argument(
         "--label-words",
@@ -118,7 +117,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--examples-per-class", metavar="N", type=_positive, default=8, help="labelled examples (default: 8)"
     )
     how.add_argument("--seeds", metavar="N", type=_positive, default=3, help="runs of each method (default: 3)")
-    epochs = ", ".join(f"{method} {TUNING[method].epochs}" for method in METHODS)
+    epochs = ", ".join(f"{method} {TUNING[method].epochs}" for method in TUNING)
     how.add_argument("--epochs", metavar="N", type=_positive, help=f"passes over the examples (default: {epochs})")
     how.add_argument("--output-dir", metavar="DIR", default="outputs/quickstart", help="default: outputs/quickstart")
     how.add_argument("--overwrite", action="store_true", help="forget the runs in the output folder, train all again")

@@ -14,7 +14,7 @@ class RunRecord:
     """What one run (a method with a seed) gave.
 
     Attributes:
-        method: a name of `dpt_peft.training.METHODS`.
+        method: a name of `dpt_peft.training.methods.METHODS`.
         seed: the seed of the drawn examples and of the training.
         settings: everything else that the result depends on (see `fingerprint`).
         accuracy: share of the test texts that got their right class, 0 to 1.

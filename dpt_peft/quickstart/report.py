@@ -10,19 +10,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from dpt_peft.training.methods import METHODS
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .records import RunRecord
-
-TITLES = {
-    "fine_tuning": "Fine-tuning, new head",
-    "dpt": "DPT",
-    "deep_prompt": "Deep prompts, new head",
-    "dpt_deep_prompt": "DPT + deep prompts, frozen",
-    "lora": "LoRA, new head",
-}
-"""How a method of `dpt_peft.training.METHODS` is called in the table and in the picture."""
 
 HEADER = ("method", "accuracy %", "spread", "trained parameters", "saved size", "seconds")
 
@@ -59,7 +52,7 @@ def format_table(records: Sequence[RunRecord]) -> str:
         accuracies = [100 * run.accuracy for run in runs]
         rows.append(
             (
-                TITLES.get(method, method),
+                METHODS[method].title,
                 f"{mean(accuracies):.1f}",
                 f"{stdev(accuracies):.1f}" if len(accuracies) > 1 else "-",
                 f"{runs[0].trained_parameters:,}",
@@ -110,7 +103,7 @@ def plot_spread(records: Sequence[RunRecord], path: Path, title: str) -> Path:
             fontweight="bold",
             color=f"C{row}",
         )
-    axes.set_yticks(range(len(groups)), [TITLES.get(method, method) for method in groups])
+    axes.set_yticks(range(len(groups)), [METHODS[method].title for method in groups])
     axes.set_ylim(len(groups) - 0.5, -0.5)
     low, high = 100 * min(run.accuracy for run in records), 100 * max(run.accuracy for run in records)
     margin = max(2.0, 0.15 * (high - low))

@@ -27,8 +27,9 @@ from transformers import (
 
 import dpt_peft
 from dpt_peft.tasks.text_classification import classification_metrics, tokenize_texts
+from dpt_peft.training.families import TEXT_CLASSIFICATION
 from dpt_peft.training.low_resource import sample_per_class
-from dpt_peft.training.methods import build_text_classifier, count_parameters
+from dpt_peft.training.methods import build_model, count_parameters
 from dpt_peft.training.records import data_fingerprint
 
 from .data import QuickstartData
@@ -130,7 +131,8 @@ class Quickstart:
             ValueError: if the method cannot work with this model or these label words.
             OSError: if there is no such model.
         """
-        return build_text_classifier(
+        return build_model(
+            TEXT_CLASSIFICATION,
             method,
             self.model,
             self.data.label_names,
@@ -146,7 +148,7 @@ class Quickstart:
         """Draws the examples, trains, measures on the test texts, and saves model (or adapter) and tokenizer.
 
         Args:
-            method: one of `dpt_peft.training.methods.METHODS`.
+            method: one of `TUNING`.
             seed: of the drawn examples, of what is initialised, and of the order of training.
             folder: where to save; replaced if it exists.
             on_step: called after every training step and every test batch.

@@ -9,10 +9,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from dpt_peft.training.methods import METHODS
 from dpt_peft.training.text_classification import loading_code
 
 from .records import RunLog, RunRecord
-from .report import TITLES, format_table, plot_spread
+from .report import format_table, plot_spread
 from .run import Quickstart
 
 KEPT_SEED = 0
@@ -75,12 +76,12 @@ class Session:
             total = sum(self.quickstart.steps(method) for method, _ in todo)
             bar = progress.add_task("starting", total=total, visible=bool(todo))
             for method, seed in todo:
-                progress.update(bar, description=f"{TITLES[method]}, seed {seed}")
+                progress.update(bar, description=f"{METHODS[method].title}, seed {seed}")
                 record = self._train(method, seed, lambda: progress.advance(bar))
                 self.log.append(record)
                 done[method, seed] = record
                 progress.console.print(
-                    f"{TITLES[method]}, seed {seed}: {record.accuracy:.1%} in {record.seconds:.0f} s"
+                    f"{METHODS[method].title}, seed {seed}: {record.accuracy:.1%} in {record.seconds:.0f} s"
                 )
         return [done[method, seed] for method in self.methods for seed in range(self.seeds)]
 
@@ -123,7 +124,7 @@ class Session:
 
         show(f"\n{setting}, {len(data.test)} test texts\n\n{format_table(records)}\n")
         show("accuracy %: mean over the seeds on the test texts; spread: their standard deviation, in points")
-        show(f"\nPicture:     {picture}\nSaved model: {folder} ({TITLES[kept]}, seed {KEPT_SEED})\n")
+        show(f"\nPicture:     {picture}\nSaved model: {folder} ({METHODS[kept].title}, seed {KEPT_SEED})\n")
         show(loading_code(kept, str(folder), model))
         show(f"\nThat model on {data.new_texts_are}:")
         for text, classes in zip(data.new_texts, predictions, strict=True):

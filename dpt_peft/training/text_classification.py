@@ -17,8 +17,9 @@ from dpt_peft.tasks.text_classification import (
     load_text_classification,
     tokenize_texts,
 )
+from dpt_peft.training.families import DISCRIMINATOR, TEXT_CLASSIFICATION
 from dpt_peft.training.low_resource import hold_out, sample_per_class
-from dpt_peft.training.methods import MethodOptions, build_text_classifier, count_parameters
+from dpt_peft.training.methods import METHODS, MethodOptions, build_model, count_parameters
 from dpt_peft.training.model_card import ModelCardFacts
 from dpt_peft.training.records import data_fingerprint
 from dpt_peft.training.runner import run_training
@@ -50,8 +51,8 @@ class ModelArguments:
 class MethodArguments(MethodOptions):
     """Which tuning method, and its options."""
 
-    method: Literal["fine_tuning", "dpt", "deep_prompt", "dpt_deep_prompt", "lora"] = field(
-        default="dpt", metadata={"help": "Tuning method."}
+    method: Literal["fine_tuning", "dpt", "deep_prompt", "dpt_deep_prompt", "lora", "shallow_prompt", "p_tuning"] = (
+        field(default="dpt", metadata={"help": "Tuning method."})
     )
 
 
@@ -134,7 +135,8 @@ def loading_code(method: str, folder: str, model: Any) -> str:
     Returns:
         Lines to paste.
     """
-    if method == "dpt_deep_prompt":
+    adapter, base_kind = METHODS[method].adapter, METHODS[method].base
+    if adapter is not None and base_kind == DISCRIMINATOR:
         base = model.get_base_model()
         return (
             "import dpt_peft\nfrom peft import PeftModel\n\n"
@@ -144,7 +146,7 @@ def loading_code(method: str, folder: str, model: Any) -> str:
             f"    id2label={base.config.id2label!r},\n)\n"
             f'model = PeftModel.from_pretrained(base, "{folder}")'
         )
-    if method in ("deep_prompt", "lora"):
+    if adapter is not None:
         head = f"num_labels={model.config.num_labels}"
         return (
             "import dpt_peft\nfrom peft import AutoPeftModelForSequenceClassification\n\n"
@@ -197,8 +199,13 @@ def run_text_classification(
     model_kwargs = {"revision": model_args.model_revision}
     if model_args.attn_implementation is not None:
         model_kwargs["attn_implementation"] = model_args.attn_implementation
-    model = build_text_classifier(
-        method_args.method, model_name, data.label_names, options=method_args, model_kwargs=model_kwargs
+    model = build_model(
+        TEXT_CLASSIFICATION,
+        method_args.method,
+        model_name,
+        data.label_names,
+        options=method_args,
+        model_kwargs=model_kwargs,
     )
     max_length = _max_length(data_args.max_seq_length, tokenizer, model)
     used = {"train": training_args.do_train, "validation": training_args.do_eval, "test": training_args.do_predict}
@@ -213,7 +220,7 @@ def run_text_classification(
         "Batch size": training_args.train_batch_size,
         "Seed": training_args.seed,
     }
-    if method_args.method in ("dpt", "dpt_deep_prompt"):
+    if METHODS[method_args.method].base == DISCRIMINATOR:
         details["Label words"] = ", ".join(method_args.label_words or data.label_names)
         details["Template"] = f"`{method_args.template or '{text} Class: {labels}.'}`"
     card = ModelCardFacts(
@@ -223,7 +230,7 @@ def run_text_classification(
         dataset=data_args.describe(),
         dataset_on_hub=data_args.dataset_name is not None and not Path(data_args.dataset_name).exists(),
         rows=rows,
-        adapter=method_args.method in ("deep_prompt", "dpt_deep_prompt", "lora"),
+        adapter=METHODS[method_args.method].adapter is not None,
         details=details,
         usage=loading_code(method_args.method, Path(training_args.output_dir or ".").name, model),
         trained_parameters=trained,

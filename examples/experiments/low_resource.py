@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from transformers import TrainingArguments
 
 from dpt_peft.tasks.text_classification import TextClassificationArguments
-from dpt_peft.training.methods import DEFAULT_LEARNING_RATES
+from dpt_peft.training.methods import METHODS
 from dpt_peft.training.records import command_line, software_versions
 from dpt_peft.training.text_classification import (
     MethodArguments,
@@ -102,7 +102,7 @@ def plan(arguments: argparse.Namespace, model: str) -> list[dict[str, Any]]:
     for seed in arguments.seeds:
         for row in arguments.rows:
             method = ROWS[row][1]["method"]
-            for learning_rate in arguments.learning_rates or [DEFAULT_LEARNING_RATES[method]]:
+            for learning_rate in arguments.learning_rates or [METHODS[method].learning_rate]:
                 for name in arguments.datasets:
                     data = DATA_SETS[name]
                     runs.append(

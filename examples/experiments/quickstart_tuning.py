@@ -21,7 +21,6 @@ import dpt_peft
 from dpt_peft.quickstart.data import packaged_data
 from dpt_peft.quickstart.run import TUNING, Quickstart, Tuning
 from dpt_peft.training.low_resource import sample_per_class
-from dpt_peft.training.methods import METHODS
 
 EXAMPLES_PER_CLASS = 8
 
@@ -29,8 +28,8 @@ EXAMPLES_PER_CLASS = 8
 def parse_candidate(text: str) -> tuple[str, Tuning]:
     """Reads `method:learning_rate:epochs`."""
     method, learning_rate, epochs = text.split(":")
-    if method not in METHODS:
-        raise argparse.ArgumentTypeError(f"no method {method!r}; there are {', '.join(METHODS)}")
+    if method not in TUNING:
+        raise argparse.ArgumentTypeError(f"no method {method!r}; there are {', '.join(TUNING)}")
     return method, Tuning(float(learning_rate), int(epochs))
 
 

@@ -15,7 +15,6 @@ from matplotlib import image
 from transformers import pipeline
 
 from dpt_peft.quickstart.cli import main, make_parser
-from dpt_peft.quickstart.report import TITLES
 from dpt_peft.quickstart.run import TUNING, Quickstart
 from dpt_peft.training.methods import METHODS
 from tests.quickstart.conftest import write_csv
@@ -59,7 +58,7 @@ def test_end_to_end_in_a_process_of_its_own(discriminator, tmp_path) -> None:
     records = [json.loads(line) for line in (out / "runs.jsonl").read_text().splitlines()]
     assert [record["method"] for record in records] == ["fine_tuning", "dpt", "dpt_deep_prompt"]
     for record in records:
-        assert TITLES[record["method"]] in done.stdout
+        assert METHODS[record["method"]].title in done.stdout
         folder = out / "models" / record["method"]
         assert record["saved_bytes"] == sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
     assert records[2]["trained_parameters"] == 2 * 2 * 20 * 16  # keys and values, layers, prompts, hidden size
@@ -81,7 +80,7 @@ def test_saved_models_load_and_predict_as_reported(call, capfd, tmp_path) -> Non
     assert answer["score"] == pytest.approx(float(text.group(3)), abs=0.006)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", TUNING)
 def test_every_method_loads_what_it_saved(discriminator, own_csv, tmp_path, method) -> None:
     """The loaded model classifies the test texts with the accuracy that was measured before saving."""
     from dpt_peft.quickstart.data import own_data

@@ -13,12 +13,13 @@ from transformers import (
 
 from dpt_peft import DeepPromptModel
 from dpt_peft.discriminative import DPTForSequenceClassification
+from dpt_peft.training.families import MULTIPLE_CHOICE, QUESTION_ANSWERING, TEXT_CLASSIFICATION, TOKEN_CLASSIFICATION
 from dpt_peft.training.methods import (
-    DEFAULT_LEARNING_RATES,
     METHODS,
     MethodOptions,
-    build_text_classifier,
+    build_model,
     count_parameters,
+    methods_of,
 )
 
 NAMES = ["bad film", "good film"]
@@ -27,7 +28,7 @@ WORDS = ["negative", "positive"]
 
 def build(method, discriminator, **kwargs):
     torch.manual_seed(1)
-    return build_text_classifier(method, str(discriminator), NAMES, label_words=WORDS, **kwargs)
+    return build_model(TEXT_CLASSIFICATION, method, str(discriminator), NAMES, label_words=WORDS, **kwargs)
 
 
 def base_of(model):
@@ -36,7 +37,7 @@ def base_of(model):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_model_trains_what_the_method_says(method, discriminator):
-    model = build(method, discriminator, num_virtual_tokens=3)
+    model = build(method, discriminator, num_virtual_tokens=3, encoder_hidden_size=8)
     dpt = method in ("dpt", "dpt_deep_prompt")
     assert isinstance(base_of(model), DPTForSequenceClassification if dpt else ElectraForSequenceClassification)
     assert base_of(model).config.id2label == dict(enumerate(NAMES))
@@ -52,6 +53,8 @@ def test_model_trains_what_the_method_says(method, discriminator):
         "deep_prompt": prompts + head,
         "dpt_deep_prompt": prompts,  # no new head
         "lora": lora + head,
+        "shallow_prompt": 3 * 16 + head,
+        "p_tuning": 3 * 16 + (16 * 8 + 8) + (8 * 8 + 8) + (8 * 16 + 16) + head,
     }
     assert trained == expected[method]
 
@@ -102,7 +105,7 @@ def test_options_reach_the_models(discriminator):
 
 
 def test_label_words_default_to_the_label_names(discriminator):
-    model = build_text_classifier("dpt", str(discriminator), ["good", "bad"])
+    model = build_model(TEXT_CLASSIFICATION, "dpt", str(discriminator), ["good", "bad"])
     assert model.config.label_words == ["good", "bad"]
 
 
@@ -126,7 +129,7 @@ def test_a_backbone_that_is_not_in_the_checkpoint_is_reported(tmp_path, caplog):
     transformers_logger = logging.getLogger("transformers")
     transformers_logger.addHandler(caplog.handler)
     try:
-        build_text_classifier("fine_tuning", str(tmp_path), NAMES)
+        build_model(TEXT_CLASSIFICATION, "fine_tuning", str(tmp_path), NAMES)
     finally:
         transformers_logger.removeHandler(caplog.handler)
     assert any("LOAD REPORT" in record.message and "attention.self" in record.message for record in caplog.records)
@@ -145,9 +148,44 @@ def test_a_backbone_that_is_not_in_the_checkpoint_is_reported(tmp_path, caplog):
 )
 def test_bad_arguments(discriminator, kwargs, error, message):
     arguments = {"method": "dpt", "label_names": NAMES, **kwargs}
+    method, names = arguments.pop("method"), arguments.pop("label_names")
     with pytest.raises(error, match=message):
-        build_text_classifier(arguments.pop("method"), str(discriminator), arguments.pop("label_names"), **arguments)
+        build_model(TEXT_CLASSIFICATION, method, str(discriminator), names, **arguments)
 
 
-def test_every_method_has_a_learning_rate():
-    assert set(DEFAULT_LEARNING_RATES) == set(METHODS)
+OTHER_FAMILIES = (TOKEN_CLASSIFICATION, QUESTION_ANSWERING, MULTIPLE_CHOICE)
+
+
+@pytest.mark.parametrize(
+    ("family", "method"),
+    [(family, method) for family in OTHER_FAMILIES for method in methods_of(family)],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_other_families_give_a_loss_that_reaches_every_trained_parameter(family, method, discriminator):
+    torch.manual_seed(1)
+    names = ["O", "B-PER", "I-PER"] if family is TOKEN_CLASSIFICATION else []
+    model = build_model(family, method, str(discriminator), names, num_virtual_tokens=3).train()
+    ids = torch.randint(5, 18, (2, 7))
+    batch = {
+        TOKEN_CLASSIFICATION.name: {"input_ids": ids, "labels": torch.randint(0, 3, (2, 7))},
+        QUESTION_ANSWERING.name: {
+            "input_ids": ids,
+            "start_positions": torch.tensor([1, 2]),
+            "end_positions": torch.tensor([3, 4]),
+        },
+        MULTIPLE_CHOICE.name: {"input_ids": torch.randint(5, 18, (2, 3, 7)), "labels": torch.tensor([2, 0])},
+    }[family.name]
+    attention_mask = torch.ones_like(batch["input_ids"])
+    model(**batch, attention_mask=attention_mask).loss.backward()
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert [name for name, p in trained.items() if p.grad is None] == []
+    if METHODS[method].adapter is not None:  # PEFT's head of the family is trained, beside the adapter
+        assert any("classifier" in name or "qa_outputs" in name for name in trained)
+
+
+def test_families_have_the_methods_that_their_models_allow():
+    assert "dpt" in methods_of(TEXT_CLASSIFICATION)
+    assert "dpt" not in methods_of(TOKEN_CLASSIFICATION)
+    assert "shallow_prompt" not in methods_of(MULTIPLE_CHOICE)
+    with pytest.raises(ValueError, match="must be one of fine_tuning, deep_prompt, lora for multiple-choice"):
+        build_model(MULTIPLE_CHOICE, "p_tuning", "anywhere")

@@ -1,0 +1,155 @@
+"""What the tuning methods need to know of a task family: its models under a new head and under a pretrained one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from peft import TaskType
+from transformers import (
+    AutoModelForMultipleChoice,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    PreTrainedModel,
+)
+
+from dpt_peft.discriminative.modeling import DPTForSequenceClassification
+
+#: Which pretrained part of a model answers: a new head, a discriminator's own, a masked language model's own.
+NEW_HEAD, DISCRIMINATOR, LANGUAGE_MODEL = "new head", "discriminator", "language model"
+
+
+@dataclass(frozen=True)
+class TaskFamily:
+    """A task family's models. A new family is one more instance.
+
+    Attributes:
+        name: As it stands in messages and model cards; the Hub's pipeline tag.
+        task_type: PEFT's name for it; decides which modules are trained and saved as the head.
+        loaders: For each kind of base model that the family has a function
+            `(model_name_or_path, label_names, options, **kwargs) -> model`.
+        prompts_as_tokens: Whether PEFT's prompt learning, whose prompts stand before the text as further tokens,
+            works: with labels by position (tokens, answers) it would need those moved along.
+    """
+
+    name: str
+    task_type: TaskType
+    loaders: dict[str, Callable[..., PreTrainedModel]]
+    prompts_as_tokens: bool = False
+
+
+class _HoldBackLoadReport(logging.Filter):
+    """Keeps the "newly initialized" report of one load, so that it can be shown if it says more than expected."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: list[logging.LogRecord] = []
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if "LOAD REPORT" not in str(record.msg):
+            return True
+        self.held.append(record)
+        return False
+
+
+@contextmanager
+def _hold_back_load_report() -> Iterator[_HoldBackLoadReport]:
+    hold = _HoldBackLoadReport()
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addFilter(hold)
+    try:
+        yield hold
+    finally:
+        logger.removeFilter(hold)
+
+
+def load_with_new_head(
+    auto_class: Any, model_name_or_path: str, label_names: Sequence[str] = (), **kwargs: Any
+) -> PreTrainedModel:
+    """Loads a backbone under a new head, without the report that the head is new.
+
+    A head that is not in the checkpoint is what fine-tuning means. If a backbone's weight is missing too, the report
+    is shown as transformers wrote it.
+
+    Args:
+        auto_class: One of transformers' `AutoModelFor...`.
+        model_name_or_path: Hub id or folder.
+        label_names: Names of the classes by id; none for families without classes.
+        **kwargs: For `from_pretrained`.
+    """
+    if label_names:
+        kwargs["id2label"] = dict(enumerate(label_names))
+        kwargs["label2id"] = {name: index for index, name in enumerate(label_names)}
+    with _hold_back_load_report() as hold:
+        model, loading = auto_class.from_pretrained(model_name_or_path, output_loading_info=True, **kwargs)
+    if any(key.startswith(f"{model.base_model_prefix}.") for key in loading["missing_keys"]):
+        for record in hold.held:
+            logging.getLogger(record.name).handle(record)
+    return model
+
+
+def new_head(auto_class: Any) -> Callable[..., PreTrainedModel]:
+    """Returns a loader for `TaskFamily.loaders` that puts the auto class's new head on a backbone."""
+
+    def load(path: str, label_names: Sequence[str], _options: Any, **kwargs: Any) -> PreTrainedModel:
+        return load_with_new_head(auto_class, path, label_names, **kwargs)
+
+    return load
+
+
+def words_of_classes(label_names: Sequence[str], label_words: Sequence[str] | None) -> list[str]:
+    """Returns one word (or words) per class: those given, or else the classes' names.
+
+    Raises:
+        ValueError: If their number is not that of the classes, or they are one string.
+    """
+    if label_words is None:
+        return list(label_names)
+    if isinstance(label_words, str):
+        raise ValueError(f"`label_words` must be a list with one entry per class, got the string {label_words!r}.")
+    if len(label_words) != len(label_names):
+        raise ValueError(
+            f"`label_words` must give one entry per class: there are {len(label_names)} classes "
+            f"({', '.join(label_names)}) but {len(label_words)} label words ({', '.join(label_words)})."
+        )
+    return list(label_words)
+
+
+def _load_dpt_classifier(
+    model_name_or_path: str, label_names: Sequence[str], options: Any, **kwargs: Any
+) -> PreTrainedModel:
+    if options.template is not None:
+        kwargs["template"] = options.template
+    return DPTForSequenceClassification.from_pretrained(
+        model_name_or_path,
+        label_words=words_of_classes(label_names, options.label_words),
+        score_function=options.score_function,
+        # The data's own names, and not the label words, are what a user expects a prediction to say.
+        id2label=dict(enumerate(label_names)),
+        label2id={name: index for index, name in enumerate(label_names)},
+        **kwargs,
+    )
+
+
+TEXT_CLASSIFICATION = TaskFamily(
+    "text-classification",
+    TaskType.SEQ_CLS,
+    {NEW_HEAD: new_head(AutoModelForSequenceClassification), DISCRIMINATOR: _load_dpt_classifier},
+    prompts_as_tokens=True,
+)
+TOKEN_CLASSIFICATION = TaskFamily(
+    "token-classification", TaskType.TOKEN_CLS, {NEW_HEAD: new_head(AutoModelForTokenClassification)}
+)
+QUESTION_ANSWERING = TaskFamily(
+    "question-answering", TaskType.QUESTION_ANS, {NEW_HEAD: new_head(AutoModelForQuestionAnswering)}
+)
+#: PEFT has no type of its own for multiple choice; that of sequence classification finds its head, which is the same.
+MULTIPLE_CHOICE = TaskFamily(
+    "multiple-choice",
+    TaskType.SEQ_CLS,
+    {NEW_HEAD: new_head(AutoModelForMultipleChoice)},
+)
