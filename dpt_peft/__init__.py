@@ -4,7 +4,7 @@ Importing the package registers deep prompts with PEFT and the task wrappers wit
 """
 
 from .deep_prompt import DeepPromptConfig, DeepPromptLayer, DeepPromptModel
-from .discriminative import DPTForSequenceClassification, DPTForSequenceClassificationConfig
+from .discriminative import DPTForSequenceClassification, DPTForSequenceClassificationConfig, LabelTree
 from .discriminative.embedded import embedded_discriminator
 
 __version__ = "0.1.0.dev0"
@@ -15,5 +15,6 @@ __all__ = [
     "DeepPromptConfig",
     "DeepPromptLayer",
     "DeepPromptModel",
+    "LabelTree",
     "embedded_discriminator",
 ]

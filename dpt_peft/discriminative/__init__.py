@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .configuration import DPTForSequenceClassificationConfig
 from .discriminators import Discriminator, register_discriminator
+from .label_tree import LabelTree
 from .modeling import DPTForSequenceClassification
 from .registration import register
 
@@ -13,5 +14,6 @@ __all__ = [
     "DPTForSequenceClassification",
     "DPTForSequenceClassificationConfig",
     "Discriminator",
+    "LabelTree",
     "register_discriminator",
 ]

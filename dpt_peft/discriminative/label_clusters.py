@@ -1,0 +1,164 @@
+"""A label tree out of the label words alone: words that the backbone finds alike come under one branch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from .discriminators import get_discriminator
+from .label_tree import LabelNode, LabelTree
+from .template import check_label_words
+
+#: How many of a cluster's most central words name it.
+WORDS_OF_A_BRANCH = 2
+
+
+def build_label_tree(
+    label_words: Sequence[str],
+    discriminator: PreTrainedModel | str | os.PathLike[str],
+    *,
+    tokenizer: PreTrainedTokenizerBase | str | os.PathLike[str] | None = None,
+    max_children: int = 16,
+) -> LabelTree:
+    """Cluster label words by the discriminator's own word embeddings into a tree.
+
+    A word's vector is the mean of its wordpieces' input embeddings, scaled to length one. Ward's method joins the
+    vectors to a binary tree; from its top the largest cluster is split until a branch has `max_children` children, or
+    every child has room for its classes; children with more classes go on the same way. The same words in the same
+    order give the same tree.
+
+    A branch is called by its two most central words ("tram or bus"), or by one where only one is left that no
+    neighbour uses.
+
+    Args:
+        label_words: One word a class; the words are the names of the classes too, and their order is kept.
+        discriminator: The discriminator (a loaded model, plain or wrapped), or its folder or Hub id.
+        tokenizer: Its tokenizer, or where to read it; default: the same place as the discriminator, which must then be
+            a folder or a Hub id.
+        max_children: Most children of a branch, at least 2.
+
+    Returns:
+        The tree. Of at most `max_children` words: a tree of one level.
+
+    Raises:
+        ImportError: scikit-learn is missing.
+        TypeError, ValueError: Label words that cannot work, `max_children` below 2, or no tokenizer.
+    """
+    words = check_label_words(label_words)
+    if max_children < 2:
+        raise ValueError(f"`max_children` must be at least 2, got {max_children}")
+    return cluster_labels(words, word_vectors(words, discriminator, tokenizer), max_children=max_children)
+
+
+def word_vectors(
+    words: Sequence[str],
+    discriminator: PreTrainedModel | str | os.PathLike[str],
+    tokenizer: PreTrainedTokenizerBase | str | os.PathLike[str] | None = None,
+) -> np.ndarray:
+    """Return the mean input embedding of every word's wordpieces, scaled to length one, (words, size)."""
+    if tokenizer is None:
+        if isinstance(discriminator, PreTrainedModel):
+            raise ValueError("`tokenizer` is missing: a loaded discriminator does not know its own")
+        tokenizer = discriminator
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer)
+    model: Any = discriminator if isinstance(discriminator, PreTrainedModel) else _load(discriminator)
+    table = model.get_input_embeddings().weight.detach().to("cpu", torch.float64)
+    encoded = tokenizer(list(words), add_special_tokens=False, verbose=False)["input_ids"]
+    empty = [word for word, ids in zip(words, encoded, strict=True) if not ids]
+    if empty:
+        raise ValueError(f"`label_words`: the tokenizer turns {empty} into nothing; choose other words")
+    vectors = torch.stack([table[ids].mean(0) for ids in encoded])
+    return torch.nn.functional.normalize(vectors, dim=1).numpy()
+
+
+def cluster_labels(words: Sequence[str], vectors: np.ndarray, *, max_children: int = 16) -> LabelTree:
+    """Cluster words by vectors, see `build_label_tree`.
+
+    Args:
+        words: One word a class, all different.
+        vectors: (words, size).
+        max_children: Most children of a branch.
+    """
+    merges = _ward(vectors)
+    members: list[list[int]] = [[index] for index in range(len(words))]
+    for left, right in merges:
+        members.append(members[left] + members[right])
+
+    def split(cluster: int) -> list[int]:
+        parts = [cluster]
+        while len(parts) < max_children:
+            largest = max(parts, key=lambda part: (len(members[part]), -min(members[part])))
+            if len(parts) > 1 and len(members[largest]) <= max_children:
+                break
+            parts.remove(largest)
+            parts += merges[largest - len(words)]
+        return sorted(parts, key=lambda part: min(members[part]))
+
+    def children(cluster: int) -> list[LabelNode]:
+        if len(members[cluster]) <= max_children:
+            return [LabelNode(words[index], words[index]) for index in sorted(members[cluster])]
+        parts = split(cluster)
+        taken = {_first(words[members[part][0]]) for part in parts if len(members[part]) == 1}
+        nodes = []
+        for part in parts:
+            if len(members[part]) == 1:
+                word = words[members[part][0]]
+                nodes.append(LabelNode(word, word))
+            else:
+                word = _branch_word([words[index] for index in _by_centrality(members[part], vectors)], taken)
+                nodes.append(LabelNode(word, word, tuple(children(part))))
+        return nodes
+
+    return LabelTree(children(len(members) - 1), words)
+
+
+def _branch_word(central: list[str], taken: set[str]) -> str:
+    """Call a branch by its most central words, of which no two may begin alike: a class is read where it begins."""
+    chosen: list[str] = []
+    for word in central:
+        if _first(word) not in taken:
+            taken.add(_first(word))
+            chosen.append(word)
+        if len(chosen) == WORDS_OF_A_BRANCH:
+            break
+    return " or ".join(chosen or central[:WORDS_OF_A_BRANCH])
+
+
+def _first(word: str) -> str:
+    return word.split()[0]
+
+
+def _by_centrality(cluster: list[int], vectors: np.ndarray) -> list[int]:
+    center = vectors[cluster].mean(0)
+    # Rounded, so that the order of equally central words does not hang on the last bit.
+    return sorted(cluster, key=lambda index: (-round(float(vectors[index] @ center), 9), index))
+
+
+def _ward(vectors: np.ndarray) -> list[list[int]]:
+    """Return the merges of Ward's method: the two clusters that become cluster `len(vectors) + i` at step i."""
+    try:
+        from sklearn.cluster import AgglomerativeClustering
+    except ImportError as error:
+        raise ImportError(
+            "building a label tree needs scikit-learn: pip install dpt_peft[tasks], or give the tree yourself"
+        ) from error
+    clustering = AgglomerativeClustering(n_clusters=None, distance_threshold=0.0, linkage="ward").fit(vectors)
+    return [[int(left), int(right)] for left, right in clustering.children_]
+
+
+def _load(path: Any) -> PreTrainedModel:
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(path)
+    inner = getattr(config, "discriminator_config", None)
+    if inner is not None:
+        raise ValueError(
+            f"{path} is a saved DPT wrapper: load it and pass the model, or pass the discriminator's folder"
+        )
+    return get_discriminator(config).load_class().from_pretrained(path)
