@@ -65,11 +65,12 @@ def word_vectors(
         if isinstance(discriminator, PreTrainedModel):
             raise ValueError("`tokenizer` is missing: a loaded discriminator does not know its own")
         tokenizer = discriminator
+    loaded: Any = tokenizer
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer)
+        loaded = AutoTokenizer.from_pretrained(tokenizer)
     model: Any = discriminator if isinstance(discriminator, PreTrainedModel) else _load(discriminator)
     table = model.get_input_embeddings().weight.detach().to("cpu", torch.float64)
-    encoded = tokenizer(list(words), add_special_tokens=False, verbose=False)["input_ids"]
+    encoded = loaded(list(words), add_special_tokens=False, verbose=False)["input_ids"]
     empty = [word for word, ids in zip(words, encoded, strict=True) if not ids]
     if empty:
         raise ValueError(f"`label_words`: the tokenizer turns {empty} into nothing; choose other words")
