@@ -151,6 +151,9 @@ def _widen(mask: Any, prompts: Prompts) -> Any:
             f"Deep prompts cannot widen a mask of type {type(mask).__name__}. "
             "Call `model.set_attn_implementation('sdpa')` (or 'eager') on the backbone first."
         )
+    if mask.dim() == 4 and mask.stride(2) == 0 and mask.shape[2] > 1:
+        # transformers expands padding masks over the queries without a copy; widening one row keeps it so
+        return _widen(mask[:, :, :1], prompts).expand(-1, -1, mask.shape[2], -1)
     # additive masks are 0 where a token is seen, boolean and padding masks are 1
     seen, hidden = (0.0, torch.finfo(mask.dtype).min) if mask.is_floating_point() else (1, 0)
     if prompts.visible is None:
