@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
 
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
@@ -110,3 +114,19 @@ def make_batch(name: str, padding_side: str = "right") -> Batch:
     mask[1, padded] = 0
     input_ids[1, padded] = make_config(name).pad_token_id or 0
     return Batch(input_ids, mask)
+
+
+def _tiny_models() -> ModuleType:
+    """`examples/benchmarks/tiny_models.py`, which makes one of every architecture for the table of architectures."""
+    path = Path(__file__).parents[1] / "examples" / "benchmarks" / "tiny_models.py"
+    spec = importlib.util.spec_from_file_location("tiny_models", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_TINY_MODELS = _tiny_models()
+TEXT, IMAGES, AUDIO = _TINY_MODELS.FAMILIES
+tiny_config = _TINY_MODELS.tiny_config

@@ -1,4 +1,4 @@
-"""ALBERT runs one attention module as many layers: one prompt per run."""
+"""ALBERT runs one attention module as many layers."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 from torch import nn
 
 from .attention import InterfaceAttentionLayer
+from .repeated import RepeatedAttentionLayer
 
 
-class AlbertAttentionLayer(InterfaceAttentionLayer):
+class AlbertAttentionLayer(RepeatedAttentionLayer, InterfaceAttentionLayer):
     """Prompts for `AlbertAttention`, which stands once per layer group and is run once per layer of the group."""
 
     @classmethod
@@ -20,7 +21,7 @@ class AlbertAttentionLayer(InterfaceAttentionLayer):
     @classmethod
     def runs(cls, model: nn.Module, name: str, position: int) -> tuple[int, ...]:
         """The layers that run the attention `...albert_layer_groups.<group>.albert_layers.<inner>.attention`."""
-        config = cls._transformer(model, name).config
+        config = cls.stack(model, name).config
         path = name.split(".")
         group, inner = int(path[-4]), int(path[-2])
         layers_per_group = config.num_hidden_layers / config.num_hidden_groups
@@ -31,18 +32,7 @@ class AlbertAttentionLayer(InterfaceAttentionLayer):
             if int(layer / layers_per_group) == group
         )
 
-    def bind(self, model: nn.Module, name: str) -> None:
-        """Start counting runs anew with every pass through the stack, whatever became of the last one."""
-        self._handle = self._transformer(model, name).register_forward_pre_hook(self._first_run)
-
-    def unwrap(self) -> nn.Module:
-        """Also take the counter's hook off the stack."""
-        self._handle.remove()
-        return super().unwrap()
-
-    def _first_run(self, *_: Any) -> None:
-        self.run = 0
-
-    @staticmethod
-    def _transformer(model: nn.Module, name: str) -> Any:
+    @classmethod
+    def stack(cls, model: nn.Module, name: str) -> Any:
+        """The `AlbertTransformer` around the groups."""
         return model.get_submodule(name.rpartition(".albert_layer_groups.")[0])

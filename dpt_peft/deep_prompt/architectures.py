@@ -13,15 +13,29 @@ from .albert import AlbertAttentionLayer
 from .attention import InterfaceAttentionLayer
 from .deberta import DebertaV2AttentionLayer
 from .layer import DeepPromptLayer
+from .lilt import LiltAttentionLayer
+from .longformer import LongformerAttentionLayer
 from .own_attention import OwnAttentionLayer
+from .perceiver import PerceiverAttentionLayer
 
 # The first class that supports a module is taken: special cases stand before the general one.
 LAYER_CLASSES: tuple[type[DeepPromptLayer], ...] = (
     AlbertAttentionLayer,
+    PerceiverAttentionLayer,
+    LiltAttentionLayer,
+    LongformerAttentionLayer,
     OwnAttentionLayer,
     DebertaV2AttentionLayer,
     InterfaceAttentionLayer,
 )
+
+# Attention that there is no sum of exponentials over tokens in for prompts to join: by class, what it does instead.
+_WITHOUT_SOFTMAX = {
+    "MraSelfAttention": "approximates attention block by block at several resolutions",
+    "NystromformerSelfAttention": "approximates attention by landmarks, means over segments of a text of fixed length",
+    "YosoSelfAttention": "replaces the softmax by how often hashes of queries and keys collide",
+    "LSHSelfAttention": "attends within chunks of keys that are sorted by their hashes",
+}
 
 _CROSS_ATTENTION = re.compile(r"cross|encoder_attn|EncDecAttention|encdec", re.IGNORECASE)
 
@@ -68,8 +82,7 @@ def find_attention_modules(model: nn.Module) -> list[AttentionModule]:
         is_cross = bool(
             getattr(module, "is_cross_attention", False)
             or _CROSS_ATTENTION.search(type(module).__name__)
-            or _CROSS_ATTENTION.search(name.rpartition(".")[2])
-            or _CROSS_ATTENTION.search(name.rpartition(".")[0].rpartition(".")[2])
+            or any(_CROSS_ATTENTION.search(part) for part in name.split(".")[-3:])
         )
         stack = (re.split(r"\.\d+\.", name, maxsplit=1)[0], is_cross)
         runs = layer_class.runs(model, name, positions[stack])
@@ -82,8 +95,14 @@ def describe_refusal(model: nn.Module) -> str:
     """Why no attention module was found, by the name of the architecture."""
     kind = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
     own = sorted({type(m).__name__ for m in model.modules() if re.search("attention|attn", type(m).__name__, re.I)})
+    without_softmax = next((name for name in own if name in _WITHOUT_SOFTMAX), None)
     if not own:
         reason = "it has no attention modules whose keys and values prompts could join"
+    elif without_softmax:
+        reason = (
+            f"its attention ({without_softmax}) {_WITHOUT_SOFTMAX[without_softmax]}; there is no softmax over tokens "
+            "that prompts could join"
+        )
     else:
         reason = (
             f"its attention ({', '.join(own)}) does not go through transformers' attention interface, and no layer "

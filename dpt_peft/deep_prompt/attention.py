@@ -222,7 +222,8 @@ def _eager_name(module: nn.Module) -> str:
 
 def _first_linear(module: nn.Module, names: tuple[str, ...]) -> int | None:
     for name in names:
-        size = getattr(getattr(module, name, None), "out_features", None)
+        projection = getattr(module, name, None)
+        size = getattr(projection, "out_features", None) or getattr(projection, "out_channels", None)
         if size is not None:
             return size
     return None

@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification, FNetConfig, T5Confi
 
 from dpt_peft import DeepPromptConfig, DeepPromptModel
 from dpt_peft.deep_prompt.architectures import find_attention_modules
-from tests.architectures import make_batch, make_model
+from tests.architectures import TEXT, make_batch, make_model, tiny_config
 from tests.deep_prompt.test_common import layers_of, logits, prompt_config, prompted
 
 
@@ -125,3 +125,16 @@ def test_initialisation_is_normal_with_the_given_spread():
     numbers = torch.cat([p.flatten() for key, p in model.named_parameters() if "deep_prompt_" in key])
     assert numbers.mean().abs() < 1e-3
     assert abs(numbers.std() - 0.02) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("model_type", "reason"),
+    [
+        ("mra", "MraSelfAttention.*block by block"),
+        ("nystromformer", "landmarks"),
+        ("yoso", "hashes of queries and keys"),
+    ],
+)
+def test_attention_without_a_softmax_over_tokens_is_refused_by_name_and_reason(model_type, reason):
+    with pytest.raises(ValueError, match=f"`{model_type}`.*{reason}.*no softmax over tokens"):
+        get_peft_model(TEXT.make(tiny_config(model_type)), prompt_config())

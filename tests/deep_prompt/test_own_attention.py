@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
+from peft import get_peft_model
 
+from dpt_peft.deep_prompt.architectures import LAYER_CLASSES
 from dpt_peft.deep_prompt.attention import InterfaceAttentionLayer
 from dpt_peft.deep_prompt.deberta import DebertaV2AttentionLayer
 from dpt_peft.deep_prompt.layer import DeepPromptLayer
 from dpt_peft.deep_prompt.mixed_batch import RowPlan
 from dpt_peft.deep_prompt.own_attention import OwnAttentionLayer
-from tests.architectures import make_model
+from tests.architectures import TEXT, make_model, tiny_config
 from tests.deep_prompt.test_common import prompt_config
 
 
@@ -31,8 +34,9 @@ def two_layers(
 
 
 @pytest.mark.parametrize("plan", [None, RowPlan(("a", "b"), (1, 2))], ids=["one adapter", "mixed batch"])
-def test_same_as_through_the_interface(plan):
-    module = make_model("bert", "eager").bert.encoder.layer[0].attention.self
+@pytest.mark.parametrize("attn_implementation", ["eager", "sdpa"])
+def test_same_as_through_the_interface(attn_implementation, plan):
+    module = make_model("bert", attn_implementation).bert.encoder.layer[0].attention.self
     reference, followed = two_layers(InterfaceAttentionLayer, module, mixed=plan is not None)
     reference.row_plan = followed.row_plan = plan
     hidden = torch.randn(2, 6, 32, requires_grad=True)
@@ -65,8 +69,125 @@ def test_same_as_the_layer_written_for_deberta(name):
         )
 
 
+class SoftmaxOfItsOwn(torch.nn.Module):
+    """Attention that divides exponentials by their sum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.value = (torch.nn.Linear(8, 8) for _ in range(3))
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        query, key, value = (p(hidden)[:, None] for p in (self.query, self.key, self.value))
+        weights = (query @ key.mT).exp()
+        return (weights / weights.sum(-1, keepdim=True)) @ value
+
+
 def test_attention_that_cannot_be_followed_says_so():
-    module = make_model("bert", "sdpa").bert.encoder.layer[0].attention.self
-    _, followed = two_layers(InterfaceAttentionLayer, module)
-    with pytest.raises(RuntimeError, match="could not follow the attention of BertSelfAttention"):
-        followed(torch.randn(1, 3, 32))
+    layer = OwnAttentionLayer(SoftmaxOfItsOwn(), (0,))
+    layer.update_layer("default", prompt_config(num_virtual_tokens=2), {0})
+    layer.set_adapter("default")
+    with pytest.raises(RuntimeError, match="could not follow the attention of SoftmaxOfItsOwn"):
+        layer(torch.randn(1, 3, 8))
+
+
+def by_hand(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """softmax(q k / sqrt(d)) v of one head in float64: (queries, size), (keys, size), (keys, size)."""
+    query, key, value = (t.double() for t in (query, key, value))
+    return torch.softmax(query @ key.mT / math.sqrt(query.shape[-1]), -1) @ value
+
+
+def wrapped(module: torch.nn.Module, length: int = 5) -> DeepPromptLayer:
+    layer = next(cls for cls in LAYER_CLASSES if cls.supports(module))(module, (0,))
+    layer.update_layer("default", prompt_config(num_virtual_tokens=length), {0})
+    layer.set_adapter("default")
+    return layer.eval()
+
+
+def heads_of(tensor: torch.Tensor, head: int, size: int = 8) -> torch.Tensor:
+    """One head of the first row: (tokens, size)."""
+    return tensor[0, :, head * size : (head + 1) * size]
+
+
+def test_luke_with_entities_prompts_meet_the_queries_made_for_words():
+    module = TEXT.make(tiny_config("luke")).luke.encoder.layer[0].attention.self
+    layer = wrapped(module)
+    words, entities = torch.randn(1, 6, 32), torch.randn(1, 2, 32)
+    both = torch.cat([words, entities], 1)
+    with torch.no_grad():
+        output = torch.cat(layer(words, entities)[:2], 1)
+        key, value = module.key(both), module.value(both)
+        for head in range(4):
+            prompt_key, prompt_value = (
+                heads_of(p["default"], head) for p in (layer.deep_prompt_key, layer.deep_prompt_value)
+            )
+            for row, (states, to_words, to_entities) in enumerate(
+                [(words, module.query, module.w2e_query), (entities, module.e2w_query, module.e2e_query)]
+            ):
+                on_words, on_entities = (heads_of(q(states), head).double() for q in (to_words, to_entities))
+                keys = heads_of(key, head).double()
+                scores = torch.cat(
+                    [on_words @ prompt_key.double().mT, on_words @ keys[:6].mT, on_entities @ keys[6:].mT], -1
+                )
+                values = torch.cat([prompt_value, heads_of(value, head)]).double()
+                expected = torch.softmax(scores / math.sqrt(8), -1) @ values
+                rows = slice(0, 6) if row == 0 else slice(6, 8)
+                assert torch.allclose(heads_of(output, head)[rows].double(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("num_global", [0, 2])
+def test_longformer_by_hand(num_global):
+    """In a window wider than the text, local tokens attend to all, and global ones with projections of their own."""
+    config = tiny_config("longformer")
+    config.attention_window = [16] * 2
+    module = TEXT.make(config).longformer.encoder.layer[0].attention.self
+    layer = wrapped(module)
+    real = 7  # the text is padded to the window
+    hidden = torch.randn(1, 16, 32)
+    mask = torch.zeros(1, 16)
+    mask[:, real:] = -10000.0
+    mask[:, :num_global] = 10000.0
+    with torch.no_grad():
+        output = layer(hidden, mask, mask < 0, mask > 0, num_global > 0)[0]
+        for head in range(4):
+            prompt_key, prompt_value = (
+                heads_of(p["default"], head) for p in (layer.deep_prompt_key, layer.deep_prompt_value)
+            )
+            for suffix, rows in (("_global", slice(0, num_global)), ("", slice(num_global, real))):
+                query, key, value = (
+                    heads_of(getattr(module, name + suffix)(hidden), head)[:real] for name in ("query", "key", "value")
+                )
+                expected = by_hand(query[rows], torch.cat([prompt_key, key]), torch.cat([prompt_value, value]))
+                assert torch.allclose(heads_of(output, head)[rows].double(), expected, atol=1e-5)
+    assert (output[:, real:] == 0).all()
+
+
+def test_longformer_with_different_numbers_of_global_tokens_is_each_row_alone():
+    config = tiny_config("longformer")
+    module = TEXT.make(config).longformer.encoder.layer[0].attention.self
+    layer = wrapped(module)
+    hidden, mask = torch.randn(3, 24, 32), torch.zeros(3, 24)
+    mask[0, 3] = mask[1, [0, 5, 20]] = mask[2, [1, 2]] = 10000.0
+    mask[2, 20:] = -10000.0
+    with torch.no_grad():
+        together = layer(hidden, mask, mask < 0, mask > 0, True)[0]
+        for row in range(3):
+            alone = slice(row, row + 1)
+            one = layer(hidden[alone], mask[alone], mask[alone] < 0, mask[alone] > 0, True)[0]
+            assert torch.allclose(together[alone], one, atol=1e-6)
+
+
+def test_perceiver_has_a_prompt_for_every_run_of_its_block():
+    config = tiny_config("perceiver")
+    config.num_blocks = 2
+    base = TEXT.make(config)
+    batch = TEXT.make_batch(base)
+    model = get_peft_model(base, prompt_config(layers_to_transform=[3])).eval()
+    layers = [module for module in model.modules() if isinstance(module, DeepPromptLayer)]
+    assert [layer.layer_indices for layer in layers] == [(1, 3)]
+    layer = layers[0]
+    seen = []
+    layer.base_layer.query.register_forward_hook(lambda *_: seen.append(bool(layer.active_prompts())))
+    with torch.no_grad():
+        model(**batch)
+        model(**batch)
+    assert seen == [False, True] * 2
