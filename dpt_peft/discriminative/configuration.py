@@ -1,22 +1,28 @@
-"""Config of the DPT task wrapper: the discriminator's own config, the label words and the template in token ids."""
+"""Config of DPT's text classifier: the discriminator's own config, the label words and the template in token ids."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import field
-from typing import Any
+from typing import Any, ClassVar
 
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
-from transformers.configuration_utils import SubConfigSpec
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from .template import DEFAULT_TEMPLATE, check_label_words, resolve_label_order, resolve_template
+from .template import (
+    DEFAULT_SEPARATOR,
+    DEFAULT_TEMPLATE,
+    ResolvedTemplate,
+    check_label_words,
+    resolve_label_order,
+    resolve_template,
+)
+from .wrapper import DiscriminatorWrapperConfig
 
-# What the token ids of a config are made from.
-TEMPLATE_OPTIONS = ("label_words", "template", "label_order", "max_length")
 SCORE_FUNCTIONS = ("one_minus_sigmoid", "sigmoid")
 
 
-class DPTForSequenceClassificationConfig(PreTrainedConfig):
+class DPTForSequenceClassificationConfig(DiscriminatorWrapperConfig):
     """Configuration of `DPTForSequenceClassification`.
 
     Usually made by `DPTForSequenceClassification.from_pretrained` or `from_discriminator_config`. It holds the
@@ -25,11 +31,10 @@ class DPTForSequenceClassificationConfig(PreTrainedConfig):
     Attributes:
         discriminator_config: Config of the discriminator.
         label_words: One word (or short phrase) a class, in the order of the logits' columns.
-        template: Template string with `{text}` and `{labels}` (paper, Eq. 1).
+        template: Template string with `{labels}` and `{text}`, or `{text_a}` and `{text_b}` (paper, Eq. 1).
         label_order: Order in which the classes stand in the template, as indices into `label_words`.
-        prefix_ids: Template ids before the text.
-        suffix_ids: Template ids behind the text.
-        label_spans: For every class the half-open range of its wordpieces in `prefix_ids + suffix_ids`.
+        label_separator: What stands between two classes.
+        templates: The template in token ids, as `ResolvedTemplate.to_dict` writes it.
         max_length: Longest row the discriminator sees, in tokens, template and special tokens included.
         cls_token_id: Id of the first token of every row.
         sep_token_id: Id of the last token of every row and between the texts of a pair.
@@ -40,15 +45,20 @@ class DPTForSequenceClassificationConfig(PreTrainedConfig):
     """
 
     model_type = "dpt_sequence_classification"
-    sub_configs_defaults = {"discriminator_config": SubConfigSpec(config_class=AutoConfig, model_type="electra")}  # noqa: RUF012
+    tokenizer_options: ClassVar[tuple[str, ...]] = (
+        "label_words",
+        "template",
+        "label_order",
+        "label_separator",
+        "max_length",
+    )
+    task_attributes: ClassVar[tuple[str, ...]] = (*DiscriminatorWrapperConfig.task_attributes, "score_function")
 
-    discriminator_config: PreTrainedConfig | dict[str, Any] | None = None
     label_words: list[str] = field(default_factory=list)
     template: str = DEFAULT_TEMPLATE
     label_order: list[int] = field(default_factory=list)
-    prefix_ids: list[int] = field(default_factory=list)
-    suffix_ids: list[int] = field(default_factory=list)
-    label_spans: list[list[int]] = field(default_factory=list)
+    label_separator: str = DEFAULT_SEPARATOR
+    templates: list[dict[str, Any]] = field(default_factory=list)
     # The numbers of the public ELECTRA checkpoints, as in transformers' ElectraConfig.
     max_length: int = 512
     cls_token_id: int = 101
@@ -77,38 +87,37 @@ class DPTForSequenceClassificationConfig(PreTrainedConfig):
             self.label2id = self.label2id or {label: int(index) for index, label in id2label.items()}
         super().__post_init__(**kwargs)
 
-    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
-        """Return the discriminator's config, which knows the vocabulary, the sizes and the padding id."""
-        return self.discriminator_config.get_text_config(decoder=decoder, encoder=encoder)  # type: ignore[union-attr]
+    @property
+    def resolved_templates(self) -> list[ResolvedTemplate]:
+        """`templates` as objects."""
+        return [ResolvedTemplate.from_dict(template) for template in self.templates]
 
     @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """Make a config from its dictionary, as in every transformers config.
-
-        Label words, template, order and length cannot be changed here, because the token ids would stay what they
-        were. Auto classes, which ask for unused arguments, hand them on to the `from_pretrained` of the model.
-
-        Raises:
-            ValueError: One of them is passed by somebody else.
-        """
-        choices = {name: kwargs.pop(name) for name in TEMPLATE_OPTIONS if name in kwargs}
-        if choices and not kwargs.get("return_unused_kwargs"):
+    def check_options(cls, options: dict[str, Any], path: str | os.PathLike[str]) -> None:
+        """Raise a `ValueError` if there are no label words."""
+        if "label_words" not in options:
             raise ValueError(
-                f"`{next(iter(choices))}` needs the tokenizer to take effect: pass it to "
-                "DPTForSequenceClassification.from_pretrained, or make a config with from_discriminator_config"
+                f"`label_words` is missing: {path} is a discriminator without a task. "
+                "Pass one word a class, such as label_words=['negative', 'positive']"
             )
-        made = super().from_dict(config_dict, **kwargs)
-        return (made[0], {**made[1], **choices}) if kwargs.get("return_unused_kwargs") else made
+
+    def choices_to_keep(self, changed: set[str]) -> dict[str, Any]:
+        """Arguments of `from_discriminator_config` that make this config again, but for those in `changed`."""
+        names = {"label_words", "template", "label_separator", "max_length", "score_function", "problem_type"}
+        if "label_words" not in changed:
+            names |= {"label_order", "id2label"}
+        return {name: getattr(self, name) for name in names - changed}
 
     @classmethod
     def from_discriminator_config(
         cls,
         discriminator_config: PreTrainedConfig,
-        tokenizer: PreTrainedTokenizerBase,
-        label_words: Sequence[str],
+        tokenizer: PreTrainedTokenizerBase | None,
+        label_words: Sequence[str] = (),
         *,
         template: str = DEFAULT_TEMPLATE,
         label_order: Sequence[int] | int | None = None,
+        label_separator: str = DEFAULT_SEPARATOR,
         max_length: int | None = None,
         **kwargs: Any,
     ) -> DPTForSequenceClassificationConfig:
@@ -118,8 +127,9 @@ class DPTForSequenceClassificationConfig(PreTrainedConfig):
             discriminator_config: Config of the discriminator.
             tokenizer: Its tokenizer.
             label_words: One word a class, at least two (one for multi-label classification).
-            template: Template string with `{text}` and `{labels}`.
+            template: Template string with `{labels}` and `{text}`, or with `{labels}`, `{text_a}` and `{text_b}`.
             label_order: Order of the classes in the template: `None` (as in `label_words`), a seed, or a permutation.
+            label_separator: What stands between two classes.
             max_length: Longest row in tokens; default and upper bound: what model and tokenizer allow.
             **kwargs: Further attributes of the config, such as `problem_type` or `id2label`.
 
@@ -127,46 +137,26 @@ class DPTForSequenceClassificationConfig(PreTrainedConfig):
             TypeError, ValueError: Label words, template, order, length or tokenizer cannot work together. (Whether the
                 template leaves room for the text is checked when the model is made.)
         """
+        assert tokenizer is not None
         multi_label = kwargs.get("problem_type") == "multi_label_classification"
         words = check_label_words(label_words, minimum=1 if multi_label else 2)
         order = resolve_label_order(label_order, len(words))
-        special_ids = {}
-        for name in ("cls_token_id", "sep_token_id", "pad_token_id"):
-            special_ids[name] = getattr(tokenizer, name)
-            if special_ids[name] is None:
-                raise ValueError(f"`tokenizer` has no `{name}`, which the rows of a discriminator need")
-        resolved = resolve_template(template, words, tokenizer, order)
-        highest = max(resolved.prefix_ids + resolved.suffix_ids)
+        special_ids = cls.special_token_ids(tokenizer)
+        resolved = resolve_template(template, words, tokenizer, order, label_separator=label_separator)
+        highest = max(resolved.ids)
         if highest >= discriminator_config.vocab_size:
             raise ValueError(
                 f"`tokenizer` gives the id {highest}, but the discriminator knows {discriminator_config.vocab_size} "
                 "tokens: it is not the tokenizer of this discriminator"
             )
-        max_length = _check_max_length(max_length, discriminator_config, tokenizer)
         return cls(
             discriminator_config=discriminator_config,
             label_words=words,
             template=template,
             label_order=order,
-            prefix_ids=list(resolved.prefix_ids),
-            suffix_ids=list(resolved.suffix_ids),
-            label_spans=[list(span) for span in resolved.label_spans],
-            max_length=max_length,
+            label_separator=label_separator,
+            templates=[resolved.to_dict()],
+            max_length=cls.longest_row(max_length, discriminator_config, tokenizer),
             **special_ids,
             **kwargs,
         )
-
-
-def _check_max_length(
-    max_length: int | None, discriminator_config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase
-) -> int:
-    limit = int(
-        min(getattr(discriminator_config, "max_position_embeddings", float("inf")), tokenizer.model_max_length)
-    )
-    if max_length is None:
-        return limit
-    if not 0 < max_length <= limit:
-        raise ValueError(
-            f"`max_length` must be between 1 and {limit}, the most that this discriminator reads, got {max_length}"
-        )
-    return max_length

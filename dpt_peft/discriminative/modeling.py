@@ -7,19 +7,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import can_return_tuple
 
-from .configuration import TEMPLATE_OPTIONS, DPTForSequenceClassificationConfig
-from .discriminators import PRETRAINING_EXAMPLE, get_discriminator
-from .loading import prepare_config
+from .configuration import DPTForSequenceClassificationConfig
 from .loss import dpt_loss
 from .splice import TemplateSplicer
+from .wrapper import DiscriminatorWrapper
 
 
-class DPTForSequenceClassification(PreTrainedModel):
+class DPTForSequenceClassification(DiscriminatorWrapper):
     """Classifies texts by asking a discriminator which of the class words in a template look original.
 
     The model takes ordinary tokenizer output, splices the template in behind the text (Eq. 1), and reads the
@@ -37,15 +35,6 @@ class DPTForSequenceClassification(PreTrainedModel):
     """
 
     config_class = DPTForSequenceClassificationConfig
-    base_model_prefix = "discriminator"
-    supports_gradient_checkpointing = True
-    # What the discriminator inside cannot do, it refuses itself.
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
-    # The loss is a mean over the rows of one batch: Trainer divides by the accumulation steps.
-    accepts_loss_kwargs = False
 
     def __init__(self, config: DPTForSequenceClassificationConfig) -> None:
         super().__init__(config)
@@ -55,31 +44,14 @@ class DPTForSequenceClassification(PreTrainedModel):
                 " the model with DPTForSequenceClassification.from_pretrained(discriminator, label_words=[...])"
             )
         self.num_labels = config.num_labels
-        self.discriminator = get_discriminator(config.discriminator_config).build(config.discriminator_config)
         self.splicer = TemplateSplicer(
-            config.prefix_ids,
-            config.suffix_ids,
-            # A class is read at its first wordpiece (paper, section 2.1).
-            [start for start, _ in config.label_spans],
+            config.resolved_templates,
             max_length=config.max_length,
             cls_token_id=config.cls_token_id,
             sep_token_id=config.sep_token_id,
             pad_token_id=config.pad_token_id,
         )
         self.post_init()
-
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, TemplateSplicer):
-            module.reset_buffers()
-
-    def get_input_embeddings(self) -> nn.Module:
-        """Return the discriminator's word embeddings."""
-        return self.discriminator.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the discriminator's word embeddings."""
-        self.discriminator.set_input_embeddings(value)
 
     @classmethod
     def from_pretrained(
@@ -90,6 +62,7 @@ class DPTForSequenceClassification(PreTrainedModel):
         template: str | None = None,
         tokenizer: PreTrainedTokenizerBase | str | os.PathLike[str] | None = None,
         label_order: Sequence[int] | int | None = None,
+        label_separator: str | None = None,
         max_length: int | None = None,
         config: PreTrainedConfig | str | os.PathLike[str] | None = None,
         **kwargs: Any,
@@ -100,10 +73,12 @@ class DPTForSequenceClassification(PreTrainedModel):
             pretrained_model_name_or_path: Folder or Hub id of a discriminator, or of a saved wrapper.
             *model_args: Passed on to `__init__`.
             label_words: One word a class. Needed for a discriminator; given for a saved wrapper, they replace its own.
-            template: Template string, default `"{text} Class: {labels}."`.
+            template: Template string, default `"{text} Class: {labels}."`. It may name the texts of a pair apart, as
+                `{text_a}` and `{text_b}`.
             tokenizer: Tokenizer of the discriminator, or where to read it; default: the same place as the weights. A
                 saved wrapper needs none unless label words, template, order or length change.
             label_order: Order of the classes in the template: `None` (as in `label_words`), a seed, or a permutation.
+            label_separator: What stands between two classes, default `", "`.
             max_length: Longest row in tokens, template included; default: what model and tokenizer allow.
             config: Config in place of the one read from the folder.
             **kwargs: As everywhere in transformers (`dtype`, `revision`, `cache_dir`, `attn_implementation`, ...);
@@ -117,28 +92,18 @@ class DPTForSequenceClassification(PreTrainedModel):
             TypeError, ValueError: Label words or template cannot work, or the checkpoint has no pretrained
                 replaced-token head.
         """
-        config, head, kwargs = prepare_config(
+        return super().from_pretrained(
             pretrained_model_name_or_path,
-            config=config,
+            *model_args,
             tokenizer=tokenizer,
-            template_options=dict(
-                zip(TEMPLATE_OPTIONS, (label_words, template, label_order, max_length), strict=True)
-            ),
-            arguments=kwargs,
+            config=config,
+            label_words=label_words,
+            template=template,
+            label_order=label_order,
+            label_separator=label_separator,
+            max_length=max_length,
+            **kwargs,
         )
-        output_loading_info = kwargs.pop("output_loading_info", False)
-        model, info = super().from_pretrained(
-            pretrained_model_name_or_path, *model_args, config=config, output_loading_info=True, **kwargs
-        )
-        missing = [key for key in info["missing_keys"] if key.startswith(f"{cls.base_model_prefix}.{head}.")]
-        if missing:
-            raise ValueError(
-                f"{pretrained_model_name_or_path} has no pretrained replaced-token head ({', '.join(sorted(missing))} "
-                "are not in the checkpoint): it was saved as a generator, an encoder or a task model. "
-                "Use a discriminator checkpoint, or continue the pre-training of this encoder as one with "
-                f"{PRETRAINING_EXAMPLE}"
-            )
-        return (model, info) if output_loading_info else model
 
     @can_return_tuple
     def forward(

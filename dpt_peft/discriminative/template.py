@@ -8,15 +8,17 @@ integers which the model's config keeps, so that a saved model needs no tokenize
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from string import Formatter
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 DEFAULT_TEMPLATE = "{text} Class: {labels}."
-LABEL_SEPARATOR = ", "
-_FIELDS = ("text", "labels")
+DEFAULT_SEPARATOR = ", "
+WORDPIECES = ("first", "mean", "max")
+_FIELDS = ("text", "text_a", "text_b", "labels")
 
 
 @dataclass(frozen=True)
@@ -24,15 +26,42 @@ class ResolvedTemplate:
     """A template filled with label words, in token ids and without special tokens.
 
     Attributes:
-        prefix_ids: Ids that stand before the text.
-        suffix_ids: Ids that stand behind the text.
-        label_spans: For every class, in the order of the label words, the half-open range of its wordpieces in
-            `prefix_ids + suffix_ids`. The first wordpiece stands for the class (paper, section 2.1).
+        prefix_ids: Ids that stand before the (first) text.
+        suffix_ids: Ids that stand behind the (last) text.
+        label_spans: For every class, in the order of the label words, the half-open range of its wordpieces in `ids`.
+        between_ids: Ids that stand between two texts that the template names. Empty where it has one `{text}`: a pair
+            then keeps the separator that the tokenizer has put into it.
+        slots: The placeholders of the texts in their order: `("text",)`, `("text_a", "text_b")` or
+            `("text_b", "text_a")`.
     """
 
     prefix_ids: tuple[int, ...]
     suffix_ids: tuple[int, ...]
     label_spans: tuple[tuple[int, int], ...]
+    between_ids: tuple[int, ...] = ()
+    slots: tuple[str, ...] = ("text",)
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """All ids of the template, without the texts."""
+        return self.prefix_ids + self.between_ids + self.suffix_ids
+
+    def to_dict(self) -> dict[str, Any]:
+        """As lists and strings, for a config."""
+        return {
+            "prefix_ids": list(self.prefix_ids),
+            "between_ids": list(self.between_ids),
+            "suffix_ids": list(self.suffix_ids),
+            "label_spans": [list(span) for span in self.label_spans],
+            "slots": list(self.slots),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ResolvedTemplate:
+        """The template that `to_dict` has written."""
+        spans = tuple((int(start), int(end)) for start, end in values["label_spans"])
+        ids = {name: tuple(values[name]) for name in ("prefix_ids", "between_ids", "suffix_ids")}
+        return cls(**ids, label_spans=spans, slots=tuple(values["slots"]))
 
 
 def check_label_words(label_words: Sequence[str], *, minimum: int = 2) -> list[str]:
@@ -95,7 +124,8 @@ def parse_template(template: str) -> list[tuple[str, str | None]]:
 
     Raises:
         TypeError: `template` is not a string.
-        ValueError: A placeholder is missing, unknown, given twice or carries a format, or a brace is left open.
+        ValueError: A placeholder is missing, unknown, given twice or carries a format, `{text}` stands beside
+            `{text_a}` or `{text_b}`, or a brace is left open.
     """
     if not isinstance(template, str):
         raise TypeError(f"`template` must be a string such as {DEFAULT_TEMPLATE!r}, got {type(template).__name__}")
@@ -112,15 +142,21 @@ def parse_template(template: str) -> list[tuple[str, str | None]]:
             if field not in _FIELDS or spec or conversion:
                 raise ValueError(
                     f"`template` {template!r} has the unknown placeholder {{{field}}}: "
-                    "only {text} and {labels} are allowed, without a format"
+                    "only {text} (or {text_a} and {text_b}) and {labels} are allowed, without a format"
                 )
             if field in found:
                 raise ValueError(f"`template` {template!r} has {{{field}}} twice")
             found.append(field)
         pieces.append((literal, field))
-    for field in _FIELDS:
-        if field not in found:
-            raise ValueError(f"`template` {template!r} lacks {{{field}}}; the default is {DEFAULT_TEMPLATE!r}")
+    texts = sorted(set(found) - {"labels"})
+    if texts not in (["text"], ["text_a", "text_b"]):
+        problem = f"has {{{'} and {'.join(texts)}}}" if texts else "lacks {text}"
+        raise ValueError(
+            f"`template` {template!r} {problem}: it needs {{text}}, or {{text_a}} and {{text_b}}; "
+            f"the default is {DEFAULT_TEMPLATE!r}"
+        )
+    if "labels" not in found:
+        raise ValueError(f"`template` {template!r} lacks {{labels}}; the default is {DEFAULT_TEMPLATE!r}")
     return pieces
 
 
@@ -129,49 +165,60 @@ def resolve_template(
     label_words: Sequence[str],
     tokenizer: PreTrainedTokenizerBase,
     label_order: Sequence[int] | None = None,
+    *,
+    label_separator: str = DEFAULT_SEPARATOR,
+    wordpieces: str = "first",
 ) -> ResolvedTemplate:
     """Fill the template with the label words and tokenize it the way it stands in the running text.
 
     Args:
-        template: Template string with `{text}` and `{labels}`.
+        template: Template string with `{labels}` and `{text}`, or with `{labels}`, `{text_a}` and `{text_b}`.
         label_words: One word a class.
         tokenizer: Tokenizer of the discriminator.
         label_order: Order of the classes in the template; default: the order of `label_words`.
+        label_separator: What stands between two classes.
+        wordpieces: Which wordpieces of a class are read: `"first"`, `"mean"` or `"max"`. Classes read at their first
+            wordpiece only must differ there.
 
     Raises:
         TypeError, ValueError: See `parse_template` and `check_label_words`.
-        ValueError: A label word becomes no token or an unknown token, or two begin with the same token.
+        ValueError: A label word becomes no token or an unknown token, or two classes are read at the same tokens.
     """
     words = check_label_words(label_words, minimum=1)
     order = resolve_label_order(label_order, len(words))
-    sides = ["", ""]
-    # Character span of every word within its side (0: before the text, 1: behind it).
+    if not isinstance(label_separator, str):
+        raise TypeError(f"`label_separator` must be a string such as ', ', got {type(label_separator).__name__}")
+    # What stands before, between and behind the texts.
+    sides = [""]
+    slots: list[str] = []
+    # Character span of every word within its side.
     spans: dict[int, tuple[int, int]] = {}
-    side = labels_side = 0
+    labels_side = 0
     for literal, field in parse_template(template):
-        sides[side] += literal
+        sides[-1] += literal
         if field == "labels":
-            labels_side = side
+            labels_side = len(sides) - 1
             for position, index in enumerate(order):
-                if position:
-                    sides[side] += LABEL_SEPARATOR
-                spans[index] = (len(sides[side]), len(sides[side]) + len(words[index]))
-                sides[side] += words[index]
-        elif field == "text":
-            side = 1
-    # A space before the text would become a token of its own in byte-level vocabularies.
-    sides[0] = sides[0].rstrip()
+                sides[-1] += label_separator if position else ""
+                spans[index] = (len(sides[-1]), len(sides[-1]) + len(words[index]))
+                sides[-1] += words[index]
+        elif field is not None:
+            slots.append(field)
+            sides.append("")
+    # A space before a text would become a token of its own in byte-level vocabularies.
+    sides[:-1] = [side.rstrip() for side in sides[:-1]]
 
     char_spans = [spans[index] for index in range(len(words))]
-    ids: list[list[int]] = []
-    token_spans: list[tuple[int, int] | None] = []
+    ids: list[tuple[int, ...]] = []
+    label_spans: list[tuple[int, int] | None] = []
     for number, rendered in enumerate(sides):
         side_ids, side_spans = _tokenize(tokenizer, rendered, char_spans if number == labels_side else [])
-        offset = len(ids[0]) if number else 0
-        token_spans += [None if span is None else (span[0] + offset, span[1] + offset) for span in side_spans]
-        ids.append(side_ids)
-    label_spans = _check_first_tokens(words, token_spans, ids[0] + ids[1], tokenizer)
-    return ResolvedTemplate(tuple(ids[0]), tuple(ids[1]), tuple(label_spans))
+        offset = sum(map(len, ids))
+        label_spans += [None if span is None else (span[0] + offset, span[1] + offset) for span in side_spans]
+        ids.append(tuple(side_ids))
+    checked = _check_tokens(words, label_spans, sum(ids, ()), tokenizer, first_only=wordpieces == "first")
+    between = ids[1] if len(ids) == 3 else ()
+    return ResolvedTemplate(ids[0], ids[-1], tuple(checked), between, tuple(slots))
 
 
 def _tokenize(
@@ -195,28 +242,33 @@ def _tokenize(
     return ids, spans
 
 
-def _check_first_tokens(
+def _check_tokens(
     words: list[str],
     spans: list[tuple[int, int] | None],
-    ids: list[int],
+    ids: tuple[int, ...],
     tokenizer: PreTrainedTokenizerBase,
+    *,
+    first_only: bool,
 ) -> list[tuple[int, int]]:
     checked: list[tuple[int, int]] = []
-    first_tokens: dict[int, str] = {}
+    seen: dict[tuple[int, ...], str] = {}
     for word, span in zip(words, spans, strict=True):
         if span is None:
             raise ValueError(f"`label_words`: the tokenizer turns {word!r} into nothing; choose another word")
-        first = ids[span[0]]
-        if first == tokenizer.unk_token_id:
+        read = ids[span[0] : span[0] + 1] if first_only else ids[slice(*span)]
+        if tokenizer.unk_token_id in read:
             raise ValueError(
-                f"`label_words`: {word!r} begins with a token unknown to the tokenizer; choose another word"
+                f"`label_words`: {word!r} {'begins with' if first_only else 'holds'} a token unknown to the "
+                "tokenizer; choose another word"
             )
-        if first in first_tokens:
+        if read in seen and first_only:
             raise ValueError(
-                f"`label_words`: {first_tokens[first]!r} and {word!r} begin with the same token "
-                f"{tokenizer.convert_ids_to_tokens(first)!r}, and a class is read at its first token; "
-                "choose words that differ there"
+                f"`label_words`: {seen[read]!r} and {word!r} begin with the same token "
+                f"{tokenizer.convert_ids_to_tokens(read[0])!r}, and a class is read at its first token; "
+                "choose words that differ there, or read all of them with wordpieces='mean' or 'max'"
             )
-        first_tokens[first] = word
+        if read in seen:
+            raise ValueError(f"`label_words`: {seen[read]!r} and {word!r} are the same to the tokenizer")
+        seen[read] = word
         checked.append(span)
     return checked

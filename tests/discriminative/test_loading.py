@@ -93,7 +93,7 @@ def test_tokenizer_can_be_given(discriminator_path, model, tokenizer, tmp_path):
     ElectraForPreTraining.from_pretrained(discriminator_path).save_pretrained(tmp_path)
     for given in (tokenizer, discriminator_path, str(discriminator_path)):
         other = DPTForSequenceClassification.from_pretrained(tmp_path, label_words=LABEL_WORDS, tokenizer=given)
-        assert other.config.suffix_ids == model.config.suffix_ids
+        assert other.config.templates == model.config.templates
     with pytest.raises(ValueError, match="no tokenizer in .*: pass `tokenizer`"):
         DPTForSequenceClassification.from_pretrained(tmp_path, label_words=LABEL_WORDS)
 
@@ -193,7 +193,8 @@ def test_label_words_must_be_a_list(discriminator_path, words):
         ({"label_words": ["bad", "bad"]}, "twice"),
         ({"label_words": ["bad", "zebra"]}, "unknown"),
         ({"template": "{text}"}, "lacks {labels}"),
-        ({"template": "{text} {text_a} {labels}"}, "unknown placeholder"),
+        ({"template": "{text} {text_a} {labels}"}, "has {text} and {text_a}"),
+        ({"template": "{text} {label}: {labels}"}, "unknown placeholder"),
         ({"label_order": [0, 1]}, "permutation"),
         ({"max_length": MAX_LENGTH + 1}, f"between 1 and {MAX_LENGTH}"),
         ({"max_length": 0}, "between 1 and"),

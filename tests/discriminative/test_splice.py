@@ -8,10 +8,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpt_peft.discriminative.splice import TemplateSplicer
+from dpt_peft.discriminative.template import ResolvedTemplate
 
 PAD, CLS, SEP, FIRST_WORD = 0, 1, 2, 3
 # Ids of text, of the template, and of the classes never meet, so that every token tells where it comes from.
 TEXT, TEMPLATE = 100, 1000
+
+
+def make_template(prefix, suffix, labels, between=(), slots=("text",)) -> ResolvedTemplate:
+    spans = tuple((index, index + 1) for index in labels)
+    return ResolvedTemplate(tuple(prefix), tuple(suffix), spans, tuple(between), slots)
+
+
+def make_splicer(templates, max_length, cls_token_id=CLS, sep_token_id=SEP) -> TemplateSplicer:
+    return TemplateSplicer(
+        templates, max_length=max_length, cls_token_id=cls_token_id, sep_token_id=sep_token_id, pad_token_id=PAD
+    )
 
 
 def cut_pair(first: list[int], second: list[int], room: int) -> tuple[list[int], list[int]]:
@@ -22,40 +34,62 @@ def cut_pair(first: list[int], second: list[int], room: int) -> tuple[list[int],
     return (shorter, longer) if len(first) <= len(second) else (longer, shorter)
 
 
-def splice_by_hand(first, second, prefix, suffix, max_length, separators=1):
-    room = max_length - 2 - len(prefix) - len(suffix)
-    if second is None:
-        text = first[:room]
+def splice_by_hand(first, second, template, max_length, separators=1):
+    """The row, its token types, and the column where the part behind the texts begins."""
+    prefix, between, suffix = (list(ids) for ids in (template.prefix_ids, template.between_ids, template.suffix_ids))
+    room = max_length - 2 - len(template.ids)
+    last_type = 0 if second is None else 1
+    if template.slots == ("text",):
+        if second is None:
+            texts, types = first[:room], [0] * len(first[:room])
+        else:
+            # The pair's separator is part of the text's room.
+            first, second = cut_pair(first, second, max(room - separators, 0))
+            texts = (first + [SEP] * separators + second)[:room]
+            types = ([0] * (len(first) + separators) + [1] * len(second))[:room]
+        row = [CLS, *prefix, *texts, *suffix, SEP]
+        types = [0] * (1 + len(prefix)) + types
     else:
-        # The pair's separator is part of the text's room.
-        first, second = cut_pair(first, second, max(room - separators, 0))
-        text = (first + [SEP] * separators + second)[:room]
-    return [CLS, *prefix, *text, *suffix, SEP], 1 + len(prefix) + len(text)
+        left, right = cut_pair(first, second or [], room)
+        left_type, right_type = 0, last_type
+        if template.slots == ("text_b", "text_a"):
+            left, right, left_type, right_type = right, left, last_type, 0
+        row = [CLS, *prefix, *left, *between, *right, *suffix, SEP]
+        types = [0] + [left_type] * (len(prefix) + len(left) + len(between)) + [right_type] * len(right)
+        last_type = right_type
+    behind = len(row) - len(suffix) - 1
+    return row, types + [last_type] * (len(suffix) + 1), behind
 
 
 texts = st.integers(0, 14).map(lambda length: [TEXT + i for i in range(length)])
 second_texts = st.none() | st.integers(0, 14).map(lambda length: [TEXT + 50 + i for i in range(length)])
 
 
+@st.composite
+def templates(draw) -> ResolvedTemplate:
+    number = draw(st.integers(0, 20))
+    slots = draw(st.sampled_from([("text",), ("text",), ("text_a", "text_b"), ("text_b", "text_a")]))
+    lengths = [draw(st.integers(0, 4)), draw(st.integers(0, 3)) if len(slots) == 2 else 0, draw(st.integers(1, 6))]
+    prefix, between, suffix = (
+        [TEMPLATE + 1000 * number + 100 * part + i for i in range(length)] for part, length in enumerate(lengths)
+    )
+    labels = draw(st.lists(st.integers(0, sum(lengths) - 1), min_size=1, max_size=4, unique=True))
+    return make_template(prefix, suffix, labels, between, slots)
+
+
 @settings(max_examples=300, deadline=None)
 @given(
     rows=st.lists(st.tuples(texts, second_texts, st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=5),
-    prefix_length=st.integers(0, 4),
-    suffix_length=st.integers(1, 6),
+    bank=st.lists(templates(), min_size=1, max_size=4),
     room=st.integers(1, 20),
     separators=st.sampled_from([1, 2]),
     special_tokens=st.booleans(),
     data=st.data(),
 )
-def test_every_row_is_what_a_loop_makes(rows, prefix_length, suffix_length, room, separators, special_tokens, data):
-    prefix = [TEMPLATE + i for i in range(prefix_length)]
-    suffix = [TEMPLATE + 100 + i for i in range(suffix_length)]
-    template_ids = prefix + suffix
-    labels = data.draw(st.lists(st.integers(0, len(template_ids) - 1), min_size=1, max_size=4, unique=True))
-    max_length = 2 + len(template_ids) + room
-    splicer = TemplateSplicer(
-        prefix, suffix, labels, max_length=max_length, cls_token_id=CLS, sep_token_id=SEP, pad_token_id=PAD
-    )
+def test_every_row_is_what_a_loop_makes(rows, bank, room, separators, special_tokens, data):
+    max_length = 2 + max(len(template.ids) for template in bank) + room
+    splicer = make_splicer(bank, max_length)
+    chosen = data.draw(st.none() | st.lists(st.integers(0, len(bank) - 1), min_size=len(rows), max_size=len(rows)))
 
     if not special_tokens:
         # A separator at the end of a row counts as the row's own, so that an empty second text cannot be seen.
@@ -75,21 +109,42 @@ def test_every_row_is_what_a_loop_makes(rows, prefix_length, suffix_length, room
         input_ids[index, left : left + len(ids)] = torch.tensor(ids, dtype=torch.long)
         token_type_ids[index, left : left + len(ids)] = torch.tensor(types, dtype=torch.long)
         attention_mask[index, left : left + len(ids)] = 1
-    spliced = splicer(input_ids, attention_mask, token_type_ids)
+    spliced = splicer(
+        input_ids, attention_mask, token_type_ids, None if chosen is None else torch.tensor(chosen, dtype=torch.long)
+    )
 
     assert spliced.input_ids.shape == spliced.attention_mask.shape == spliced.token_type_ids.shape
     for index, (first, second, _, _) in enumerate(rows):
-        expected, behind_text = splice_by_hand(first, second, prefix, suffix, max_length, separators)
+        template = bank[0 if chosen is None else chosen[index]]
+        expected, types, behind = splice_by_hand(first, second, template, max_length, separators)
         mask = spliced.attention_mask[index].bool()
         assert spliced.input_ids[index][mask].tolist() == expected
         assert mask[: len(expected)].all(), "real tokens first, padding behind"
         assert (spliced.input_ids[index][~mask] == PAD).all()
         # The candidates stand at the positions that are read, whatever was cut.
-        assert spliced.input_ids[index][spliced.label_positions[index]].tolist() == [template_ids[i] for i in labels]
-        last_type = 0 if second is None else 1
-        assert (spliced.token_type_ids[index][behind_text : len(expected)] == last_type).all()
-        assert (spliced.token_type_ids[index][: 1 + len(prefix)] == 0).all()
+        read = spliced.input_ids[index][spliced.label_positions[index]]
+        assert read[spliced.label_mask[index]].tolist() == [template.ids[start] for start, _ in template.label_spans]
+        assert spliced.label_lengths[index].sum() == len(template.label_spans)
+        if template.slots == ("text",):
+            # The words before the text and those behind it; the text itself keeps what it had.
+            found = spliced.token_type_ids[index][: len(expected)].tolist()
+            assert found[behind:] == types[behind:]
+            assert found[: 1 + len(template.prefix_ids)] == types[: 1 + len(template.prefix_ids)]
+        elif first and (second or second is None):
+            assert spliced.token_type_ids[index][: len(expected)].tolist() == types
     assert spliced.input_ids.shape[1] <= max_length
+
+
+def test_the_bank_is_checked():
+    with pytest.raises(ValueError, match="at least one template"):
+        make_splicer([], 12)
+    short, long = make_template([], [TEMPLATE], [0]), make_template([], [TEMPLATE] * 9, [0])
+    with pytest.raises(ValueError, match="no room for the text: the template with its 1 classes takes 11 of"):
+        make_splicer([short, long], 11)
+    splicer = make_splicer([short, long], 12)
+    for index in (torch.zeros(2, dtype=torch.long), torch.zeros(1), torch.zeros(1, 1, dtype=torch.long)):
+        with pytest.raises(ValueError, match="one integer for each of 1 rows"):
+            splicer(torch.tensor([[CLS, 10, SEP]]), template_index=index)
 
 
 @pytest.mark.parametrize(("first", "second"), [(5, 5), (6, 5), (5, 6), (9, 2), (2, 9), (9, 9), (0, 9)])
@@ -97,18 +152,14 @@ def test_pairs_are_cut_as_tokenizers_cut_them(tokenizer, first, second):
     texts = " ".join(["match"] * first), " ".join(["game"] * second)
     rows = tokenizer(*texts, return_tensors="pt")
     for room in range(2, 12):
-        splicer = TemplateSplicer(
-            [], [TEMPLATE], [0], max_length=room + 3, cls_token_id=2, sep_token_id=3, pad_token_id=0
-        )
+        splicer = make_splicer([make_template([], [TEMPLATE], [0])], room + 3, cls_token_id=2, sep_token_id=3)
         expected = tokenizer(*texts, truncation="longest_first", max_length=room + 2)["input_ids"]
         assert splicer(**rows).input_ids[0].tolist() == [*expected[:-1], TEMPLATE, 3]
 
 
 @pytest.fixture
 def splicer() -> TemplateSplicer:
-    return TemplateSplicer(
-        [], [TEMPLATE, TEMPLATE + 1], [0], max_length=12, cls_token_id=CLS, sep_token_id=SEP, pad_token_id=PAD
-    )
+    return make_splicer([make_template([], [TEMPLATE, TEMPLATE + 1], [0])], 12)
 
 
 def test_pairs_keep_their_token_types_and_the_template_takes_the_last(splicer):
