@@ -190,9 +190,12 @@ class TemplateSplicer(nn.Module):
             in_slot = torch.where(lines.by_name, torch.where(lines.second_first, second_kept, first_kept), text_length)
             start = torch.where(lines.second_first, texts.second_start, texts.first_start)
         index = torch.where(out < lines.first_slot, out, out - in_slot)
-        in_second_slot = text_length - in_slot
+        columns = lines.label_columns
+        positions = columns + (columns >= lines.first_slot) * in_slot
         if self._names_both_texts:
             # The second slot; it is empty in the rows of templates with one {text}.
+            in_second_slot = text_length - in_slot
+            positions = positions + (columns >= lines.second_slot) * in_second_slot
             at_second = out - lines.second_slot - in_slot
             second_start = torch.where(lines.second_first, texts.first_start, texts.second_start)
             index = torch.where(at_second < 0, index, out - text_length)
@@ -210,8 +213,6 @@ class TemplateSplicer(nn.Module):
 
         if token_type_ids is not None:
             token_type_ids = spliced(self._template_types(token_type_ids, texts, lines), token_type_ids, 0)
-        columns = lines.label_columns
-        positions = columns + (columns >= lines.first_slot) * in_slot + (columns >= lines.second_slot) * in_second_slot
         return SplicedInputs(
             input_ids=spliced(lines.ids, input_ids, self.pad_token_id),
             attention_mask=spliced(torch.ones_like(lines.ids), visible, 0),
@@ -221,14 +222,15 @@ class TemplateSplicer(nn.Module):
         )
 
     def _lines(self, template_index: torch.Tensor | None, batch: int) -> _Lines:
+        tables = (getattr(self, f"_{name}") for name in _Lines._fields)
         if template_index is None:
-            return _Lines(*(getattr(self, f"_{name}")[:1] for name in _Lines._fields))
+            return _Lines(*(tables if self.num_templates == 1 else (table[:1] for table in tables)))
         if template_index.shape != (batch,) or template_index.is_floating_point():
             raise ValueError(
                 f"`template_index` must be one integer for each of {batch} rows, "
                 f"got {template_index.dtype} of shape {tuple(template_index.shape)}"
             )
-        return _Lines(*(getattr(self, f"_{name}").index_select(0, template_index) for name in _Lines._fields))
+        return _Lines(*(table.index_select(0, template_index) for table in tables))
 
     def _texts(self, input_ids: torch.Tensor, visible: torch.Tensor) -> _Texts:
         length = input_ids.shape[1]

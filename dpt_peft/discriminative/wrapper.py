@@ -9,8 +9,8 @@ A task wrapper is a transformers model with one submodule, `discriminator`, and 
 - a model derived from `DiscriminatorWrapper`, with a `forward`.
 
 `from_pretrained` then takes the folder of a plain discriminator as well as one of a saved wrapper (of this task or of
-another, whose backbone it takes over), refuses a checkpoint without a pretrained replaced-token head, and hands dropout
-and the like to the backbone's config.
+another, whose backbone it takes over), refuses a checkpoint without a pretrained replaced-token head, and hands
+dropout and the like to the backbone's config.
 """
 
 from __future__ import annotations
