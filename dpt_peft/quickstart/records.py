@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from dpt_peft.training.records import append_json_line, read_json_lines
+
 
 @dataclass(frozen=True)
 class RunRecord:
@@ -51,18 +53,9 @@ class RunLog:
             self._remember(record)
 
     def _read(self) -> list[RunRecord]:
-        if not self.path.exists():
-            return []
         names = {field.name for field in fields(RunRecord)}
-        records = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
-            try:
-                values = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if isinstance(values, dict) and values.keys() == names:
-                records.append(RunRecord(**values))
-        return records
+        values = read_json_lines(self.path)
+        return [RunRecord(**value) for value in values if isinstance(value, dict) and value.keys() == names]
 
     def _remember(self, record: RunRecord) -> None:
         self._records[(record.method, record.seed, record.settings)] = record
@@ -73,10 +66,7 @@ class RunLog:
 
     def append(self, record: RunRecord) -> None:
         """Adds a record to the file, at once."""
-        # A line that a crash cut short must not swallow the next one.
-        cut = self.path.exists() and not self.path.read_bytes().endswith(b"\n") and self.path.stat().st_size > 0
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(("\n" if cut else "") + json.dumps(asdict(record)) + "\n")
+        append_json_line(self.path, asdict(record))
         self._remember(record)
 
     def clear(self) -> None:

@@ -10,7 +10,7 @@ from datasets import Dataset, DatasetDict, load_dataset
 
 #: File ending -> builder of `datasets.load_dataset` and its arguments. Without `keep_default_na=False` pandas would
 #: turn the texts "NA", "null" and "" into missing values.
-_FORMATS: dict[str, tuple[str, dict[str, object]]] = {
+FORMATS: dict[str, tuple[str, dict[str, object]]] = {
     ".csv": ("csv", {"keep_default_na": False}),
     ".tsv": ("csv", {"keep_default_na": False, "sep": "\t"}),
     ".json": ("json", {}),
@@ -65,11 +65,11 @@ def load_file(path: str, argument: str) -> Dataset:
     file = Path(path)
     if not file.is_file():
         raise FileNotFoundError(f"`{argument}`: there is no file {path!r}.")
-    if file.suffix.lower() not in _FORMATS:
-        raise ValueError(f"`{argument}` must end in {', '.join(_FORMATS)}, got {path!r}.")
+    if file.suffix.lower() not in FORMATS:
+        raise ValueError(f"`{argument}` must end in {', '.join(FORMATS)}, got {path!r}.")
     if file.stat().st_size == 0:
         return Dataset.from_dict({})
-    builder, kwargs = _FORMATS[file.suffix.lower()]
+    builder, kwargs = FORMATS[file.suffix.lower()]
     try:
         return load_dataset(builder, data_files={"train": str(file)}, split="train", **kwargs)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What a result needs beside it to be believed and repeated: command, versions, fingerprint of the data."""
+"""What a result needs beside it to be believed and repeated: command, versions, fingerprint of the data; its log."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
 
@@ -50,3 +51,24 @@ def data_fingerprint(dataset: Dataset) -> str:
     for row in dataset:
         digest.update(json.dumps(row, sort_keys=True, ensure_ascii=False).encode())
     return digest.hexdigest()[:16]
+
+
+def read_json_lines(path: Path) -> list[Any]:
+    """Reads a file of JSON lines; a line that a crash cut short is passed over, a missing file has none."""
+    if not path.exists():
+        return []
+
+    def parse(line: str) -> list[Any]:
+        try:
+            return [json.loads(line)]
+        except json.JSONDecodeError:
+            return []
+
+    return [value for line in path.read_text(encoding="utf-8").splitlines() for value in parse(line)]
+
+
+def append_json_line(path: Path, value: Any) -> None:
+    """Adds a value to a file of JSON lines, at once, on a line of its own even behind one that a crash cut short."""
+    cut_off = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
+    with path.open("a", encoding="utf-8") as file:
+        file.write(("\n" if cut_off else "") + json.dumps(value) + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -186,7 +187,8 @@ def run_text_classification(
         command: For the model card; default: this process's command.
 
     Returns:
-        The metrics, and `trained_parameters`, `all_parameters`, `rows` (by split) and `data_fingerprint` (by split).
+        The metrics (`*_majority_share` is the accuracy of always answering the largest class), and
+        `trained_parameters`, `all_parameters`, `rows` (by split), `data_fingerprint` (by split).
 
     Raises:
         ValueError: If arguments, data or labels do not fit; the message names the argument.
@@ -253,8 +255,14 @@ def run_text_classification(
         _write_predictions(
             Path(training_args.output_dir or ".") / "predictions.tsv", result.predictions, data.label_names
         )
+    majority = {
+        f"{prefix}_majority_share": max(Counter(splits[split]["labels"][:]).values()) / len(splits[split])
+        for split, prefix in (("validation", "eval"), ("test", "test"))
+        if used[split] and "labels" in splits[split].column_names
+    }
     return {
         **result.metrics,
+        **majority,
         "trained_parameters": trained,
         "all_parameters": total,
         "rows": rows,

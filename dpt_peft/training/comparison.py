@@ -1,0 +1,94 @@
+"""Records of repeated runs side by side: one table an amount of data, one row a method, one column a data set."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from statistics import mean
+
+from dpt_peft.tasks.data_sets import DATA_SETS
+from dpt_peft.training.experiments import Record, Run, values_of
+from dpt_peft.training.methods import METHODS
+from dpt_peft.training.tables import markdown_table, mean_and_spread, mean_of_best
+
+#: What an option's value is called in a row's title.
+_OPTION_TITLES = {
+    ("score_function", "one_minus_sigmoid"): "1 - sigmoid",
+    ("score_function", "sigmoid"): "sigmoid",
+    ("encoder_reparameterization", "none"): "embedding",
+    ("encoder_reparameterization", "mlp"): "MLP",
+}
+
+
+def amount_of(run: Run) -> str:
+    """How much data a run had, for headings."""
+    if run["examples_per_class"] is not None:
+        return f"{run['examples_per_class']} examples a class"
+    return "all data" if run["train_fraction"] in (None, 1.0) else f"{100 * run['train_fraction']:g} % of the data"
+
+
+def title_of(run: Run) -> str:
+    """A row's name: the method, and the options that were set."""
+    options = []
+    for name, value in run["options"].items():
+        text = " ".join(value) if isinstance(value, list) else str(value)
+        options.append(_OPTION_TITLES.get((name, text), f"{name} {text}"))
+    return ", ".join([METHODS[run["method"]].title, *options])
+
+
+def by_row(records: Sequence[Record]) -> dict[tuple[str, float], dict[str, list[Record]]]:
+    """Groups records by (title, learning rate), and below that by data set; all in the order in which they come."""
+    rows: dict[tuple[str, float], dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        run = record["run"]
+        rows[title_of(run), run["learning_rate"]][run["dataset"]].append(record)
+    return {key: dict(row) for key, row in rows.items()}
+
+
+def comparison_table(
+    records: Sequence[Record], metric: str, write: Callable[[Sequence[float]], str] = mean_and_spread
+) -> str:
+    """Makes the table of runs with one amount of data.
+
+    Args:
+        records: The runs.
+        metric: What the cells show, in %.
+        write: From the values of a cell's runs to its text.
+    """
+    rows = by_row(records)
+    names = [name for name in DATA_SETS if any(name in row for row in rows.values())]
+    lines = []
+    for (title, rate), row in rows.items():
+        trained = mean(record["trained_parameters"] for runs in row.values() for record in runs)
+        cells = [write(values_of(row.get(name, []), metric)) for name in names]
+        lines.append([title, f"{rate:.0e}", f"{round(trained):,}", *cells])
+    header = ["method", "learning rate", "trained", *(DATA_SETS[name].title for name in names)]
+    return markdown_table(header, lines)
+
+
+def comparison(records: Sequence[Record], metric: str, best: int = 3) -> str:
+    """Makes all tables: mean and spread for each amount of data, and the mean of the best seeds where there are more.
+
+    Args:
+        records: The runs of one model on one split.
+        metric: What the cells show, in %.
+        best: How many seeds the paper-like table keeps.
+    """
+    parts = []
+    for amount in dict.fromkeys(amount_of(record["run"]) for record in records):
+        mine = [record for record in records if amount_of(record["run"]) == amount]
+        heading = f"{amount}, {metric} in %: "
+        parts.append(f"{heading}mean ± sample standard deviation (seeds)\n\n{comparison_table(mine, metric)}")
+        if any(len(runs) > best for row in by_row(mine).values() for runs in row.values()):
+            table = comparison_table(mine, metric, lambda values: mean_of_best(values, best))
+            parts.append(f"{heading}mean of the {best} best seeds, as the DPT paper reports\n\n{table}")
+    return "\n\n".join(parts)
+
+
+def values_by_data_set(records: Sequence[Record], metric: str) -> Mapping[str, Mapping[str, list[float]]]:
+    """Groups a metric in % by data set's title and row's title, for box plots."""
+    groups: dict[str, dict[str, list[float]]] = defaultdict(dict)
+    for (title, _), row in by_row(records).items():
+        for name, runs in row.items():
+            groups[DATA_SETS[name].title].setdefault(title, []).extend(values_of(runs, metric))
+    return groups

@@ -1,0 +1,97 @@
+"""How much a method's accuracy depends on the seed: DPT paper, Figures 2 and 3 (10 seeds, box plot).
+
+    python examples/experiments/stability.py --output_dir runs/stability --datasets sst2 trec
+
+The table also says how many runs diverged: those that are no better than always answering the largest class.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from statistics import mean, stdev
+
+from transformers import HfArgumentParser
+
+from dpt_peft.tasks.data_sets import DATA_SETS
+from dpt_peft.training.comparison import by_row, values_by_data_set
+from dpt_peft.training.experiments import (
+    ComparisonArguments,
+    Record,
+    Run,
+    learning_rates_of,
+    run_missing,
+    values_of,
+    write_results,
+)
+from dpt_peft.training.plots import plot_boxes
+from dpt_peft.training.tables import markdown_table, mean_of_best
+
+
+@dataclass
+class StabilityArguments(ComparisonArguments):
+    """What this experiment can be told besides."""
+
+    seeds: list[int] = field(default_factory=lambda: list(range(1, 11)), metadata={"help": "Training seeds."})
+    train_fraction: float = field(default=0.1, metadata={"help": "Share of each class's training examples."})
+    examples_per_class: int | None = field(
+        default=None, metadata={"help": "Number of training examples of each class, in place of a share."}
+    )
+
+
+def plan(arguments: StabilityArguments) -> list[Run]:
+    """The runs, seed by seed."""
+    count = arguments.examples_per_class
+    amount = {"train_fraction": arguments.train_fraction} if count is None else {"examples_per_class": count}
+    return [
+        arguments.run(dataset, method, seed, rate, **amount)
+        for seed in arguments.seeds
+        for method in arguments.methods
+        for rate in learning_rates_of(arguments, method)
+        for dataset in arguments.datasets
+    ]
+
+
+def table(records: list[Record], metric: str, best: int) -> str:
+    """One row a data set and method: mean, spread, extremes, best, diverged."""
+    lines = []
+    for (title, rate), row in by_row(records).items():
+        for name, runs in row.items():
+            values = values_of(runs, metric)
+            diverged = [run["metrics"]["accuracy"] <= run["metrics"]["majority_share"] for run in runs]
+            lines.append(
+                [
+                    DATA_SETS[name].title,
+                    title,
+                    f"{rate:.0e}",
+                    str(len(values)),
+                    f"{mean(values):.1f}",
+                    f"{stdev(values):.1f}" if len(values) > 1 else "-",
+                    f"{min(values):.1f}",
+                    f"{max(values):.1f}",
+                    mean_of_best(values, best),
+                    f"{100 * mean(diverged):.0f} %",
+                ]
+            )
+    header = ["data", "method", "learning rate", "seeds", "mean", "spread", "lowest", "highest", f"best {best}"]
+    return markdown_table([*header, "diverged"], sorted(lines, key=lambda line: line[0]), left=2)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs what is missing, writes table and picture."""
+    (arguments,) = HfArgumentParser(StabilityArguments, description=__doc__).parse_args_into_dataclasses(argv)
+    records = run_missing(plan(arguments), arguments)
+    write_results(
+        arguments,
+        records,
+        table(records, arguments.metric, arguments.best),
+        lambda path: plot_boxes(
+            values_by_data_set(records, arguments.metric),
+            path,
+            title=f"{arguments.model}: {arguments.metric} of each seed",
+            y_label=f"{arguments.split} {arguments.metric} in %",
+        ),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""Every experiment in small: runs, records, table, picture, and going on."""
+
+import csv
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+from statistics import mean, stdev
+
+import pytest
+
+from dpt_peft.training.comparison import title_of
+from dpt_peft.training.experiments import read_records
+from tests.training.tiny import write_discriminator, write_task
+
+SCRIPTS = Path(__file__).parents[2] / "examples" / "experiments"
+#: Script -> arguments that make it small; titles in its table.
+EXPERIMENTS = {
+    "low_resource": (("--train_fractions", 0.25), ("Fine-tuning, new head", "DPT")),
+    "stability": (("--train_fraction", 0.25), ("Fine-tuning, new head", "DPT")),
+    "ablation_score": (("--train_fraction", 0.25), ("DPT, 1 - sigmoid", "DPT, sigmoid")),
+}
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(f"experiment_{name}", SCRIPTS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    write_discriminator(folder / "tiny")
+    (folder / "data" / "sst2").mkdir(parents=True)
+    for split in ("train", "validation", "test"):
+        with write_task(folder / "rows.csv", 40, seed=len(split)).open() as file:
+            rows = [{**row, "label": int(row["label"] == "positive")} for row in csv.DictReader(file)]
+        (folder / "data" / "sst2" / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder
+
+
+def run(name, files, output_dir, capsys, *words):
+    where = ("--data_dir", files / "data", "--output_dir", output_dir, "--model_name_or_path", files / "tiny")
+    small = ("--datasets", "sst2", "--epochs", 1, "--batch_size", 8)
+    load(name).main([*map(str, (*where, *small, *words))])
+    return capsys.readouterr().out
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_every_experiment_is_tested():
+    ours = {script.stem for script in SCRIPTS.glob("*.py") if "run_missing" in script.read_text()}
+    assert ours == set(EXPERIMENTS)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_runs_records_and_goes_on(name, files, tmp_path, capsys):
+    options, titles = EXPERIMENTS[name]
+    run(name, files, tmp_path, capsys, *options, "--seeds", 1)
+    first = (tmp_path / "records.jsonl").read_text()
+    for record in lines(tmp_path / "records.jsonl"):
+        assert record["rows"] == {"train": 10, "validation": 40, "test": 40}
+        assert {"accuracy", "macro_f1", "majority_share"} <= set(record["metrics"])
+        assert record["metrics"]["majority_share"] == 0.5
+        assert record["trained_parameters"] > 0
+
+    table = run(name, files, tmp_path, capsys, *options, "--seeds", 1, 2)
+    assert (tmp_path / "records.jsonl").read_text().startswith(first)  # what was done was not done again
+    records = lines(tmp_path / "records.jsonl")
+    assert sorted({record["run"]["seed"] for record in records}) == [1, 2]
+    assert (tmp_path / "table.md").read_text() == table
+    assert (tmp_path / "plot.png").stat().st_size > 5000
+
+    # The table says what the records say, on aligned lines.
+    rows = [line for line in table.splitlines() if line.startswith("|")]
+    assert len({len(row) for row in rows}) == 1
+    for title in titles:
+        (row,) = [row for row in rows if re.search(rf"\| {re.escape(title)} +\|", row)]
+        metric = [100 * r["metrics"]["accuracy"] for r in records if title == title_of(r["run"])]
+        assert len(metric) == 2
+        assert f"{mean(metric):.1f}" in row
+        assert f"{stdev(metric):.1f}" in row
+
+    # The same from the records alone, and by another metric.
+    shown = ("--records", tmp_path / "records.jsonl", "--only_table", "--seeds", 1, 2)
+    assert run(name, files, tmp_path / "new", capsys, *options, *shown) == table
+    other = run(name, files, tmp_path / "new", capsys, *options, *shown, "--metric", "macro_f1")
+    f1 = [100 * r["metrics"]["macro_f1"] for r in records if title_of(r["run"]) == titles[0]]
+    assert f"{mean(f1):.1f}" in other
+
+
+def test_a_search_is_on_validation_data(files, tmp_path, capsys):
+    search = ("--methods", "dpt", "--seeds", 0, "--split", "validation", "--learning_rates", "dpt=1e-4", "dpt=1e-3")
+    table = run("low_resource", files, tmp_path, capsys, *search, "--examples_per_class", 4)
+    records = lines(tmp_path / "records.jsonl")
+    assert [record["rows"]["train"] for record in records] == [8, 8]
+    assert "1e-04" in table
+    assert "1e-03" in table
+
+
+def test_nothing_but_method_and_seed_differs_between_the_runs_that_a_table_compares():
+    script = load("low_resource")
+    arguments = script.LowResourceArguments(output_dir="o", methods=["fine_tuning", "dpt", "lora"])
+    runs = script.plan(arguments)
+    assert len(runs) == 4 * 3 * 3
+    for name in arguments.datasets:
+        same = [
+            {key: value for key, value in run.items() if key not in ("method", "learning_rate", "seed")}
+            for run in runs
+            if run["dataset"] == name
+        ]
+        assert all(run == same[0] for run in same)
+
+
+def test_a_learning_rate_of_a_method_that_is_not_run_is_refused():
+    script = load("low_resource")
+    with pytest.raises(ValueError, match="`learning_rates` must be like fine_tuning=2e-4"):
+        script.plan(script.LowResourceArguments(output_dir="o", learning_rates=["lora=1e-3"]))
+
+
+def test_no_run_finished_yet(tmp_path, capsys, files):
+    assert "None of these runs" in run("low_resource", files, tmp_path, capsys, "--only_table")
+    assert read_records(load("low_resource").LowResourceArguments(output_dir=str(tmp_path))) == []

@@ -1,0 +1,39 @@
+import pytest
+
+from dpt_peft.tasks.data_sets import DATA_SETS, data_arguments
+from dpt_peft.tasks.loading import load_file
+
+
+def test_from_the_hub():
+    assert data_arguments("rte") == {
+        "dataset_name": "nyu-mll/glue",
+        "dataset_config_name": "rte",
+        "text_column_name": "sentence1",
+        "text_pair_column_name": "sentence2",
+    }
+
+
+def test_from_files_whose_names_begin_with_the_split(tmp_path):
+    (tmp_path / "trec").mkdir()
+    for name in ("train_10pct.jsonl", "test.csv", "notes.txt"):
+        (tmp_path / "trec" / name).touch()
+    assert data_arguments("trec", tmp_path) == {
+        "train_file": str(tmp_path / "trec" / "train_10pct.jsonl"),
+        "test_file": str(tmp_path / "trec" / "test.csv"),
+        "label_column_name": "coarse_label",
+    }
+    with pytest.raises(FileNotFoundError, match="sst2 has no file"):
+        data_arguments("sst2", tmp_path)
+    with pytest.raises(ValueError, match="no data set 'sst3'; there are sst2"):
+        data_arguments("sst3")
+
+
+@pytest.mark.parametrize("name", DATA_SETS)
+def test_columns_and_label_words_fit_the_data(name, shared):
+    found = data_arguments(name, shared / "data")
+    columns = [value for key, value in found.items() if key.endswith("_column_name")]
+    rows = load_file(next(value for key, value in found.items() if key.endswith("_file")), "train_file")
+    assert set(columns) <= set(rows.column_names)
+    labels = rows[found.get("label_column_name", "label")] if DATA_SETS[name].label_words else []
+    if DATA_SETS[name].label_words:
+        assert len(set(labels)) == len(DATA_SETS[name].label_words)

@@ -1,0 +1,81 @@
+import json
+
+import pytest
+
+from dpt_peft.training.experiments import ExperimentArguments, read_records, run_missing, values_of
+from dpt_peft.training.methods import METHODS
+
+
+def arguments(tmp_path, **kwargs):
+    return ExperimentArguments(output_dir=str(tmp_path), model_name_or_path="a/model", **kwargs)
+
+
+def answer(run, arguments, path):
+    return {
+        "test_accuracy": run["seed"] / 10,
+        "test_runtime": 1.0,
+        "trained_parameters": 7,
+        "rows": {"train": 1},
+        "data_fingerprint": {"train": "abc"},
+    }
+
+
+def runs(args):
+    return [args.run("sst2", "dpt", seed) for seed in args.seeds]
+
+
+def test_a_run_holds_all_that_decides_it(tmp_path):
+    args = arguments(tmp_path, sample_seed=-1, epochs=3)
+    run = args.run("trec", "lora", 5, examples_per_class=8, options={"lora_r": 4})
+    assert run["model"] == "a/model"
+    assert run["sample_seed"] == 5
+    assert run["learning_rate"] == METHODS["lora"].learning_rate
+    assert (run["epochs"], run["batch_size"], run["examples_per_class"]) == (3, 32, 8)
+    assert json.loads(json.dumps(run)) == run  # so that a record read again is known as this run
+
+
+def test_finished_runs_are_not_run_again(tmp_path):
+    args = arguments(tmp_path)
+    seen = []
+
+    def train(run, *rest):
+        seen.append(run["seed"])
+        if run["seed"] == 2 and seen.count(2) == 1:
+            raise KeyboardInterrupt
+        return answer(run, *rest)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_missing(runs(args), args, train)
+    # the interruption may also cut a line
+    with (tmp_path / "records.jsonl").open("a") as file:
+        file.write('{"run": {"se')
+    records = run_missing(runs(args), args, train)
+    assert seen == [1, 2, 2, 3]
+    assert values_of(records, "accuracy") == pytest.approx([10, 20, 30])
+    assert records[0]["metrics"] == {"accuracy": 0.1}
+    assert {"torch", "transformers", "peft", "dpt_peft"} <= set(records[0]["versions"])
+    assert run_missing(runs(args), arguments(tmp_path, only_table=True), train) == records
+
+
+def test_processes_share_the_runs_and_their_records_merge(tmp_path):
+    for part in ("1/2", "2/2"):
+        args = arguments(tmp_path, seeds=[1, 2, 3], share=part)
+        run_missing(runs(args), args, answer)
+    counts = {file.name: len(file.read_text().splitlines()) for file in tmp_path.glob("records*.jsonl")}
+    assert counts == {"records-1-of-2.jsonl": 2, "records-2-of-2.jsonl": 1}
+    assert sorted(record["run"]["seed"] for record in read_records(args)) == [1, 2, 3]
+
+
+def test_records_of_two_machines_merge_and_count_once(tmp_path):
+    for name, seeds in (("here", [1, 2]), ("there", [2, 3])):
+        args = arguments(tmp_path / name, seeds=seeds)
+        run_missing(runs(args), args, answer)
+    files = [str(tmp_path / name / "records.jsonl") for name in ("here", "there")]
+    merged = read_records(arguments(tmp_path / "other", records=files))
+    assert [record["run"]["seed"] for record in merged] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("share", ["3/2", "0/2", "half", "1/"])
+def test_a_share_that_is_none_is_refused(tmp_path, share):
+    with pytest.raises(ValueError, match="`share` must be like"):
+        arguments(tmp_path, share=share)
