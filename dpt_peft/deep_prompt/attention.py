@@ -191,12 +191,15 @@ def _relies_on_is_causal(
     return bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
 
 
-def projection_sizes(module: nn.Module) -> tuple[int, int]:
+def projection_sizes(module: Any) -> tuple[int, int]:
     """Output sizes of an attention module's key and value projections, or heads times head size where they are fused.
 
     Raises:
         ValueError: if the module has neither under a known name.
     """
+    if isinstance(getattr(module, "qk_head_dim", None), int):
+        # multi-head latent attention makes keys and values of two sizes from one compressed vector
+        return module.num_heads * module.qk_head_dim, module.num_heads * module.v_head_dim
     key, value = _first_linear(module, _KEY_PROJECTIONS), _first_linear(module, _VALUE_PROJECTIONS)
     if key is not None and value is not None:
         return key, value

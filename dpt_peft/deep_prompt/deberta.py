@@ -19,8 +19,8 @@ class DebertaV2AttentionLayer(DeepPromptLayer):
 
     @classmethod
     def supports(cls, module: nn.Module) -> bool:
-        """Whether the module is the disentangled attention of DeBERTa-v2 (v1 has one of the same name)."""
-        return type(module).__name__ == "DisentangledSelfAttention" and hasattr(module, "transpose_for_scores")
+        """Whether the module is the disentangled attention of DeBERTa-v2 (others have one of the same name)."""
+        return type(module).__name__ == "DisentangledSelfAttention" and ".deberta_v2." in type(module).__module__
 
     @classmethod
     def prompt_sizes(cls, module: Any) -> tuple[int, int]:

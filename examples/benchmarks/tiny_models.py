@@ -49,7 +49,23 @@ TINY: dict[str, Any] = {
     "num_labels": 3,
 }
 # Where that does not make a model that runs.
+_MLA = {"head_dim": 4, "num_key_value_heads": 4}
+_TOWERS = {
+    f"{part}_config": {"hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4}
+    | sizes
+    for part, sizes in (("text", {"vocab_size": 99}), ("vision", {"image_size": 32, "patch_size": 8}))
+}
+_WINDOWS = {"image_size": 32, "embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "window_size": 4}
 SPECIAL: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(("axk1", "axk2", "deepseek_v2", "deepseek_v3", "minicpm3", "mistral4"), _MLA),
+    **dict.fromkeys(("clip", "metaclip_2", "siglip", "siglip2"), _TOWERS),
+    **dict.fromkeys(("donut-swin", "swin", "swinv2"), _WINDOWS),
+    "jamba": {"attn_layer_offset": 1, "attn_layer_period": 2},
+    "qwen3_5_text": {"layer_types": ["linear_attention", "full_attention"]},
+    "qwen3_next": {"layer_types": ["linear_attention", "full_attention"]},
+    "hiera": {"image_size": [32, 32], "embed_dim": 16, "depths": [1, 1], "num_heads": [1, 2], "num_query_pool": 1},
+    "levit": {"image_size": 64, "hidden_sizes": [16, 32, 48], "depths": [2, 2, 2]},
+    "reformer": {"axial_pos_shape": [8, 8], "axial_pos_embds_dim": [16, 16], "attn_layers": ["lsh", "local"]},
     "big_bird": {"attention_type": "original_full"},
     "t5": {"decoder_start_token_id": 0},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
@@ -97,6 +113,8 @@ class Family:
         an adapter freezes its backbone, and is to be compared with that.
         """
         torch.manual_seed(0)
+        # where a type has several classes, the auto classes look for theirs here
+        config.architectures = config.architectures or []
         auto_class = getattr(transformers, self.auto_class)
         model = auto_class.from_config(config, attn_implementation=attn_implementation).eval()
         if sum(parameter.numel() for parameter in model.parameters()) > LARGEST:
@@ -147,7 +165,7 @@ def tiny_config(model_type: str) -> transformers.PreTrainedConfig:
         if hasattr(default, n)
         and not isinstance(getattr(type(default), n, None), property)
         # sizes by stage are no one number
-        and isinstance(getattr(default, n), list) == isinstance(TINY[n], list)
+        and isinstance(getattr(default, n), list | tuple) == isinstance(TINY[n], list | tuple)
     ]
     special = SPECIAL.get(model_type, {})
     try:
