@@ -53,7 +53,7 @@ def combined_config(
     if combination_type not in ("linear", "cat"):
         raise ValueError(f"`combination_type` must be 'linear' or 'cat', got {combination_type!r}.")
     first = configs[0]
-    for name in ("layers_to_transform", "target_modules", "exclude_modules"):
+    for name in ("layers_to_transform", "target_modules", "exclude_modules", "shift_positions"):
         if any(getattr(config, name) != getattr(first, name) for config in configs):
             raise ValueError(f"`adapters`: only adapters with the same `{name}` can be combined.")
     lengths = [config.num_virtual_tokens for config in configs]

@@ -47,6 +47,9 @@ class DeepPromptConfig(PeftConfig):
         init_from (`str`, *optional*):
             Start from the prompts of another adapter: its name if it is on the same model, or folder or Hub id of a
             saved one. Lengths, layers and encoder have to be the same. Forgotten once the prompts are made.
+        shift_positions (`bool`, defaults to `False`):
+            Count token positions from `num_virtual_tokens`, as the released P-tuning v2 code and PEFT's prefix tuning
+            do, so that outputs equal theirs. Takes room in the backbone's position table.
         target_modules (`list[str]` or `str`, *optional*):
             Names (or a regular expression) of the attention modules to prompt. Default: every self-attention module;
             cross-attention has to be asked for here.
@@ -80,6 +83,10 @@ class DeepPromptConfig(PeftConfig):
     )
     init_from: str | None = field(
         default=None, metadata={"help": "Adapter (name, folder or Hub id) whose prompts the new ones start from."}
+    )
+    shift_positions: bool = field(
+        default=False,
+        metadata={"help": "Count token positions from num_virtual_tokens, as the released P-tuning v2 code and PEFT."},
     )
     target_modules: list[str] | str | None = field(
         default=None,

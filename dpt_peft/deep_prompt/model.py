@@ -17,6 +17,7 @@ from .config import DeepPromptConfig, select_layers
 from .encoder import DeepPromptEncoder
 from .layer import DeepPromptLayer
 from .mixed_batch import RowPlan, heads_per_row
+from .positions import ShiftedPositions, find_positions, shift_positions
 
 # must not begin with the prefix: transformers puts the adapter name behind the first name that does
 _ENCODER = "shared_prompt_encoder"
@@ -44,7 +45,7 @@ class DeepPromptModel(BaseTuner):
     """
 
     prefix = "deep_prompt_"
-    tuner_layer_cls = (DeepPromptLayer, DeepPromptEncoder)
+    tuner_layer_cls = (DeepPromptLayer, DeepPromptEncoder, ShiftedPositions)
 
     def _prepare_adapter_config(self, peft_config: DeepPromptConfig, model_config: dict) -> DeepPromptConfig:
         # no default target modules are needed: attention modules are found by what they are
@@ -52,6 +53,8 @@ class DeepPromptModel(BaseTuner):
 
     def _prepare_model(self, peft_config: DeepPromptConfig, model: nn.Module) -> None:
         self._targets = _choose_targets(peft_config, model)
+        if peft_config.shift_positions:
+            find_positions(model)
 
     def _check_target_module_exists(self, peft_config: DeepPromptConfig, key: str) -> Any:
         if key in self._targets or peft_config.exclude_modules is None:
@@ -107,6 +110,8 @@ class DeepPromptModel(BaseTuner):
         """As in PEFT; then the new prompts take over those of `init_from`, which the configuration forgets."""
         super().inject_adapter(model, adapter_name, *args, **kwargs)
         config = self.peft_config[adapter_name]
+        if config.shift_positions:
+            shift_positions(model, adapter_name, config, self.active_adapters)
         if config.init_from is not None:
             source, config.init_from = config.init_from, None
             initialise_from(self, adapter_name, source)
@@ -179,7 +184,7 @@ class DeepPromptModel(BaseTuner):
         if self.training and any(getattr(module, "gradient_checkpointing", False) for module in self.model.modules()):
             raise ValueError("`adapter_names` cannot be used in training together with gradient checkpointing.")
         plan = RowPlan.of(adapter_names, list(self.peft_config))
-        layers = [module for module in self.model.modules() if isinstance(module, DeepPromptLayer)]
+        layers = [m for m in self.model.modules() if isinstance(m, DeepPromptLayer | ShiftedPositions)]
         for layer in layers:
             layer.row_plan = plan
         try:

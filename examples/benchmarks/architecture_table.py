@@ -83,6 +83,11 @@ def logits(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tens
         return model(**batch).logits
 
 
+def differ(ours: torch.Tensor, plain: torch.Tensor) -> bool:
+    """Whether logits differ by more than rounding, at the size that a random model's have."""
+    return bool((ours - plain).abs().max() > 1e-4 * plain.abs().max())
+
+
 def train_once(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> None:
     """Leave the gradients of one batch on the model."""
     model.train()
@@ -117,7 +122,7 @@ def try_architecture(family: Family, config: transformers.PreTrainedConfig) -> R
     try:
         model = with_prompts(base, family.task_type)
         prompted = logits(model, batch)
-        row.checks["output changes"] = not torch.allclose(prompted, plain, atol=1e-6)
+        row.checks["output changes"] = differ(prompted, plain)
         with model.disable_adapter():
             row.checks["exact disable"] = torch.equal(logits(model, batch), plain)
         with tempfile.TemporaryDirectory() as folder:
@@ -144,7 +149,7 @@ def prefix_tuning_works(
     try:
         prefix = PrefixTuningConfig(task_type=family.task_type, num_virtual_tokens=5)
         model = get_peft_model(family.make(config), prefix).eval()
-        return not torch.allclose(logits(model, batch), plain, atol=1e-6)
+        return differ(logits(model, batch), plain)
     except TooSlowError:
         raise
     except Exception:
