@@ -4,9 +4,14 @@
         --train_files books.txt reviews.txt.xz --candidate_list_share 0.5 \
         --do_train --do_eval --learning_rate 1.5e-4 --num_train_epochs 1 --output_dir runs/discriminator
 
+    # domain adaptation: an ELECTRA, DeBERTa-v3 or Funnel discriminator keeps its head and goes on with your text
+    python examples/pretrain_discriminator.py --model_name_or_path google/electra-small-discriminator \
+        --train_files tickets.txt --do_train --do_eval --learning_rate 5e-5 --output_dir runs/adapted
+
 Text files (.txt, .txt.gz, .txt.xz) hold plain text; lines are joined into documents. The last documents of each file
-are held out. What is written is an `ElectraForPreTraining` folder, or with `--lora_rank` a PEFT adapter folder on top
-of the encoder. A run that was cut off goes on with `--resume_from_checkpoint True`.
+are held out. What is written is a discriminator's folder (`ElectraForPreTraining` where an encoder was the start), or
+with `--lora_rank` a PEFT adapter folder on top of it. A run that was cut off goes on with
+`--resume_from_checkpoint True`.
 """
 
 from __future__ import annotations
@@ -24,9 +29,10 @@ from transformers import (
     AutoTokenizer,
     ElectraConfig,
     ElectraForMaskedLM,
-    ElectraForPreTraining,
     EvalPrediction,
     HfArgumentParser,
+    PreTrainedConfig,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
     Trainer,
     TrainingArguments,
@@ -52,7 +58,7 @@ class ModelArguments:
     """Which discriminator is trained, and what of it."""
 
     model_name_or_path: str = field(
-        metadata={"help": "Encoder (BERT, RoBERTa) or ELECTRA discriminator to start from."}
+        metadata={"help": "Encoder (BERT, RoBERTa) or discriminator (ELECTRA, DeBERTa-v3, Funnel) to start from."}
     )
     dropout: float | None = field(default=None, metadata={"help": "Dropout in training; default: the model's own."})
     lora_rank: int | None = field(
@@ -156,7 +162,7 @@ def detection_metrics(prediction: EvalPrediction) -> dict[str, float]:
     }
 
 
-def build_discriminator(model_args: ModelArguments) -> ElectraForPreTraining | PeftModel:
+def build_discriminator(model_args: ModelArguments) -> PreTrainedModel | PeftModel:
     """The model to train: whole, or a frozen one with a trainable adapter."""
     base = discriminator_from_encoder(model_args.model_name_or_path, dropout=model_args.dropout)
     if model_args.adapter_name_or_path is not None:
@@ -169,13 +175,22 @@ def build_discriminator(model_args: ModelArguments) -> ElectraForPreTraining | P
 
 
 def build_generator(
-    name: str, discriminator: ElectraConfig, tokenizer: PreTrainedTokenizerBase
+    name: str, discriminator: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase
 ) -> GeneratorReplacements:
     """ELECTRA's generator: given, or new with a quarter of the discriminator's width (ELECTRA section 3.2)."""
     if name == "new":
         width = max(discriminator.hidden_size // 4, 64)
         small = {"hidden_size": width, "intermediate_size": 4 * width, "num_attention_heads": max(width // 64, 1)}
-        generator = ElectraForMaskedLM(ElectraConfig(**{**discriminator.to_dict(), **small}))
+        if discriminator.model_type == "electra":
+            small = {**discriminator.to_dict(), **small}
+        else:
+            small |= {
+                "embedding_size": width,
+                "num_hidden_layers": discriminator.num_hidden_layers,
+                "vocab_size": discriminator.vocab_size,
+                "pad_token_id": tokenizer.pad_token_id,
+            }
+        generator = ElectraForMaskedLM(ElectraConfig(**small))
     else:
         generator = AutoModelForMaskedLM.from_pretrained(name, dtype=torch.float32)
         if generator.config.vocab_size != discriminator.vocab_size:

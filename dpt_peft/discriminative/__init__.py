@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .configuration import DPTForSequenceClassificationConfig
-from .discriminators import Discriminator, register_discriminator
+from .discriminators import Discriminator, register_discriminator, supported_model_types
 from .label_tree import LabelTree
 from .modeling import DPTForSequenceClassification
 from .registration import register
@@ -16,4 +16,5 @@ __all__ = [
     "Discriminator",
     "LabelTree",
     "register_discriminator",
+    "supported_model_types",
 ]

@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 from typing import Any, ClassVar
 
+import torch
 from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.configuration_utils import SubConfigSpec
@@ -104,9 +105,9 @@ class DiscriminatorWrapperConfig(PreTrainedConfig):
         Raises:
             ValueError: More is asked for than they allow.
         """
-        limit = int(
-            min(getattr(discriminator_config, "max_position_embeddings", float("inf")), tokenizer.model_max_length)
-        )
+        # Without positions of its own (Funnel) and with a tokenizer that knows no limit, the limit is an index's.
+        positions = getattr(discriminator_config, "max_position_embeddings", float("inf"))
+        limit = int(min(positions, tokenizer.model_max_length, torch.iinfo(torch.int32).max))
         if max_length is None:
             return limit
         if not 0 < max_length <= limit:

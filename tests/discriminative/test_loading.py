@@ -15,11 +15,14 @@ from transformers import (
     AutoTokenizer,
     BertConfig,
     BertForMaskedLM,
+    BertModel,
+    BertPreTrainedModel,
     ElectraForMaskedLM,
     ElectraForPreTraining,
     ElectraForSequenceClassification,
     ElectraModel,
 )
+from transformers.models.electra.modeling_electra import ElectraForPreTrainingOutput
 
 from dpt_peft.discriminative import (
     Discriminator,
@@ -29,7 +32,7 @@ from dpt_peft.discriminative import (
 )
 from dpt_peft.discriminative.discriminators import base, supported_model_types
 
-from .conftest import MAX_LENGTH, WORDS, make_config
+from .conftest import MAX_LENGTH, make_config
 
 LABEL_WORDS = ["bad", "good", "very"]
 
@@ -225,6 +228,21 @@ def test_a_foreign_tokenizer_is_refused(discriminator_path, byte_level_tokenizer
         )
 
 
+class BertTokenClassifier(BertPreTrainedModel):
+    """A discriminator that nobody knows yet."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.bert = BertModel(config, add_pooling_layer=False)
+        self.head = torch.nn.Linear(config.hidden_size, 1)
+        self.post_init()
+
+    def forward(self, input_ids, attention_mask=None, token_type_ids=None, **kwargs):
+        kwargs["return_dict"] = True
+        outputs = self.bert(input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids, **kwargs)
+        return ElectraForPreTrainingOutput(logits=self.head(outputs.last_hidden_state).squeeze(-1))
+
+
 def without_head(path: Path, tokenizer, model_class) -> Path:
     config = BertConfig(**make_config().to_dict()) if model_class is BertForMaskedLM else make_config()
     model_class(config).save_pretrained(path)
@@ -246,18 +264,15 @@ def test_an_encoder_that_is_no_discriminator(tokenizer, tmp_path):
             DPTForSequenceClassification.from_pretrained(path, **kwargs)
 
 
-def test_a_new_discriminator_is_one_registration(discriminator_path, tokenizer, rows, tmp_path, monkeypatch):
-    from transformers import FunnelConfig, FunnelForPreTraining
-
-    monkeypatch.setattr(base, "_DISCRIMINATORS", dict(base._DISCRIMINATORS))
-    register_discriminator(Discriminator("funnel", lambda: FunnelForPreTraining, head="discriminator_predictions"))
-    assert supported_model_types() == ("electra", "funnel")
-    config = FunnelConfig(
-        vocab_size=len(WORDS), block_sizes=[1, 1], num_decoder_layers=1, d_model=16, n_head=2, d_head=8, d_inner=16
-    )
-    FunnelForPreTraining(config).save_pretrained(tmp_path)
+def test_a_new_discriminator_is_one_registration(tokenizer, rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(base, "_DISCRIMINATORS", {})
+    BertTokenClassifier(BertConfig(**make_config().to_dict(), num_labels=1)).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="'bert' models have none"):
+        DPTForSequenceClassification.from_pretrained(tmp_path, label_words=LABEL_WORDS, tokenizer=tokenizer)
+    register_discriminator(Discriminator("bert", lambda: BertTokenClassifier, head="head"))
+    assert supported_model_types() == ("bert",)
     model = DPTForSequenceClassification.from_pretrained(tmp_path, label_words=LABEL_WORDS, tokenizer=tokenizer)
     spliced = model.splicer(**rows)
-    plain = FunnelForPreTraining.from_pretrained(tmp_path)
+    plain = BertTokenClassifier.from_pretrained(tmp_path)
     expected = plain(spliced.input_ids, spliced.attention_mask, spliced.token_type_ids).logits
     assert torch.equal(model(**rows).logits, -expected.gather(1, spliced.label_positions))

@@ -14,12 +14,22 @@ import safetensors.torch
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import BertConfig, BertModel, BertTokenizer, ElectraForPreTraining
+from transformers import (
+    BertConfig,
+    BertModel,
+    BertTokenizer,
+    DebertaV2Config,
+    ElectraForPreTraining,
+    PreTrainedModel,
+)
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 import pretrain_discriminator
 
+from dpt_peft import DPTForSequenceClassification
 from dpt_peft._compatibility import quiet_peft
+from dpt_peft.discriminative.conversion import discriminator_from_encoder
+from dpt_peft.discriminative.discriminators import get_discriminator
 
 WORDS = [a + b + c for a in "bdfgk" for b in "aeiou" for c in "lmnrst"]
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", ",", ":", "class", *WORDS]
@@ -104,6 +114,41 @@ def test_two_steps_then_two_more(encoder, texts, tmp_path):
     assert state["global_step"] == 4
     assert [entry["step"] for entry in state["log_history"] if "loss" in entry] == [1, 2, 3, 4]
     assert any(not torch.equal(weight, first[name]) for name, weight in read_weights(tmp_path).items())
+
+
+def deberta_v3() -> PreTrainedModel:
+    config = DebertaV2Config(
+        vocab_size=len(VOCABULARY),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
+        relative_attention=True,
+        pos_att_type="p2c|c2p",
+        position_biased_input=False,
+    )
+    return get_discriminator(config).build(config)
+
+
+@pytest.mark.parametrize("start", ["electra", "deberta-v2"])
+def test_a_discriminator_is_continued(start, encoder, texts, tmp_path):
+    """Domain adaptation: body and head go on from where they were, and the result is a discriminator of that type."""
+    model = discriminator_from_encoder(encoder) if start == "electra" else deberta_v3()
+    model.save_pretrained(tmp_path / "start")
+    BertTokenizer.from_pretrained(encoder).save_pretrained(tmp_path / "start")
+    train = ["--do_train", "--do_eval", "--max_steps", "2", "--save_strategy", "no", "--generator", "new"]
+    run(tmp_path / "start", texts, tmp_path / "still", *train, "--learning_rate", "0")
+    before = read_weights(tmp_path / "start")
+    assert all(torch.equal(weight, before[name]) for name, weight in read_weights(tmp_path / "still").items())
+    run(tmp_path / "start", texts, tmp_path / "adapted", *train, "--learning_rate", "1e-3")
+    after = read_weights(tmp_path / "adapted")
+    assert after.keys() == before.keys()
+    head = "mask_predictions." if start == "deberta-v2" else "discriminator_predictions."
+    assert any(name.startswith(head) and not torch.equal(weight, before[name]) for name, weight in after.items())
+    assert all((weight - before[name]).abs().max() < 0.1 for name, weight in after.items()), "no head is new"
+    wrapper = DPTForSequenceClassification.from_pretrained(tmp_path / "adapted", label_words=WORDS[:3])
+    assert wrapper.discriminator.config.model_type == start
 
 
 def test_same_seed_same_weights(encoder, texts, tmp_path):

@@ -13,9 +13,11 @@ from .base import (
     register_discriminator,
     supported_model_types,
 )
+from .deberta_v3 import DEBERTA_V3
 from .electra import ELECTRA
+from .funnel import FUNNEL
 
-for _discriminator in (ELECTRA,):
+for _discriminator in (ELECTRA, DEBERTA_V3, FUNNEL):
     register_discriminator(_discriminator)
 
 __all__ = [
