@@ -1,15 +1,27 @@
 """Prompt tuning for encoders and discriminative language models, inside transformers and PEFT.
 
-Importing the package registers deep prompts with PEFT and the task wrappers with transformers; nothing else happens.
+Importing the package registers deep prompts with PEFT and the task wrappers and their pipeline with transformers; nothing else
+happens.
 """
 
 from .deep_prompt import DeepPromptConfig, DeepPromptLayer, DeepPromptModel
-from .discriminative import DPTForSequenceClassification, DPTForSequenceClassificationConfig, LabelTree
+from .discriminative import (
+    DPTForMultiSpanQuestionAnswering,
+    DPTForMultiSpanQuestionAnsweringConfig,
+    DPTForSequenceClassification,
+    DPTForSequenceClassificationConfig,
+    LabelTree,
+)
 from .discriminative.embedded import embedded_discriminator
+from .tasks import multi_span_pipeline
+
+multi_span_pipeline.register()
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "DPTForMultiSpanQuestionAnswering",
+    "DPTForMultiSpanQuestionAnsweringConfig",
     "DPTForSequenceClassification",
     "DPTForSequenceClassificationConfig",
     "DeepPromptConfig",

@@ -6,11 +6,14 @@ from .configuration import DPTForSequenceClassificationConfig
 from .discriminators import Discriminator, register_discriminator, supported_model_types
 from .label_tree import LabelTree
 from .modeling import DPTForSequenceClassification
+from .multi_span import DPTForMultiSpanQuestionAnswering, DPTForMultiSpanQuestionAnsweringConfig
 from .registration import register
 
 register()
 
 __all__ = [
+    "DPTForMultiSpanQuestionAnswering",
+    "DPTForMultiSpanQuestionAnsweringConfig",
     "DPTForSequenceClassification",
     "DPTForSequenceClassificationConfig",
     "Discriminator",

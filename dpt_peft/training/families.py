@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from dpt_peft.discriminative.modeling import DPTForSequenceClassification
+from dpt_peft.discriminative.multi_span import DPTForMultiSpanQuestionAnswering
 
 #: Which pretrained part of a model answers: a new head, a discriminator's own, a masked language model's own.
 NEW_HEAD, DISCRIMINATOR, LANGUAGE_MODEL = "new head", "discriminator", "language model"
@@ -135,6 +136,10 @@ def _load_dpt_classifier(
     )
 
 
+def _load_dpt_reader(path: str, _label_names: Sequence[str], options: Any, **kwargs: Any) -> PreTrainedModel:
+    return DPTForMultiSpanQuestionAnswering.from_pretrained(path, score_function=options.score_function, **kwargs)
+
+
 TEXT_CLASSIFICATION = TaskFamily(
     "text-classification",
     TaskType.SEQ_CLS,
@@ -152,4 +157,10 @@ MULTIPLE_CHOICE = TaskFamily(
     "multiple-choice",
     TaskType.SEQ_CLS,
     {NEW_HEAD: new_head(AutoModelForMultipleChoice)},
+)
+#: The new head tags tokens as inside (I) or outside (O) of an answer.
+MULTI_SPAN_QUESTION_ANSWERING = TaskFamily(
+    "multi-span-question-answering",
+    TaskType.TOKEN_CLS,
+    {NEW_HEAD: new_head(AutoModelForTokenClassification), DISCRIMINATOR: _load_dpt_reader},
 )

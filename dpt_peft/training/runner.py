@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +15,29 @@ from transformers.trainer_utils import PredictionOutput, get_last_checkpoint
 
 from dpt_peft.training.model_card import ModelCardFacts, write_model_card
 
+ComputeMetrics = Callable[[EvalPrediction], dict[str, float]]
+
+
+@contextmanager
+def _rows_in_order(args: TrainingArguments) -> Iterator[None]:
+    """Keeps the Trainer from shuffling the rows of an evaluation, which "group_by_length" does without saying how."""
+    strategy, args.train_sampling_strategy = args.train_sampling_strategy, "random"
+    try:
+        yield
+    finally:
+        args.train_sampling_strategy = strategy
+
+
+def _by_length(dataset: Dataset) -> np.ndarray:
+    """Returns the order that puts rows of like length into a batch; rows of the same length stay as they are."""
+    return np.argsort([len(ids) for ids in dataset["input_ids"]], kind="stable")
+
 
 class _CardTrainer(Trainer):
-    """A Trainer whose card, wherever it writes one (also when it pushes to the Hub), is ours."""
+    """A Trainer whose card, wherever it writes one (also when it pushes to the Hub), is ours.
+
+    It evaluates the rows in their order, so that metrics may know more of a row than its label.
+    """
 
     card: ModelCardFacts
     command: str | None = None
@@ -25,6 +46,10 @@ class _CardTrainer(Trainer):
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         if self.is_world_process_zero():
             write_model_card(self.args.output_dir, self.card, self.all_metrics, self.command)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        with _rows_in_order(self.args):
+            return super().evaluate(*args, **kwargs)
 
 
 @dataclass(frozen=True)
@@ -57,17 +82,11 @@ def _checkpoint(args: TrainingArguments) -> str | None:
 
 
 def _predict_in_order(trainer: Trainer, dataset: Dataset) -> PredictionOutput:
-    """Predicts with rows of like length in a batch, and gives the predictions in the data's own order.
-
-    The Trainer's "group_by_length" would shuffle the rows of a prediction without saying how.
-    """
-    order = np.argsort([len(ids) for ids in dataset["input_ids"]], kind="stable")
+    """Predicts with rows of like length in a batch, and gives the predictions in the data's own order."""
+    order = _by_length(dataset)
     place = np.argsort(order, kind="stable")
-    strategy, trainer.args.train_sampling_strategy = trainer.args.train_sampling_strategy, "random"
-    try:
+    with _rows_in_order(trainer.args):
         output = trainer.predict(dataset.select(order))
-    finally:
-        trainer.args.train_sampling_strategy = strategy
     predictions = output.predictions
     ordered = tuple(part[place] for part in predictions) if isinstance(predictions, tuple) else predictions[place]
     labels = output.label_ids[place] if isinstance(output.label_ids, np.ndarray) else output.label_ids
@@ -80,11 +99,12 @@ def run_training(
     *,
     tokenizer: PreTrainedTokenizerBase,
     card: ModelCardFacts,
-    compute_metrics: Callable[[EvalPrediction], dict[str, float]],
+    compute_metrics: ComputeMetrics | Mapping[str, ComputeMetrics],
     train_dataset: Dataset | None = None,
     eval_dataset: Dataset | None = None,
     test_dataset: Dataset | None = None,
     data_collator: Callable[..., Any] | None = None,
+    after_training: Callable[[Trainer], None] | None = None,
     write_files: bool = True,
     command: str | None = None,
 ) -> RunResult:
@@ -98,11 +118,13 @@ def run_training(
         args: The Trainer's arguments; `resume_from_checkpoint` takes a folder or "last".
         tokenizer: Saved with the model, and used to pad.
         card: Facts for the model card.
-        compute_metrics: From predictions to metrics.
+        compute_metrics: From predictions to metrics; or one such function each for "eval" and "test". Rows come
+            sorted by length, rows of the same length in the order of the data set.
         train_dataset: Needed for `do_train`.
         eval_dataset: Needed for `do_eval`.
         test_dataset: Needed for `do_predict`; its labels may be missing.
         data_collator: Default: the Trainer's (padding by the tokenizer).
+        after_training: Called before the trained model is saved and evaluated, for what is set on a finished model.
         write_files: Whether model, files and card are written. Experiments that only need the numbers say False.
         command: For the card; default: this process's command.
 
@@ -120,27 +142,30 @@ def run_training(
 
     if args.device.type == "cpu":
         args.dataloader_pin_memory = False  # torch warns that there is nothing to pin for
+    metrics = {"eval": compute_metrics, "test": compute_metrics} if callable(compute_metrics) else compute_metrics
     trainer = _CardTrainer(
         model=model,
         args=args,
         train_dataset=train_dataset,
-        eval_dataset=eval_dataset,
+        eval_dataset=None if eval_dataset is None else eval_dataset.select(_by_length(eval_dataset)),
         processing_class=tokenizer,
         data_collator=data_collator,
-        compute_metrics=compute_metrics,
+        compute_metrics=metrics.get("eval"),
     )
     if not write_files:
         trainer.remove_callback(PrinterCallback)
     trainer.card, trainer.command, trainer.all_metrics = card, command, {}
 
-    def record(split: str, metrics: dict[str, float]) -> None:
-        trainer.all_metrics.update(metrics)
+    def record(split: str, values: dict[str, float]) -> None:
+        trainer.all_metrics.update(values)
         if write_files:
-            trainer.log_metrics(split, metrics)
-            trainer.save_metrics(split, metrics)
+            trainer.log_metrics(split, values)
+            trainer.save_metrics(split, values)
 
     if args.do_train:
         output = trainer.train(resume_from_checkpoint=_checkpoint(args))
+        if after_training is not None:
+            after_training(trainer)
         if write_files:
             trainer.save_model()
             trainer.save_state()
@@ -150,6 +175,7 @@ def run_training(
     predictions = None
     if args.do_predict:
         assert test_dataset is not None
+        trainer.compute_metrics = metrics.get("test")
         predictions = _predict_in_order(trainer, test_dataset)
         record("test", predictions.metrics or {})
     if write_files:

@@ -1,0 +1,335 @@
+"""One run of multi-span question answering: what `examples/run_multi_span_qa.py` calls."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from datasets import Dataset
+from transformers import AutoTokenizer, DataCollatorForTokenClassification, TrainingArguments, set_seed
+
+from dpt_peft.tasks.multi_span_predictions import (
+    decode_examples,
+    get_logit_threshold,
+    multi_span_metrics,
+    predict_logits,
+    score_examples,
+    search_threshold,
+)
+from dpt_peft.tasks.multi_span_qa import (
+    MultiSpanFeatures,
+    MultiSpanQAArguments,
+    load_multi_span_qa,
+    make_features,
+)
+from dpt_peft.training.families import DISCRIMINATOR, MULTI_SPAN_QUESTION_ANSWERING
+from dpt_peft.training.methods import METHODS, MethodOptions, build_model, count_parameters
+from dpt_peft.training.model_card import ModelCardFacts
+from dpt_peft.training.records import data_fingerprint
+from dpt_peft.training.runner import run_training
+from dpt_peft.training.text_classification import ModelArguments
+
+LABELS = ("O", "I")
+
+
+@dataclass
+class MultiSpanMethodArguments(MethodOptions):
+    """Which tuning method, and its options."""
+
+    method: Literal["fine_tuning", "dpt", "deep_prompt", "dpt_deep_prompt", "lora"] = field(
+        default="dpt", metadata={"help": "Tuning method; those without dpt are IO tagging with a new head."}
+    )
+    threshold: float = field(
+        default=0.6,
+        metadata={"help": "dpt*: a token is part of the answer if its score of being replaced is below (paper: 0.6)."},
+    )
+    loss_reduction: Literal["mean", "sum"] = field(
+        default="mean",
+        metadata={"help": "dpt*: mean over the tokens of a batch, or sum over those of a row."},
+    )
+    tune_threshold: bool = field(
+        default=False,
+        metadata={"help": "After training, choose the threshold with the best F1 on the validation data."},
+    )
+
+
+@dataclass
+class MultiSpanSamplingArguments:
+    """How much of the data is used."""
+
+    train_fraction: float | None = field(
+        default=None, metadata={"help": "Share of the training questions to use, such as 0.1."}
+    )
+    validation_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "If there is no validation data: hold out whole paragraphs of the training data, with at least so "
+            "many questions."
+        },
+    )
+    sample_seed: int = field(default=0, metadata={"help": "Seed of both choices, apart from the training seed."})
+    max_eval_samples: int | None = field(default=None, metadata={"help": "Use the first validation questions."})
+    max_predict_samples: int | None = field(default=None, metadata={"help": "Use the first test questions."})
+
+
+def hold_out_paragraphs(contexts: Sequence[str], size: int, *, seed: int = 0) -> tuple[list[int], list[int]]:
+    """Splits questions in two without a paragraph on both sides.
+
+    Args:
+        contexts: The paragraph of every question.
+        size: Least number of questions to hold out.
+        seed: Seed of the choice of paragraphs.
+
+    Returns:
+        Indices of the questions to train on, and of those held out, both in ascending order.
+
+    Raises:
+        ValueError: `size` is below 1, or nothing would be left to train on.
+    """
+    paragraphs = list(dict.fromkeys(contexts))
+    held_out: set[str] = set()
+    count = 0
+    for index in np.random.default_rng([seed, len(contexts)]).permutation(len(paragraphs)):
+        if count >= size:
+            break
+        held_out.add(paragraphs[index])
+        count += contexts.count(paragraphs[index])
+    train = [row for row, context in enumerate(contexts) if context not in held_out]
+    if size < 1 or not train:
+        raise ValueError(
+            f"`validation_size` must be at least 1 and leave a paragraph to train on, got {size} for {len(contexts)} "
+            f"questions on {len(paragraphs)} paragraphs."
+        )
+    return train, [row for row, context in enumerate(contexts) if context in held_out]
+
+
+def select_questions(splits: dict[str, Dataset], sampling: MultiSpanSamplingArguments) -> dict[str, Dataset]:
+    """Holds out validation paragraphs where asked, then samples the training questions.
+
+    Args:
+        splits: The checked data.
+        sampling: How much of it.
+
+    Returns:
+        The splits to use.
+
+    Raises:
+        ValueError: `validation_size` is given although there is validation data, `train_fraction` is not between 0
+            and 1, or there is no training data to take from.
+    """
+    splits = dict(splits)
+    if (sampling.validation_size or sampling.train_fraction) is not None and "train" not in splits:
+        raise ValueError("`validation_size` and `train_fraction` take from training data, but there is none.")
+    if sampling.validation_size is not None:
+        if "validation" in splits:
+            raise ValueError("`validation_size` is for data without a validation split, but this data has one.")
+        train, held_out = hold_out_paragraphs(
+            splits["train"]["context"][:], sampling.validation_size, seed=sampling.sample_seed
+        )
+        splits["train"], splits["validation"] = splits["train"].select(train), splits["train"].select(held_out)
+    if sampling.train_fraction is not None:
+        if not 0 < sampling.train_fraction <= 1:
+            raise ValueError(f"`train_fraction` must be between 0 and 1, got {sampling.train_fraction}.")
+        count = len(splits["train"])
+        order = np.random.default_rng([sampling.sample_seed, count]).permutation(count)
+        chosen = order[: max(1, int(count * sampling.train_fraction + 1e-9))]
+        splits["train"] = splits["train"].select(sorted(int(index) for index in chosen))
+    for split, limit in (("validation", sampling.max_eval_samples), ("test", sampling.max_predict_samples)):
+        if limit is not None and split in splits:
+            splits[split] = splits[split].select(range(min(limit, len(splits[split]))))
+    return splits
+
+
+def _loading_code(method: str, folder: str, model: Any) -> str:
+    """Writes the Python lines that load a saved reader again."""
+    lines, task = ["import dpt_peft"], '"multi-span-question-answering"'
+    if METHODS[method].adapter is None:
+        lines += ["from transformers import pipeline", "", f'read = pipeline({task}, model="{folder}")']
+    else:
+        base = model.get_base_model().config
+        lines += ["from peft import PeftModel", "from transformers import AutoTokenizer, pipeline", ""]
+        if METHODS[method].base == DISCRIMINATOR:
+            lines += [
+                "base = dpt_peft.DPTForMultiSpanQuestionAnswering.from_pretrained(",
+                f"    {base.name_or_path!r}, threshold={base.threshold!r}, score_function={base.score_function!r}",
+                ")",
+            ]
+        else:
+            lines += [
+                "from transformers import AutoModelForTokenClassification",
+                "",
+                f"base = AutoModelForTokenClassification.from_pretrained({base.name_or_path!r}, num_labels=2)",
+                f"base.config.logit_threshold = {get_logit_threshold(model)!r}",
+            ]
+        lines += [
+            f'model = PeftModel.from_pretrained(base, "{folder}")',
+            f'read = pipeline({task}, model=model, tokenizer=AutoTokenizer.from_pretrained("{folder}"))',
+        ]
+    return "\n".join([*lines, 'read(question="...", context="...")'])
+
+
+def _write_predictions(
+    folder: Path, features: MultiSpanFeatures, logits: np.ndarray, threshold: float, allow_no_answer: bool
+) -> None:
+    """Writes the test answers: texts by id as QUOREF's official script reads them, and spans with offsets."""
+    spans = decode_examples(
+        features, score_examples(features, logits), logit_threshold=threshold, allow_no_answer=allow_no_answer
+    )
+    rows = list(zip(features.examples, spans, strict=True))
+    by_id = {example.id: [span.text for span in found] for example, found in rows}
+    (folder / "predictions.json").write_text(json.dumps(by_id, ensure_ascii=False, indent=1), encoding="utf-8")
+    with (folder / "prediction_spans.jsonl").open("w", encoding="utf-8") as file:
+        for example, found in rows:
+            record = {"id": example.id, "spans": [vars(span) for span in found]}
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def run_multi_span_qa(
+    model_args: ModelArguments,
+    data_args: MultiSpanQAArguments,
+    method_args: MultiSpanMethodArguments,
+    sampling_args: MultiSpanSamplingArguments,
+    training_args: TrainingArguments,
+    *,
+    write_files: bool = True,
+    command: str | None = None,
+) -> dict[str, Any]:
+    """Trains, evaluates and predicts as the arguments ask, and writes model, tokenizer, metrics, predictions and card.
+
+    Args:
+        model_args: Pretrained model.
+        data_args: Data.
+        method_args: Tuning method.
+        sampling_args: How much of the data.
+        training_args: The Trainer's arguments; `do_train`, `do_eval`, `do_predict` say what is done.
+        write_files: Whether anything is written to `output_dir` after training.
+        command: For the model card; default: this process's command.
+
+    Returns:
+        The metrics, and `logit_threshold`, `trained_parameters`, `all_parameters`, `rows` (questions by split) and
+        `data_fingerprint` (by split).
+
+    Raises:
+        ValueError: Arguments or data do not fit; the message names the argument.
+    """
+    used = {"train": training_args.do_train, "validation": training_args.do_eval, "test": training_args.do_predict}
+    splits = select_questions(load_multi_span_qa(data_args), sampling_args)
+    if method_args.tune_threshold:
+        if not training_args.do_train or "validation" not in splits:
+            raise ValueError("`tune_threshold` needs `do_train` and validation data (or `validation_size`).")
+        used["validation"] = True
+    model_name = model_args.resolve()
+    set_seed(training_args.seed)
+    # Scores are read off from the left.
+    tokenizer = AutoTokenizer.from_pretrained(model_name, revision=model_args.model_revision, padding_side="right")
+    model_kwargs: dict[str, Any] = {"revision": model_args.model_revision}
+    if model_args.attn_implementation is not None:
+        model_kwargs["attn_implementation"] = model_args.attn_implementation
+    discriminative = METHODS[method_args.method].base == DISCRIMINATOR
+    if discriminative:
+        model_kwargs |= {"threshold": method_args.threshold, "loss_reduction": method_args.loss_reduction}
+    model = build_model(
+        MULTI_SPAN_QUESTION_ANSWERING,
+        method_args.method,
+        model_name,
+        () if discriminative else LABELS,
+        options=method_args,
+        model_kwargs=model_kwargs,
+    )
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", data_args.max_seq_length)
+    max_length = min(data_args.max_seq_length, tokenizer.model_max_length, positions)
+    features = {
+        split: make_features(
+            dataset,
+            tokenizer,
+            mentions=data_args.mentions,
+            max_length=max_length,
+            doc_stride=data_args.doc_stride,
+        )
+        for split, dataset in splits.items()
+        if used[split]
+    }
+    if training_args.do_train and "train" in features and not features["train"].labelled:
+        raise ValueError("The train data has questions without answers.")
+
+    def threshold() -> float:
+        return get_logit_threshold(model)
+
+    def usage() -> str:
+        return _loading_code(method_args.method, Path(training_args.output_dir or ".").name, model)
+
+    def tune(trainer: Any) -> None:
+        if method_args.tune_threshold:
+            validation = features["validation"]
+            logits = predict_logits(trainer.model, tokenizer, validation, training_args.eval_batch_size)
+            model.config.logit_threshold = search_threshold(
+                validation,
+                score_examples(validation, logits),
+                before=threshold(),
+                allow_no_answer=data_args.allow_no_answer,
+            ).logit_threshold
+            # The lines that load an adapter again name the threshold.
+            trainer.card = replace(trainer.card, usage=usage())
+
+    trained, total = count_parameters(model)
+    rows = {split: len(dataset) for split, dataset in splits.items()}
+    card = ModelCardFacts(
+        method=method_args.method,
+        base_model=model_name,
+        task="question-answering",
+        dataset=data_args.describe(),
+        dataset_on_hub=data_args.dataset_name is not None and not Path(data_args.dataset_name).exists(),
+        rows=rows,
+        adapter=METHODS[method_args.method].adapter is not None,
+        details={
+            "Mentions": data_args.mentions,
+            "Window": f"{max_length} tokens, stride {data_args.doc_stride}",
+            "Learning rate": training_args.learning_rate,
+            "Epochs": training_args.num_train_epochs,
+            "Batch size": training_args.train_batch_size,
+            "Seed": training_args.seed,
+        },
+        usage=usage(),
+        trained_parameters=trained,
+        all_parameters=total,
+    )
+    metrics = {
+        name: multi_span_metrics(features[split], threshold, allow_no_answer=data_args.allow_no_answer)
+        for name, split in (("eval", "validation"), ("test", "test"))
+        if split in features
+    }
+    result = run_training(
+        model,
+        training_args,
+        tokenizer=tokenizer,
+        card=card,
+        compute_metrics=metrics,
+        train_dataset=features["train"].dataset if "train" in features else None,
+        eval_dataset=features["validation"].dataset if "validation" in features else None,
+        test_dataset=features["test"].dataset if "test" in features else None,
+        data_collator=DataCollatorForTokenClassification(tokenizer),
+        after_training=tune,
+        write_files=write_files,
+        command=command,
+    )
+    if write_files and result.predictions is not None and training_args.process_index == 0:
+        logits = result.predictions.predictions
+        _write_predictions(
+            Path(training_args.output_dir or "."),
+            features["test"],
+            logits[0] if isinstance(logits, tuple) else logits,
+            threshold(),
+            data_args.allow_no_answer,
+        )
+    return {
+        **result.metrics,
+        "logit_threshold": threshold(),
+        "trained_parameters": trained,
+        "all_parameters": total,
+        "rows": rows,
+        "data_fingerprint": {split: data_fingerprint(dataset) for split, dataset in splits.items()},
+    }
