@@ -1,7 +1,7 @@
 """Prompt tuning for encoders and discriminative language models, inside transformers and PEFT.
 
-Importing the package registers deep prompts with PEFT and the task wrappers and their pipeline with transformers; nothing else
-happens.
+Importing the package registers deep prompts with PEFT, and the task wrappers and a pipeline with transformers;
+nothing else happens.
 """
 
 from .deep_prompt import DeepPromptConfig, DeepPromptLayer, DeepPromptModel

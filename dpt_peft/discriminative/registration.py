@@ -11,7 +11,6 @@ from .discriminators import supported_model_types
 from .modeling import DPTForSequenceClassification
 from .multi_span import DPTForMultiSpanQuestionAnswering, DPTForMultiSpanQuestionAnsweringConfig
 
-
 # The reader gives a score a token and takes a label a token, as token classifiers do; transformers' own question
 # answering models point at one start and one end.
 _WRAPPERS = (

@@ -12,7 +12,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import ChunkPipeline
 
 from dpt_peft.tasks.spans import answer_logits, decode_spans, score_words, split_words
-from dpt_peft.tasks.windows import DEFAULT_DOC_STRIDE, DEFAULT_MAX_LENGTH, make_windows
+from dpt_peft.tasks.windows import DEFAULT_DOC_STRIDE, DEFAULT_MAX_LENGTH, make_windows, window_length
 
 TASK = "multi-span-question-answering"
 
@@ -85,12 +85,11 @@ class MultiSpanQuestionAnsweringPipeline(ChunkPipeline):
         """Cuts question and paragraph into windows."""
         if not isinstance(inputs, dict) or not {"question", "context"} <= inputs.keys():
             raise ValueError(f"an input must be a dict with `question` and `context`, got {inputs!r}")
-        positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", max_seq_length)
         windows = make_windows(
             self.tokenizer,
             inputs["question"],
             inputs["context"],
-            max_length=min(max_seq_length, self.tokenizer.model_max_length, positions),
+            max_length=window_length(max_seq_length, self.tokenizer, self.model.config),
             doc_stride=doc_stride,
         )
         for number, window in enumerate(windows):

@@ -14,7 +14,7 @@ from transformers import EvalPrediction, PreTrainedTokenizerBase
 from dpt_peft.tasks.multi_span_metric import MultiSpanMetric, score_spans
 from dpt_peft.tasks.multi_span_qa import MultiSpanFeatures, make_features
 from dpt_peft.tasks.spans import Scores, Span, answer_logits, decode_spans, score_words, split_words
-from dpt_peft.tasks.windows import DEFAULT_DOC_STRIDE, DEFAULT_MAX_LENGTH
+from dpt_peft.tasks.windows import DEFAULT_DOC_STRIDE, DEFAULT_MAX_LENGTH, window_length
 
 
 def score_examples(features: MultiSpanFeatures, logits: Sequence[np.ndarray] | np.ndarray) -> list[Scores]:
@@ -225,7 +225,7 @@ def tune_threshold(
             `question`, `context` and `answers` of the Hub.
         metric: What should be best, "f1" or "exact_match".
         allow_no_answer: Whether there may be no answer.
-        max_length: Longest window in tokens.
+        max_length: Longest window in tokens; at most what the model takes.
         doc_stride: Tokens that neighbouring windows share.
         batch_size: Windows a batch.
 
@@ -235,6 +235,7 @@ def tune_threshold(
     Raises:
         TypeError, ValueError: See `make_features` and `search_threshold`.
     """
+    max_length = window_length(max_length, tokenizer, model.config)
     features = make_features(dataset, tokenizer, max_length=max_length, doc_stride=doc_stride)
     scores = score_examples(features, predict_logits(model, tokenizer, features, batch_size))
     found = search_threshold(

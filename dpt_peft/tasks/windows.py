@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 DEFAULT_MAX_LENGTH = 384
 DEFAULT_DOC_STRIDE = 128
@@ -23,6 +23,12 @@ class Window:
 
     inputs: dict[str, list[int]]
     offsets: list[tuple[int, int] | None]
+
+
+def window_length(asked: int, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> int:
+    """Returns the length of windows in tokens: what is asked for, at most what tokenizer and model take."""
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return min(asked, tokenizer.model_max_length, *([positions] if positions else []))
 
 
 def make_windows(

@@ -26,6 +26,7 @@ from dpt_peft.tasks.multi_span_qa import (
     load_multi_span_qa,
     make_features,
 )
+from dpt_peft.tasks.windows import window_length
 from dpt_peft.training.families import DISCRIMINATOR, MULTI_SPAN_QUESTION_ANSWERING
 from dpt_peft.training.methods import METHODS, MethodOptions, build_model, count_parameters
 from dpt_peft.training.model_card import ModelCardFacts
@@ -232,7 +233,7 @@ def run_multi_span_qa(
     discriminative = METHODS[method_args.method].base == DISCRIMINATOR
     if discriminative:
         model_kwargs |= {"threshold": method_args.threshold, "loss_reduction": method_args.loss_reduction}
-    model = build_model(
+    model: Any = build_model(
         MULTI_SPAN_QUESTION_ANSWERING,
         method_args.method,
         model_name,
@@ -240,8 +241,7 @@ def run_multi_span_qa(
         options=method_args,
         model_kwargs=model_kwargs,
     )
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", data_args.max_seq_length)
-    max_length = min(data_args.max_seq_length, tokenizer.model_max_length, positions)
+    max_length = window_length(data_args.max_seq_length, tokenizer, model.config)
     features = {
         split: make_features(
             dataset,
