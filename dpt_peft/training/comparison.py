@@ -13,7 +13,6 @@ from dpt_peft.training.tables import markdown_table, mean_and_spread, mean_of_be
 
 #: What an option's value is called in a row's title.
 _OPTION_TITLES = {
-    ("score_function", "one_minus_sigmoid"): "1 - sigmoid",
     ("score_function", "sigmoid"): "sigmoid",
     ("encoder_reparameterization", "none"): "embedding",
     ("encoder_reparameterization", "mlp"): "MLP",

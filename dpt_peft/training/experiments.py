@@ -249,7 +249,7 @@ def run_missing(
         train: From a run to metrics, `trained_parameters`, `rows` and `data_fingerprint`.
 
     Returns:
-        The records of all of `runs` that are finished now.
+        The records of all of `runs` that are finished now; with `only_table` those of all finished runs on the split.
     """
     part, _, parts = arguments.share.partition("/")
     output_dir = Path(arguments.output_dir)
@@ -269,7 +269,10 @@ def run_missing(
                 result = train(run, arguments, model_path)
                 if state.is_main_process:
                     append_json_line(file, make_record(run, result, time.perf_counter() - start))
-    return [record for record in read_records(arguments) if record["run"] in list(runs)]
+    records = read_records(arguments)
+    if arguments.only_table:
+        return [record for record in records if record["run"]["split"] == arguments.split]
+    return [record for record in records if record["run"] in list(runs)]
 
 
 def describe(run: Run) -> str:

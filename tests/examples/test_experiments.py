@@ -19,7 +19,7 @@ SCRIPTS = Path(__file__).parents[2] / "examples" / "experiments"
 EXPERIMENTS = {
     "low_resource": (("--train_fractions", 0.25), ("Fine-tuning, new head", "DPT")),
     "stability": (("--train_fraction", 0.25), ("Fine-tuning, new head", "DPT")),
-    "ablation_score": (("--train_fraction", 0.25), ("DPT, 1 - sigmoid", "DPT, sigmoid")),
+    "ablation_score": (("--train_fraction", 0.25), ("DPT", "DPT, sigmoid")),
 }
 
 
