@@ -48,9 +48,17 @@ class DeepPromptEncoder(nn.Module, BaseTunerLayer):
 
 
 def device_and_dtype(module: nn.Module) -> tuple[torch.device | None, torch.dtype | None]:
-    """Where a module's first parameter lives, and as what; PEFT asks this of modules that have a `weight`."""
-    parameter = next(module.parameters(), None)
-    return (None, None) if parameter is None else (parameter.device, parameter.dtype)
+    """Where a module's first parameter is computed with, and as what; PEFT asks this of modules that have a `weight`.
+
+    A parameter that accelerate has offloaded stands on the meta device until it is needed. What joins it in the
+    computation has to be where the computation is.
+    """
+    for part in module.modules():
+        parameter = next(part.parameters(recurse=False), None)
+        if parameter is not None:
+            offloaded_to = getattr(getattr(part, "_hf_hook", None), "execution_device", None)
+            return (torch.device(offloaded_to) if offloaded_to is not None else parameter.device), parameter.dtype
+    return None, None
 
 
 def init_linear(linear: nn.Linear, std: float) -> None:
