@@ -6,6 +6,8 @@ nothing else happens.
 
 from .deep_prompt import DeepPromptConfig, DeepPromptLayer, DeepPromptModel
 from .discriminative import (
+    DPTForHierarchicalClassification,
+    DPTForHierarchicalClassificationConfig,
     DPTForMultiSpanQuestionAnswering,
     DPTForMultiSpanQuestionAnsweringConfig,
     DPTForSequenceClassification,
@@ -20,6 +22,8 @@ multi_span_pipeline.register()
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "DPTForHierarchicalClassification",
+    "DPTForHierarchicalClassificationConfig",
     "DPTForMultiSpanQuestionAnswering",
     "DPTForMultiSpanQuestionAnsweringConfig",
     "DPTForSequenceClassification",

@@ -18,6 +18,8 @@ PairScorer = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 class Branches:
     """What a model must tell apart: the nodes with at least two children, in breadth-first order, the root first.
 
+    Lists and no tensors, as models are made on the meta device first.
+
     A name with a single child has nothing to tell apart: its child stands in its place, and no score is spent on it.
 
     Attributes:
@@ -31,9 +33,9 @@ class Branches:
 
     words: list[list[str]]
     paths: list[tuple[str, ...]]
-    targets: torch.Tensor
-    gold_branches: torch.Tensor
-    gold_children: torch.Tensor
+    targets: list[list[int]]
+    gold_branches: list[list[int]]
+    gold_children: list[list[int]]
 
     @classmethod
     def of(cls, tree: LabelTree) -> Branches:
@@ -61,13 +63,12 @@ class Branches:
         width = max(map(len, targets))
         levels = max(map(len, gold))
         filled = [[*way, *[(-1, -1)] * (levels - len(way))] for way in gold]
-        gold_pairs = torch.tensor(filled)
         return cls(
             words=[[child.word for child in branch.children] for branch in branches],
             paths=paths,
-            targets=torch.tensor([[*row, *[0] * (width - len(row))] for row in targets]),
-            gold_branches=gold_pairs[..., 0].contiguous(),
-            gold_children=gold_pairs[..., 1].contiguous(),
+            targets=[[*row, *[0] * (width - len(row))] for row in targets],
+            gold_branches=[[branch for branch, _ in way] for way in filled],
+            gold_children=[[child for _, child in way] for way in filled],
         )
 
 

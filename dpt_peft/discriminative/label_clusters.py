@@ -8,7 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from .discriminators import get_discriminator
 from .label_tree import LabelNode, LabelTree
@@ -24,6 +30,7 @@ def build_label_tree(
     *,
     tokenizer: PreTrainedTokenizerBase | str | os.PathLike[str] | None = None,
     max_children: int = 16,
+    **hub_arguments: Any,
 ) -> LabelTree:
     """Cluster label words by the discriminator's own word embeddings into a tree.
 
@@ -41,6 +48,7 @@ def build_label_tree(
         tokenizer: Its tokenizer, or where to read it; default: the same place as the discriminator, which must then be
             a folder or a Hub id.
         max_children: Most children of a branch, at least 2.
+        **hub_arguments: Where discriminator and tokenizer are read, such as `revision` or `cache_dir`.
 
     Returns:
         The tree. Of at most `max_children` words: a tree of one level.
@@ -52,13 +60,15 @@ def build_label_tree(
     words = check_label_words(label_words)
     if max_children < 2:
         raise ValueError(f"`max_children` must be at least 2, got {max_children}")
-    return cluster_labels(words, word_vectors(words, discriminator, tokenizer), max_children=max_children)
+    vectors = word_vectors(words, discriminator, tokenizer, **hub_arguments)
+    return cluster_labels(words, vectors, max_children=max_children)
 
 
 def word_vectors(
     words: Sequence[str],
     discriminator: PreTrainedModel | str | os.PathLike[str],
     tokenizer: PreTrainedTokenizerBase | str | os.PathLike[str] | None = None,
+    **hub_arguments: Any,
 ) -> np.ndarray:
     """Return the mean input embedding of every word's wordpieces, scaled to length one, (words, size)."""
     if tokenizer is None:
@@ -67,8 +77,8 @@ def word_vectors(
         tokenizer = discriminator
     loaded: Any = tokenizer
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
-        loaded = AutoTokenizer.from_pretrained(tokenizer)
-    model: Any = discriminator if isinstance(discriminator, PreTrainedModel) else _load(discriminator)
+        loaded = AutoTokenizer.from_pretrained(tokenizer, **hub_arguments)
+    model: Any = discriminator if isinstance(discriminator, PreTrainedModel) else _load(discriminator, **hub_arguments)
     table = model.get_input_embeddings().weight.detach().to("cpu", torch.float64)
     encoded = loaded(list(words), add_special_tokens=False, verbose=False)["input_ids"]
     empty = [word for word, ids in zip(words, encoded, strict=True) if not ids]
@@ -153,13 +163,9 @@ def _ward(vectors: np.ndarray) -> list[list[int]]:
     return [[int(left), int(right)] for left, right in clustering.children_]
 
 
-def _load(path: Any) -> PreTrainedModel:
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(path)
-    inner = getattr(config, "discriminator_config", None)
-    if inner is not None:
-        raise ValueError(
-            f"{path} is a saved DPT wrapper: load it and pass the model, or pass the discriminator's folder"
-        )
-    return get_discriminator(config).load_class().from_pretrained(path)
+def _load(path: Any, **hub_arguments: Any) -> PreTrainedModel:
+    config = AutoConfig.from_pretrained(path, **hub_arguments)
+    if hasattr(config, "discriminator_config"):
+        # A saved wrapper, whose class the auto class knows.
+        return AutoModelForSequenceClassification.from_pretrained(path, **hub_arguments)
+    return get_discriminator(config).load_class().from_pretrained(path, **hub_arguments)

@@ -159,16 +159,18 @@ class LabelTree:
         return tree if classes is not None else cls(children, sorted(tree.classes))
 
     @classmethod
-    def from_label_words(
-        cls, label_words: Sequence[str], discriminator: Any, *, tokenizer: Any = None, max_children: int = 16
-    ) -> LabelTree:
+    def from_label_words(cls, label_words: Sequence[str], discriminator: Any, **options: Any) -> LabelTree:
         """Build a tree when none is given: words that the discriminator finds alike come under one branch.
 
-        See `dpt_peft.discriminative.label_clusters.build_label_tree`, which this calls.
+        Args:
+            label_words: One word a class.
+            discriminator: The discriminator, or its folder or Hub id.
+            **options: `tokenizer`, `max_children` and where to read from; see
+                `dpt_peft.discriminative.label_clusters.build_label_tree`, which this calls.
         """
         from .label_clusters import build_label_tree
 
-        return build_label_tree(label_words, discriminator, tokenizer=tokenizer, max_children=max_children)
+        return build_label_tree(label_words, discriminator, **options)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> LabelTree:
@@ -188,10 +190,29 @@ class LabelTree:
 
         return {"classes": list(self.classes), "children": list(map(values, self.root.children))}
 
+    def rename_classes(self, names: Mapping[str, str]) -> LabelTree:
+        """Return the tree with other names for its classes; their words and places stay.
+
+        Args:
+            names: New name by old name; classes that are not in it keep theirs.
+        """
+
+        def node(old: LabelNode) -> LabelNode:
+            if old.is_leaf:
+                return LabelNode(names.get(old.name, old.name), old.word)
+            return LabelNode(old.name, old.word, tuple(map(node, old.children)))
+
+        return LabelTree(map(node, self.root.children), [names.get(name, name) for name in self.classes])
+
     @property
     def depth(self) -> int:
         """Number of levels: names on the longest path."""
         return max(map(len, self._paths.values()))
+
+    @property
+    def names(self) -> list[str]:
+        """All names that stand in the tree, each once, from the top down."""
+        return list(dict.fromkeys(node.name for _, node in self._walk(self.root, ())))
 
     def path(self, name: str) -> tuple[str, ...]:
         """Return the names from the top down to a class, itself included."""

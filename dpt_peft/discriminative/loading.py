@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .wrapper import DiscriminatorWrapperConfig
 
 # Arguments that say where files are; config and tokenizer are read from the same place as the weights.
-_HUB_ARGUMENTS = (
+HUB_ARGUMENTS = (
     "cache_dir",
     "force_download",
     "local_files_only",
@@ -50,7 +50,7 @@ def prepare_config(
         TypeError, ValueError: See `DiscriminatorWrapper.from_pretrained`.
     """
     arguments = dict(arguments)
-    hub_arguments = {name: arguments[name] for name in _HUB_ARGUMENTS if name in arguments}
+    hub_arguments = {name: arguments[name] for name in HUB_ARGUMENTS if name in arguments}
     attributes = {name: arguments.pop(name) for name in config_class.task_attributes if name in arguments}
     options = {name: arguments.pop(name) for name in config_class.tokenizer_options if name in arguments}
     options = {name: value for name, value in options.items() if value is not None}

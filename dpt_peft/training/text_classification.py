@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+import torch
 from datasets import Dataset
-from transformers import AutoTokenizer, DataCollatorWithPadding, PreTrainedTokenizerBase, TrainingArguments, set_seed
+from transformers import (
+    AutoTokenizer,
+    DataCollatorWithPadding,
+    EvalPrediction,
+    PreTrainedTokenizerBase,
+    TrainingArguments,
+    set_seed,
+)
 from transformers.trainer_utils import PredictionOutput
 
 from dpt_peft.tasks.text_classification import (
@@ -18,7 +27,7 @@ from dpt_peft.tasks.text_classification import (
     load_text_classification,
     tokenize_texts,
 )
-from dpt_peft.training.families import DISCRIMINATOR, TEXT_CLASSIFICATION
+from dpt_peft.training.families import DISCRIMINATOR, TEXT_CLASSIFICATION, TaskFamily
 from dpt_peft.training.low_resource import hold_out, sample_per_class
 from dpt_peft.training.methods import METHODS, MethodOptions, build_model, count_parameters
 from dpt_peft.training.model_card import ModelCardFacts
@@ -141,9 +150,9 @@ def loading_code(method: str, folder: str, model: Any) -> str:
         base = model.get_base_model()
         return (
             "import dpt_peft\nfrom peft import PeftModel\n\n"
-            "base = dpt_peft.DPTForSequenceClassification.from_pretrained(\n"
-            f"    {base.config.name_or_path!r}, label_words={base.config.label_words!r},\n"
-            f"    template={base.config.template!r}, score_function={base.config.score_function!r},\n"
+            f"base = dpt_peft.{type(base).__name__}.from_pretrained(\n"
+            f"    {base.config.name_or_path!r}, {_task_of(base.config)},\n"
+            f"    template={base.config.template!r},\n"
             f"    id2label={base.config.id2label!r},\n)\n"
             f'model = PeftModel.from_pretrained(base, "{folder}")'
         )
@@ -157,6 +166,12 @@ def loading_code(method: str, folder: str, model: Any) -> str:
         "import dpt_peft\nfrom transformers import pipeline\n\n"
         f'classify = pipeline("text-classification", model="{folder}")\nclassify("...")'
     )
+
+
+def _task_of(config: Any) -> str:
+    if getattr(config, "label_tree", None) is not None:
+        return f"label_tree=dpt_peft.LabelTree.from_dict({config.label_tree!r})"
+    return f"label_words={config.label_words!r}, score_function={config.score_function!r}"
 
 
 def _write_predictions(path: Path, output: PredictionOutput, label_names: list[str]) -> None:
@@ -193,7 +208,63 @@ def run_text_classification(
     Raises:
         ValueError: If arguments, data or labels do not fit; the message names the argument.
     """
-    data = load_text_classification(data_args)
+    return tune_text_classifier(
+        load_text_classification(data_args),
+        TEXT_CLASSIFICATION,
+        classification_metrics(),
+        model_args,
+        data_args,
+        method_args,
+        sampling_args,
+        training_args,
+        write_files=write_files,
+        command=command,
+    ).results
+
+
+class TunedClassifier(NamedTuple):
+    """Outcome of `tune_text_classifier`.
+
+    Attributes:
+        results: What `run_text_classification` returns.
+        model: The tuned model.
+        tokenizer: Its tokenizer.
+        features: The splits that were used, tokenized.
+    """
+
+    results: dict[str, Any]
+    model: torch.nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    features: dict[str, Dataset]
+
+
+def tune_text_classifier(
+    data: TextClassificationData,
+    family: TaskFamily,
+    compute_metrics: Callable[[EvalPrediction], dict[str, float]],
+    model_args: ModelArguments,
+    data_args: TextClassificationArguments,
+    method_args: MethodArguments,
+    sampling_args: SamplingArguments,
+    training_args: TrainingArguments,
+    *,
+    write_files: bool = True,
+    command: str | None = None,
+) -> TunedClassifier:
+    """Does what `run_text_classification` does, for data that is loaded and a family of models of the caller's choice.
+
+    Args:
+        data: The data.
+        family: Which models the methods put on top of the backbone.
+        compute_metrics: From predictions to metrics.
+        model_args: Pretrained model.
+        data_args: Where the data comes from, for the card; and `max_seq_length`.
+        method_args: Tuning method.
+        sampling_args: How much of the training data.
+        training_args: The Trainer's arguments.
+        write_files: Whether anything is written to `output_dir` after training.
+        command: For the model card; default: this process's command.
+    """
     splits = select_rows(data, sampling_args)
     model_name = model_args.resolve()
     set_seed(training_args.seed)
@@ -202,7 +273,7 @@ def run_text_classification(
     if model_args.attn_implementation is not None:
         model_kwargs["attn_implementation"] = model_args.attn_implementation
     model = build_model(
-        TEXT_CLASSIFICATION,
+        family,
         method_args.method,
         model_name,
         data.label_names,
@@ -243,7 +314,7 @@ def run_text_classification(
         training_args,
         tokenizer=tokenizer,
         card=card,
-        compute_metrics=classification_metrics(),
+        compute_metrics=compute_metrics,
         train_dataset=features.get("train"),
         eval_dataset=features.get("validation"),
         test_dataset=features.get("test"),
@@ -260,7 +331,7 @@ def run_text_classification(
         for split, prefix in (("validation", "eval"), ("test", "test"))
         if used[split] and "labels" in splits[split].column_names
     }
-    return {
+    results = {
         **result.metrics,
         **majority,
         "trained_parameters": trained,
@@ -268,3 +339,4 @@ def run_text_classification(
         "rows": rows,
         "data_fingerprint": {split: data_fingerprint(dataset) for split, dataset in splits.items()},
     }
+    return TunedClassifier(results, model, tokenizer, features)

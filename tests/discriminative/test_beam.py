@@ -18,7 +18,7 @@ class RandomScores:
 
     def __init__(self, branches: Branches, rows: int, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
-        shape = (rows, *branches.targets.shape)
+        shape = (rows, len(branches.targets), len(branches.targets[0]))
         self.table = torch.rand(shape, generator=generator, dtype=torch.float64).log()
         self.calls: list[list[tuple[int, int]]] = []
 
@@ -28,12 +28,13 @@ class RandomScores:
 
 
 def search(tree: LabelTree, scores: RandomScores, branches: Branches, **kwargs) -> torch.Tensor:
-    return beam_search(scores, branches.targets, rows=len(scores.table), classes=len(tree), **kwargs)
+    targets = torch.tensor(branches.targets)
+    return beam_search(scores, targets, rows=len(scores.table), classes=len(tree), **kwargs)
 
 
 def all_products(branches: Branches, table: torch.Tensor) -> torch.Tensor:
     columns = []
-    for way in zip(branches.gold_branches.tolist(), branches.gold_children.tolist(), strict=True):
+    for way in zip(branches.gold_branches, branches.gold_children, strict=True):
         steps = [(branch, child) for branch, child in zip(*way, strict=True) if branch >= 0]
         columns.append(sum(table[:, branch, child] for branch, child in steps))
     return torch.stack(columns, dim=1)
@@ -48,7 +49,7 @@ def narrow_by_hand(branches: Branches, table: torch.Tensor, width: int, threshol
         while frontier:
             opened = []
             for score, branch in frontier:
-                for child, target in enumerate(branches.targets[branch].tolist()):
+                for child, target in enumerate(branches.targets[branch]):
                     product = score + float(scores[branch, child])
                     if target < 0:
                         found[-1 - target] = product
@@ -101,7 +102,7 @@ def test_single_children_cost_nothing():
     branches = Branches.of(tree)
     assert branches.words == [["b", "d"], ["x", "y"]]
     assert branches.paths == [("a",), ("a", "b", "c")]
-    assert branches.gold_branches.tolist() == [[0, 1], [0, 1], [0, -1]]
+    assert branches.gold_branches == [[0, 1], [0, 1], [0, -1]]
     scores = RandomScores(branches, 1, 0)
     found = search(tree, scores, branches, beam_width=None)
     assert found[0, 2] == scores.table[0, 0, 1]
@@ -113,12 +114,10 @@ def test_single_children_cost_nothing():
 def test_arrays_say_what_the_tree_says(tree):
     branches = Branches.of(tree)
     assert all(len(words) >= 2 for words in branches.words)
-    assert sorted(target for row in branches.targets.tolist() for target in row if target) == sorted(
+    assert sorted(target for row in branches.targets for target in row if target) == sorted(
         [*range(-len(tree), 0), *range(1, len(branches.words))]
     )
-    for name, way, steps in zip(
-        tree.classes, branches.gold_branches.tolist(), branches.gold_children.tolist(), strict=True
-    ):
+    for name, way, steps in zip(tree.classes, branches.gold_branches, branches.gold_children, strict=True):
         path = tree.path(name)
         for branch, child in zip(way, steps, strict=True):
             if branch >= 0:

@@ -1,0 +1,153 @@
+"""One run over a hierarchy of labels: what `examples/run_hierarchical_classification.py` and the experiment call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from peft import TaskType
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, TrainingArguments
+
+from dpt_peft.discriminative.hierarchy import DPTForHierarchicalClassification
+from dpt_peft.discriminative.label_tree import LabelTree
+from dpt_peft.tasks.hierarchical_classification import (
+    HierarchicalClassificationArguments,
+    hierarchical_metrics,
+    load_hierarchical_classification,
+)
+from dpt_peft.training.families import DISCRIMINATOR, NEW_HEAD, TEXT_CLASSIFICATION, TaskFamily, new_head
+from dpt_peft.training.families import words_of_classes as words_of
+from dpt_peft.training.inference_cost import inference_cost, peak_memory_mb
+from dpt_peft.training.text_classification import (
+    MethodArguments,
+    ModelArguments,
+    SamplingArguments,
+    tune_text_classifier,
+)
+
+
+@dataclass
+class HierarchyArguments:
+    """How methods with a discriminator's own head use the hierarchy; methods with a new head have no use for it."""
+
+    label_hierarchy: Literal["auto", "given", "built", "none"] = field(
+        default="auto",
+        metadata={
+            "help": "dpt*: 'given' by the label columns, 'built' of the label words, or 'none': all classes in one "
+            "template. Default: given if there are level columns, else built."
+        },
+    )
+    max_children: int = field(default=16, metadata={"help": "Most names below a branch of a built hierarchy."})
+    beam_width: int = field(default=2, metadata={"help": "Branches followed at a level."})
+    beam_threshold: float = field(
+        default=0.0, metadata={"help": "A branch is followed if it has this share of the best one's score (0 to 1)."}
+    )
+    measure_cost: bool = field(
+        default=False, metadata={"help": "Also measure time and tokens a text on the test data (or validation data)."}
+    )
+
+
+def hierarchy_of(tree: LabelTree, hierarchy_args: HierarchyArguments) -> TaskFamily:
+    """Returns the family of text classifiers whose discriminators search a tree.
+
+    Args:
+        tree: The tree.
+        hierarchy_args: The beam.
+    """
+
+    def load(path: str, label_names: Sequence[str], options: Any, **kwargs: Any) -> PreTrainedModel:
+        if options.template is not None:
+            kwargs["template"] = options.template
+        if tuple(label_names) != tree.classes:
+            raise ValueError(f"the classes of data and tree differ: {sorted(set(label_names) ^ set(tree.classes))}")
+        return DPTForHierarchicalClassification.from_pretrained(
+            path,
+            label_tree=tree,
+            beam_width=hierarchy_args.beam_width,
+            beam_threshold=hierarchy_args.beam_threshold,
+            **kwargs,
+        )
+
+    return TaskFamily(
+        "text-classification",
+        TaskType.SEQ_CLS,
+        {NEW_HEAD: new_head(AutoModelForSequenceClassification), DISCRIMINATOR: load},
+        prompts_as_tokens=True,
+    )
+
+
+def run_hierarchical_classification(
+    model_args: ModelArguments,
+    data_args: HierarchicalClassificationArguments,
+    method_args: MethodArguments,
+    hierarchy_args: HierarchyArguments,
+    sampling_args: SamplingArguments,
+    training_args: TrainingArguments,
+    *,
+    write_files: bool = True,
+    command: str | None = None,
+) -> dict[str, Any]:
+    """Trains, evaluates and predicts as `run_text_classification` does, with an accuracy for every level.
+
+    Args:
+        model_args: Pretrained model.
+        data_args: Data, and the label columns of the levels.
+        method_args: Tuning method. `dpt*` searches the hierarchy unless `label_hierarchy` is "none".
+        hierarchy_args: Which hierarchy, and how it is searched.
+        sampling_args: How much of the training data.
+        training_args: The Trainer's arguments.
+        write_files: Whether anything is written to `output_dir` after training.
+        command: For the model card; default: this process's command.
+
+    Returns:
+        What `run_text_classification` returns, `peak_memory_mb` of the process, and with `measure_cost` what
+        `inference_cost` returns.
+
+    Raises:
+        ValueError: If arguments, data or labels do not fit; the message names the argument.
+    """
+    data = load_hierarchical_classification(data_args)
+    given, names = data.tree, data.texts.label_names
+    kind = hierarchy_args.label_hierarchy
+    if kind == "auto":
+        kind = "given" if given is not None else "built"
+    if kind == "given" and given is None:
+        raise ValueError("`label_hierarchy` is 'given', but there are no `level_column_names` that give one.")
+    family = TEXT_CLASSIFICATION
+    if kind == "given":
+        assert given is not None
+        family = hierarchy_of(given, hierarchy_args)
+    elif kind == "built":
+        family = hierarchy_of(_built(names, model_args, method_args, hierarchy_args), hierarchy_args)
+    tuned = tune_text_classifier(
+        data.texts,
+        family,
+        hierarchical_metrics(given or LabelTree.from_nested(names)),
+        model_args,
+        data_args,
+        method_args,
+        sampling_args,
+        training_args,
+        write_files=write_files,
+        command=command,
+    )
+    results = {**tuned.results, "peak_memory_mb": peak_memory_mb()}
+    texts = tuned.features.get("test", tuned.features.get("validation"))
+    if hierarchy_args.measure_cost and texts is not None:
+        results.update(
+            inference_cost(tuned.model, texts, tuned.tokenizer, batch_size=training_args.per_device_eval_batch_size)
+        )
+    return results
+
+
+def _built(
+    names: Sequence[str], model_args: ModelArguments, method_args: MethodArguments, hierarchy_args: HierarchyArguments
+) -> LabelTree:
+    """Builds a tree of the label words, under the names that the data has for the classes."""
+    words = words_of(names, method_args.label_words)
+    path = model_args.resolve()
+    tree = LabelTree.from_label_words(
+        words, path, max_children=hierarchy_args.max_children, revision=model_args.model_revision
+    )
+    return tree.rename_classes(dict(zip(words, names, strict=True)))
