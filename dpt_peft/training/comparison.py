@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from statistics import mean
+from typing import Any
 
 from dpt_peft.tasks.data_sets import DATA_SETS
 from dpt_peft.training.experiments import Record, Run, values_of
 from dpt_peft.training.methods import METHODS
 from dpt_peft.training.tables import markdown_table, mean_and_spread, mean_of_best
 
-#: What an option's value is called in a row's title.
-_OPTION_TITLES = {
-    ("score_function", "sigmoid"): "sigmoid",
-    ("encoder_reparameterization", "none"): "embedding",
-    ("encoder_reparameterization", "mlp"): "MLP",
+#: Option -> how its value is written in a row's title.
+_OPTION_TITLES: dict[str, Callable[[Any], str]] = {
+    "encoder_reparameterization": lambda value: "MLP" if value == "mlp" else "embedding",
+    "layers_to_transform": lambda value: f"{' '.join(value)} layers",
+    "num_virtual_tokens": lambda value: f"{value} prompts",
+    "score_function": lambda value: "sigmoid" if value == "sigmoid" else "1 - sigmoid",
 }
 
 
@@ -28,10 +30,7 @@ def amount_of(run: Run) -> str:
 
 def title_of(run: Run) -> str:
     """A row's name: the method, and the options that were set."""
-    options = []
-    for name, value in run["options"].items():
-        text = " ".join(value) if isinstance(value, list) else str(value)
-        options.append(_OPTION_TITLES.get((name, text), f"{name} {text}"))
+    options = [_OPTION_TITLES.get(name, lambda value: str(value))(value) for name, value in run["options"].items()]
     return ", ".join([METHODS[run["method"]].title, *options])
 
 

@@ -20,6 +20,18 @@ EXPERIMENTS = {
     "low_resource": (("--train_fractions", 0.25), ("Fine-tuning, new head", "DPT")),
     "stability": (("--train_fraction", 0.25), ("Fine-tuning, new head", "DPT")),
     "ablation_score": (("--train_fraction", 0.25), ("DPT", "DPT, sigmoid")),
+    "ablation_depth": (
+        ("--train_fraction", 0.25, "--depths", 1, 2, "--num_virtual_tokens", 3),
+        tuple(f"Deep prompts, new head, 3 prompts, {layers} layers" for layers in ("first 1", "last 1", "last 2")),
+    ),
+    "ablation_length": (
+        ("--train_fraction", 0.25, "--lengths", 2, 4, "--mlp_learning_rates", 1e-3),
+        tuple(
+            f"Deep prompts, new head, {length} prompts, {encoder}"
+            for length in (2, 4)
+            for encoder in ("embedding", "MLP")
+        ),
+    ),
 }
 
 

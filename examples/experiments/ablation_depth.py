@@ -1,0 +1,107 @@
+"""Prompts in the first or in the last k layers: P-tuning v2 paper, Figure 4.
+
+    python examples/experiments/ablation_depth.py --model_name_or_path google-bert/bert-large-cased --datasets rte \
+        --split validation --train_fraction 1 --depths 4 8 12 16 20 24 --output_dir runs/depth
+
+The paper's finding: with the same number of prompts, deeper layers are always better, and on RTE the last third of the
+layers comes close to all of them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transformers import HfArgumentParser
+
+from dpt_peft.tasks.data_sets import DATA_SETS
+from dpt_peft.training.comparison import comparison
+from dpt_peft.training.experiments import (
+    ComparisonArguments,
+    Record,
+    Run,
+    learning_rates_of,
+    run_missing,
+    values_of,
+    write_results,
+)
+from dpt_peft.training.plots import plot_curves
+
+#: Order of the paper's figure -> word of `layers_to_transform`.
+ORDERS = {"first": "ascending: the first k layers", "last": "descending: the last k layers"}
+
+
+@dataclass
+class DepthArguments(ComparisonArguments):
+    """What this experiment can be told besides."""
+
+    methods: list[str] = field(
+        default_factory=lambda: ["deep_prompt"],
+        metadata={"help": "Of deep prompts.", "choices": ["deep_prompt", "dpt_deep_prompt"]},
+    )
+    depths: list[int] = field(
+        default_factory=lambda: [2, 4, 6], metadata={"help": "Numbers k of layers with prompts; the largest: all."}
+    )
+    num_virtual_tokens: int = field(default=20, metadata={"help": "Prompts in every layer that has any."})
+    train_fraction: float = field(default=1.0, metadata={"help": "Share of each class's training examples."})
+
+
+def plan(arguments: DepthArguments) -> list[Run]:
+    """The runs, seed by seed. Prompts in all layers are one run, and not one for each order."""
+    largest = max(arguments.depths)
+    choices = [(order, depth) for depth in sorted(arguments.depths) for order in ORDERS if depth < largest]
+    return [
+        arguments.run(
+            dataset,
+            method,
+            seed,
+            rate,
+            train_fraction=arguments.train_fraction,
+            options={
+                "num_virtual_tokens": arguments.num_virtual_tokens,
+                "layers_to_transform": [order, str(depth)],
+            },
+        )
+        for seed in arguments.seeds
+        for method in arguments.methods
+        for order, depth in [*choices, ("last", largest)]
+        for rate in learning_rates_of(arguments, method)
+        for dataset in arguments.datasets
+    ]
+
+
+def draw(records: list[Record], arguments: DepthArguments, path: Path) -> None:
+    """Accuracy over the number of layers with prompts, one line an order; both end in all layers."""
+    curves: Any = defaultdict(lambda: {title: defaultdict(list) for title in ORDERS.values()})
+    deepest = max(int(record["run"]["options"]["layers_to_transform"][1]) for record in records)
+    for record in records:
+        order, depth = record["run"]["options"]["layers_to_transform"]
+        for name, title in ORDERS.items():
+            if name == order or int(depth) == deepest:
+                panel = DATA_SETS[record["run"]["dataset"]].title
+                curves[panel][title][int(depth)] += values_of([record], arguments.metric)
+    plot_curves(
+        curves,
+        path,
+        title=f"{arguments.model}: prompt depth (bars: standard deviation over seeds)",
+        x_label="layers with prompts (k)",
+        y_label=f"{arguments.split} {arguments.metric} in %",
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs what is missing, writes tables and picture."""
+    (arguments,) = HfArgumentParser(DepthArguments, description=__doc__).parse_args_into_dataclasses(argv)
+    records = run_missing(plan(arguments), arguments)
+    write_results(
+        arguments,
+        records,
+        comparison(records, arguments.metric, arguments.best),
+        lambda path: draw(records, arguments, path),
+    )
+
+
+if __name__ == "__main__":
+    main()
