@@ -20,7 +20,8 @@ import torch
 from torch import nn
 from transformers import AttentionInterface
 
-from .layer import DeepPromptLayer, Prompts
+from .layer import DeepPromptLayer
+from .prompts import Prompts
 
 IMPLEMENTATION = "deep_prompt"
 _LAYER = "_deep_prompt_layer"
@@ -112,14 +113,18 @@ def deep_prompt_attention(
 
     Returns:
         The kernel's output (batch, queries, heads, value head size), and attention weights with `num_virtual_tokens`
-        more columns in front where the kernel returns any.
+        more columns in front where the kernel returns any; gated prompts have no columns there.
 
     Raises:
         NotImplementedError: for masks that are no tensors (flex attention); the message names the way out.
     """
     layer: InterfaceAttentionLayer = getattr(module, _LAYER)[0]
-    prompts = layer.joined_prompts(query.shape[0])
     kernel = layer.kernel()
+    added = layer.gated_context(query, _scale(query, kwargs))
+    prompts = layer.joined_prompts(query.shape[0])
+    if prompts.length == 0:
+        context, weights = kernel(module, query, key, value, attention_mask, **kwargs)
+        return _plus(context, added), weights
     if attention_mask is None and _relies_on_is_causal(layer, module, query, kwargs):
         # the kernel would have masked the future by its own flag, which knows nothing of columns in front
         key, value = key[:, :, : query.shape[2]], value[:, :, : query.shape[2]]
@@ -132,7 +137,18 @@ def deep_prompt_attention(
     value = torch.cat([_as_heads(prompts.value, value), value], dim=2)
     if kwargs.get("position_bias") is not None:
         kwargs["position_bias"] = nn.functional.pad(kwargs["position_bias"], (prompts.length, 0))
-    return kernel(module, query, key, value, _widen(attention_mask, prompts), **kwargs)
+    context, weights = kernel(module, query, key, value, _widen(attention_mask, prompts), **kwargs)
+    return _plus(context, added), weights
+
+
+def _scale(query: torch.Tensor, kwargs: dict[str, Any]) -> float:
+    scale = kwargs.get("scaling")
+    return query.shape[-1] ** -0.5 if scale is None else scale
+
+
+def _plus(context: torch.Tensor, added: torch.Tensor | None) -> torch.Tensor:
+    """Context of the kernel (batch, queries, heads, size) and of gated prompts (batch, heads, queries, size)."""
+    return context if added is None else context + added.transpose(1, 2).to(context.dtype)
 
 
 def _as_heads(prompt: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

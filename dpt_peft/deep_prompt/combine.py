@@ -53,9 +53,11 @@ def combined_config(
     if combination_type not in ("linear", "cat"):
         raise ValueError(f"`combination_type` must be 'linear' or 'cat', got {combination_type!r}.")
     first = configs[0]
-    for name in ("layers_to_transform", "target_modules", "exclude_modules", "shift_positions"):
+    for name in ("layers_to_transform", "target_modules", "exclude_modules", "shift_positions", "use_gate"):
         if any(getattr(config, name) != getattr(first, name) for config in configs):
             raise ValueError(f"`adapters`: only adapters with the same `{name}` can be combined.")
+    if first.use_gate and combination_type == "cat":
+        raise ValueError("`combination_type`: gated prompts have one softmax per adapter and cannot be put in a row.")
     lengths = [config.num_virtual_tokens for config in configs]
     if combination_type == "linear" and len(set(lengths)) > 1:
         raise ValueError(
@@ -92,3 +94,6 @@ def combine_prompts(
             key, value = torch.cat(keys, dim=1), torch.cat(weighted_values, dim=1)
         layer.deep_prompt_key[adapter_name].copy_(key)
         layer.deep_prompt_value[adapter_name].copy_(value)
+        if adapter_name in layer.deep_prompt_gate:
+            gates = [weight * layer.deep_prompt_gate[name] for weight, name in zip(weights, adapters, strict=True)]
+            layer.deep_prompt_gate[adapter_name].copy_(torch.stack(gates).sum(0))

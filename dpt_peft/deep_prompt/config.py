@@ -42,6 +42,11 @@ class DeepPromptConfig(PeftConfig):
             that all layers share: Linear(H, encoder_hidden_size) -> tanh -> Linear per layer (section 3.3).
         encoder_hidden_size (`int`, defaults to 512):
             Width of the hidden layer of the `"mlp"` encoder.
+        use_gate (`bool`, defaults to `False`):
+            Attend to the prompts apart from the tokens, and add gate * softmax(q K_p^T / sqrt(d)) V_p to the tokens'
+            context: zero-initialised attention of LLaMA-Adapter (equation 6), with one number per layer and without
+            tanh, as in PEFT's adaption prompts. The gate starts at 0: training starts at the base model, exactly.
+            Without a gate, prompts and tokens share one softmax.
         init_std (`float`, defaults to 0.02):
             Standard deviation of the normal distribution that new prompts are drawn from.
         init_from (`str`, *optional*):
@@ -78,6 +83,10 @@ class DeepPromptConfig(PeftConfig):
         metadata={"help": "'none': keys and values are trained themselves. 'mlp': a shared table and MLP make them."},
     )
     encoder_hidden_size: int = field(default=512, metadata={"help": "Width of the hidden layer of the 'mlp' encoder."})
+    use_gate: bool = field(
+        default=False,
+        metadata={"help": "Attend to prompts apart from tokens, times a gate per layer that starts at 0"},
+    )
     init_std: float = field(
         default=0.02, metadata={"help": "Standard deviation of the normal distribution of new prompts."}
     )

@@ -49,7 +49,8 @@ class DebertaV2AttentionLayer(DeepPromptLayer):
         value = split(base.value_proj(hidden_states))
         prompts = self.joined_prompts(batch)
         prompt_key, prompt_value = (
-            split(prompt.to(key.dtype).expand(batch, -1, -1)) for prompt in (prompts.key, prompts.value)
+            p.to(key.dtype).expand(batch, -1, -1).unflatten(-1, (heads, -1)).transpose(1, 2).flatten(0, 1)
+            for p in (prompts.key, prompts.value)
         )
 
         # one part for content, one for each kind of position score
@@ -69,5 +70,8 @@ class DebertaV2AttentionLayer(DeepPromptLayer):
         scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
         weights = base.dropout(nn.functional.softmax(scores, dim=-1))
         context = weights @ torch.cat([prompt_value, value], dim=1).view(batch, heads, -1, value.shape[-1])
+        added = self.gated_context(query.view(batch, heads, *query.shape[1:]), 1 / scale)
+        if added is not None:
+            context = context + added
         context = context.transpose(1, 2).flatten(2)
         return context, weights if output_attentions else None

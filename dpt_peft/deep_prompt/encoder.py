@@ -16,7 +16,7 @@ class DeepPromptEncoder(nn.Module, BaseTunerLayer):
 
     It stands once, at the root of the wrapped model, so that `load_adapter` of a plain transformers model finds it and
     a sharded root keeps it at hand for all layers. The second layer, which makes the keys and values, is each
-    [`DeepPromptLayer`]'s own.
+    [`DeepPromptLayer`]'s own; `EncodedPrompts` puts the three together.
     """
 
     adapter_layer_names = ("deep_prompt_table", "deep_prompt_hidden")
@@ -37,11 +37,6 @@ class DeepPromptEncoder(nn.Module, BaseTunerLayer):
         init_linear(hidden, config.init_std)
         self.deep_prompt_table[adapter_name] = table
         self.deep_prompt_hidden[adapter_name] = hidden
-
-    def forward(self, adapter_name: str) -> torch.Tensor:
-        """The hidden layer's output for the adapter, (num_virtual_tokens, encoder_hidden_size)."""
-        hidden: Any = self.deep_prompt_hidden[adapter_name]
-        return torch.tanh(hidden(self.deep_prompt_table[adapter_name]))
 
     def _get_base_layer_device_and_dtype(self, base_layer: nn.Module) -> tuple[Any, Any]:
         return device_and_dtype(self._neighbour[0])

@@ -21,7 +21,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from .attention import _as_heads, _widen
-from .layer import DeepPromptLayer, Prompts
+from .layer import DeepPromptLayer
+from .prompts import Prompts
 
 _PRODUCTS = {"matmul", "__matmul__", "bmm"}
 _CONCATENATIONS = {"cat", "concat", "concatenate"}
@@ -189,6 +190,9 @@ class Mixer(TorchFunctionMode):
         mixed = mix(
             context, token_scores.float().logsumexp(-1, keepdim=True), prompt_scores, value, prompts, scores.dropout
         )
+        added = self.layer.gated_context(query, scores.scale)
+        if added is not None:
+            mixed = mixed + added
         if scores.query.dim() == 3:
             return mixed.flatten(0, 1)
         return _permuted(mixed, "bnid", result) if result else mixed
@@ -213,7 +217,9 @@ class Mixer(TorchFunctionMode):
             attn_mask = torch.ones((1, 1, 1, tokens[1]), dtype=torch.bool, device=query.device)
         key = torch.cat([_as_heads(prompts.key, key), key], dim=2)
         value = torch.cat([_as_heads(prompts.value, value), value], dim=2)
-        return kernel(query, key, value, attn_mask=_widen(attn_mask, prompts), dropout_p=dropout_p, **kwargs)
+        context = kernel(query, key, value, attn_mask=_widen(attn_mask, prompts), dropout_p=dropout_p, **kwargs)
+        added = self.layer.gated_context(query, kwargs.get("scale") or query.shape[-1] ** -0.5)
+        return context if added is None else context + added
 
 
 def mix(

@@ -19,6 +19,8 @@ class LiltAttentionLayer(DeepPromptLayer):
     `deep_prompt_value`; the scores of both streams are summed.
     """
 
+    can_be_gated = False
+
     @classmethod
     def supports(cls, module: nn.Module) -> bool:
         """Whether the module is LiLT's attention."""

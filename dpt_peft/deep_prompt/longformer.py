@@ -69,6 +69,9 @@ class LongformerAttentionLayer(DeepPromptLayer):
         scores = (heads(query) @ key.mT / math.sqrt(base.head_dim)).float()
         dropout = base.dropout if base.training else 0.0
         mixed = mix(heads(context), token_sum.transpose(1, 2)[..., None], scores, value, prompts, dropout)
+        added = self.gated_context(heads(query), 1 / math.sqrt(base.head_dim))
+        if added is not None:
+            mixed = mixed + added
         mixed = mixed.transpose(1, 2).flatten(2)
         if is_index_masked is not None:
             # as the module has it, padding comes to nothing

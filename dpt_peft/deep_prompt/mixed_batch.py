@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
-from peft.utils import ModulesToSaveWrapper
-from torch import nn
 
 BASE = "__base__"
 
@@ -20,12 +15,13 @@ class RowPlan:
     """Which adapter each row of a batch uses.
 
     Attributes:
-        names: the adapters in use, each once.
-        rows: for each row the index of its adapter in `names`; `len(names)` for rows of the bare backbone.
+        names: the adapters in use, each once; `"__base__"` is among them if there are rows of the bare backbone.
+        rows: for each row the index of its adapter in `names`.
     """
 
     names: tuple[str, ...]
     rows: tuple[int, ...]
+    _on_devices: dict[torch.device, torch.Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(cls, adapter_names: Sequence[str], existing: Sequence[str]) -> RowPlan:
@@ -33,57 +29,37 @@ class RowPlan:
 
         Raises:
             TypeError: if `adapter_names` is no list of strings.
-            ValueError: if one of the names is no existing adapter and not `"__base__"`.
+            ValueError: if it is empty, or one of the names is no existing adapter and not `"__base__"`.
         """
         if isinstance(adapter_names, str) or not all(isinstance(name, str) for name in adapter_names):
             raise TypeError(f"`adapter_names` must be a list with one adapter name per row, got {adapter_names!r}.")
+        if len(adapter_names) == 0:
+            raise ValueError("`adapter_names` is empty: there must be one adapter name per row.")
         unknown = sorted(set(adapter_names) - set(existing) - {BASE})
         if unknown:
             raise ValueError(
                 f"`adapter_names` names adapters that do not exist: {', '.join(map(repr, unknown))}. "
                 f"There are {', '.join(map(repr, sorted(existing)))}, and {BASE!r} for the bare backbone."
             )
-        names = tuple(dict.fromkeys(name for name in adapter_names if name != BASE))
-        index = {name: i for i, name in enumerate(names)} | {BASE: len(names)}
-        return cls(names, tuple(index[name] for name in adapter_names))
+        index = {name: i for i, name in enumerate(dict.fromkeys(adapter_names))}
+        return cls(tuple(index), tuple(index[name] for name in adapter_names))
 
-    def index(self, batch_size: int, device: torch.device) -> torch.Tensor:
-        """`rows` as a tensor (batch_size,); rows that generation has multiplied (beams) stay with their adapter.
-
-        Raises:
-            ValueError: if the batch does not have one row, or one group of beams, per name.
-        """
-        if not self.rows or batch_size % len(self.rows):
-            raise ValueError(f"`adapter_names` has {len(self.rows)} names, but the batch has {batch_size} rows.")
-        return torch.tensor(self.rows, device=device).repeat_interleave(batch_size // len(self.rows))
+    def on(self, device: torch.device | None) -> torch.Tensor:
+        """`rows` as a tensor, moved to each device once."""
+        device = device or torch.device("cpu")
+        if device not in self._on_devices:
+            self._on_devices[device] = torch.tensor(self.rows, device=device)
+        return self._on_devices[device]
 
 
-@contextmanager
-def heads_per_row(model: nn.Module, plan: RowPlan) -> Iterator[None]:
-    """Let the task heads that PEFT keeps per adapter take each row's own, for the length of the context.
+def spread_over(rows: torch.Tensor, batch_size: int) -> torch.Tensor:
+    """`rows` for a batch that generation has multiplied (beams): its rows stay with their adapter.
 
-    PEFT's wrapper does so for single layers; the heads of RoBERTa and ELECTRA are more than that.
+    Raises:
+        ValueError: if the batch does not have one row, or one group of beams, per name.
     """
-    heads = [module for module in model.modules() if isinstance(module, ModulesToSaveWrapper)]
-    for head in heads:
-        head.forward = partial(_forward_per_row, head, plan)
-    try:
-        yield
-    finally:
-        for head in heads:
-            del head.forward
-
-
-def _forward_per_row(head: ModulesToSaveWrapper, plan: RowPlan, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-    own = dict(head.modules_to_save.items())
-    rows = plan.index(x.shape[0], x.device)
-    output: torch.Tensor | None = None
-    for adapter, name in enumerate([*plan.names, BASE]):
-        mine = (rows == adapter).nonzero().flatten()
-        if len(mine) == 0:
-            continue
-        result = own.get(name, head.original_module)(x[mine], *args, **kwargs)
-        if output is None:
-            output = result.new_zeros(x.shape[0], *result.shape[1:])
-        output = output.index_copy(0, mine, result)
-    return output
+    if batch_size == len(rows):
+        return rows
+    if batch_size % len(rows):
+        raise ValueError(f"`adapter_names` has {len(rows)} names, but the batch has {batch_size} rows.")
+    return rows.repeat_interleave(batch_size // len(rows))

@@ -16,8 +16,9 @@ from .combine import combine_prompts, combined_config, initialise_from
 from .config import DeepPromptConfig, select_layers
 from .encoder import DeepPromptEncoder
 from .layer import DeepPromptLayer
-from .mixed_batch import RowPlan, heads_per_row
+from .mixed_batch import RowPlan
 from .positions import ShiftedPositions, find_positions, shift_positions
+from .task_head import TaskHead
 
 # must not begin with the prefix: transformers puts the adapter name behind the first name that does
 _ENCODER = "shared_prompt_encoder"
@@ -46,6 +47,7 @@ class DeepPromptModel(BaseTuner):
 
     prefix = "deep_prompt_"
     tuner_layer_cls = (DeepPromptLayer, DeepPromptEncoder, ShiftedPositions)
+    _heads_may_be_new = True
 
     def _prepare_adapter_config(self, peft_config: DeepPromptConfig, model_config: dict) -> DeepPromptConfig:
         # no default target modules are needed: attention modules are found by what they are
@@ -109,6 +111,7 @@ class DeepPromptModel(BaseTuner):
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         """As in PEFT; then the new prompts take over those of `init_from`, which the configuration forgets."""
         super().inject_adapter(model, adapter_name, *args, **kwargs)
+        self._heads_may_be_new = True
         config = self.peft_config[adapter_name]
         if config.shift_positions:
             shift_positions(model, adapter_name, config, self.active_adapters)
@@ -183,16 +186,27 @@ class DeepPromptModel(BaseTuner):
             return
         if self.training and any(getattr(module, "gradient_checkpointing", False) for module in self.model.modules()):
             raise ValueError("`adapter_names` cannot be used in training together with gradient checkpointing.")
-        plan = RowPlan.of(adapter_names, list(self.peft_config))
-        layers = [m for m in self.model.modules() if isinstance(m, DeepPromptLayer | ShiftedPositions)]
-        for layer in layers:
-            layer.row_plan = plan
         try:
-            with heads_per_row(self.model, plan):
-                yield
+            self._plan_rows(RowPlan.of(adapter_names, list(self.peft_config)))
+            yield
         finally:
-            for layer in layers:
-                layer.row_plan = None
+            self._plan_rows(None)
+
+    # who has what is decided outside of compiled graphs, see `DeepPromptLayer._look_up`
+    @torch.compiler.disable
+    def _plan_rows(self, plan: RowPlan | None) -> None:
+        TaskHead.adopt(self.model)
+        for module in self.model.modules():
+            if isinstance(module, DeepPromptLayer | ShiftedPositions | TaskHead):
+                module.plan_rows(plan)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the backbone, compiled if it is: `model.get_base_model().compile()` leaves PEFT's verbs outside."""
+        if self._heads_may_be_new:
+            # PEFT wraps heads after it has injected the prompts
+            TaskHead.adopt(self.model)
+            self._heads_may_be_new = False
+        return self.model(*args, **kwargs)
 
     @classmethod
     def _remap_adapter_state_dict_for_load(
@@ -223,6 +237,9 @@ def _choose_targets(config: DeepPromptConfig, model: nn.Module) -> dict[str, tup
             f"`target_modules={config.target_modules!r}` and `exclude_modules={config.exclude_modules!r}` choose none "
             f"of the attention modules: {_shorten([attention.name for attention in available])}."
         )
+    ungated = [attention.name for attention in chosen if not attention.layer_class.can_be_gated]
+    if config.use_gate and ungated:
+        raise ValueError(f"`use_gate` is not supported by the attention modules {_shorten(ungated)}.")
     num_layers = 1 + max(layer for attention in chosen for layer in attention.runs)
     layers = set(select_layers(config.layers_to_transform, num_layers))
     return {a.name: (a, layers.intersection(a.runs)) for a in chosen if layers.intersection(a.runs)}

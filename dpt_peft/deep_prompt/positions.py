@@ -15,7 +15,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from .config import DeepPromptConfig
-from .mixed_batch import RowPlan
+from .mixed_batch import RowPlan, spread_over
 
 # Names of position tables that are asked with position ids. Tables that compute those themselves cannot be shifted.
 _TABLES = ("position_embeddings", "position_embedding", "embed_positions", "wpe", "positions_embed")
@@ -27,7 +27,6 @@ class ShiftedPositions(nn.Module, BaseTunerLayer):
     Attributes:
         base_layer: the table (`nn.Embedding`) or rotary embedding as the backbone made it.
         lengths: `num_virtual_tokens` by adapter name, for adapters with `shift_positions`.
-        row_plan: which adapter each row uses, while a mixed batch runs.
     """
 
     adapter_layer_names = ()
@@ -38,7 +37,8 @@ class ShiftedPositions(nn.Module, BaseTunerLayer):
         super().__init__()
         self.base_layer: Any = base_layer
         self.lengths: dict[str, int] = {}
-        self.row_plan: RowPlan | None = None
+        self._row_plan: RowPlan | None = None
+        self._shift: int | torch.Tensor = 0
         self._disable_adapters = False
         self._active_adapter: list[str] = []
         self._argument = _argument_index(base_layer)
@@ -53,13 +53,35 @@ class ShiftedPositions(nn.Module, BaseTunerLayer):
 
         Several active adapters have their prompts in a row, and their lengths add up.
         """
+        shift = self._shift
+        if isinstance(shift, torch.Tensor):
+            return spread_over(shift.to(device), max(num_rows, len(shift)))[:, None]
+        return shift
+
+    def set_adapter(self, adapter_names: str | list[str], inference_mode: bool = False) -> None:
+        """As in PEFT."""
+        super().set_adapter(adapter_names, inference_mode=inference_mode)
+        self._look_up()
+
+    def enable_adapters(self, enabled: bool) -> None:
+        """As in PEFT."""
+        super().enable_adapters(enabled)
+        self._look_up()
+
+    def plan_rows(self, plan: RowPlan | None) -> None:
+        """Let the rows of the batches to come have an adapter each, or with `None` the active ones again."""
+        self._row_plan = plan
+        self._look_up()
+
+    def _look_up(self) -> None:
+        """Find the shift of the adapters in use, outside of compiled graphs: those must not see adapters' names."""
+        if self._row_plan is not None:
+            lengths = [self.lengths.get(name, 0) for name in self._row_plan.names]
+            self._shift = torch.tensor([lengths[row] for row in self._row_plan.rows])
+        else:
+            self._shift = sum(self.lengths.get(name, 0) for name in self.active_adapters)
         if self.disable_adapters:
-            return 0
-        if self.row_plan is None:
-            return sum(self.lengths.get(name, 0) for name in self.active_adapters)
-        # the last entry is that of rows without an adapter
-        lengths = torch.tensor([*(self.lengths.get(name, 0) for name in self.row_plan.names), 0], device=device)
-        return lengths[self.row_plan.index(max(num_rows, len(self.row_plan.rows)), device)][:, None]
+            self._shift = 0
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the module with the position ids shifted.

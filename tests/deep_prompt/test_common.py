@@ -40,9 +40,9 @@ def prompted(name: str, encoder: str = "none", base: PreTrainedModel | None = No
     return get_peft_model(base, prompt_config(encoder, **values)).eval()
 
 
-def logits(model: torch.nn.Module, name: str, **kwargs: object) -> torch.Tensor:
+def logits(model: torch.nn.Module, name: str, padding_side: str = "right", **kwargs: object) -> torch.Tensor:
     with torch.no_grad():
-        return model(**make_batch(name, **kwargs).asdict()).logits
+        return model(**make_batch(name, padding_side).asdict(), **kwargs).logits
 
 
 def layers_of(model: torch.nn.Module) -> list[DeepPromptLayer]:

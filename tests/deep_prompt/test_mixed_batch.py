@@ -7,7 +7,7 @@ import torch
 from peft import get_peft_model
 from transformers import AutoModelForCausalLM
 
-from dpt_peft.deep_prompt.mixed_batch import RowPlan
+from dpt_peft.deep_prompt.mixed_batch import RowPlan, spread_over
 from tests.architectures import CONFIGS, VOCAB_SIZE, make_config, make_model
 from tests.deep_prompt.test_common import prompt_config, prompted
 
@@ -115,5 +115,8 @@ def test_errors_name_the_argument():
 
 def test_plan():
     plan = RowPlan.of(["b", "__base__", "a", "b"], ["a", "b", "c"])
-    assert plan == RowPlan(("b", "a"), (0, 2, 1, 0))
-    assert plan.index(8, torch.device("cpu")).tolist() == [0, 0, 2, 2, 1, 1, 0, 0]
+    assert plan == RowPlan(("b", "__base__", "a"), (0, 1, 2, 0))
+    rows = plan.on(torch.device("cpu"))
+    assert spread_over(rows, 8).tolist() == [0, 0, 1, 1, 2, 2, 0, 0]
+    with pytest.raises(ValueError, match="adapter_names.*empty"):
+        RowPlan.of([], ["a"])

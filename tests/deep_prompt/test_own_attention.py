@@ -33,12 +33,13 @@ def two_layers(
     return reference, followed
 
 
-@pytest.mark.parametrize("plan", [None, RowPlan(("a", "b"), (1, 2))], ids=["one adapter", "mixed batch"])
+@pytest.mark.parametrize("plan", [None, RowPlan(("b", "__base__"), (0, 1))], ids=["one adapter", "mixed batch"])
 @pytest.mark.parametrize("attn_implementation", ["eager", "sdpa"])
 def test_same_as_through_the_interface(attn_implementation, plan):
     module = make_model("bert", attn_implementation).bert.encoder.layer[0].attention.self
     reference, followed = two_layers(InterfaceAttentionLayer, module, mixed=plan is not None)
-    reference.row_plan = followed.row_plan = plan
+    reference.plan_rows(plan)
+    followed.plan_rows(plan)
     hidden = torch.randn(2, 6, 32, requires_grad=True)
     mask = torch.zeros(2, 1, 1, 6)
     mask[1, ..., 4:] = torch.finfo(torch.float32).min
@@ -186,7 +187,7 @@ def test_perceiver_has_a_prompt_for_every_run_of_its_block():
     assert [layer.layer_indices for layer in layers] == [(1, 3)]
     layer = layers[0]
     seen = []
-    layer.base_layer.query.register_forward_hook(lambda *_: seen.append(bool(layer.active_prompts())))
+    layer.base_layer.query.register_forward_hook(lambda *_: seen.append(bool(layer.has_prompts())))
     with torch.no_grad():
         model(**batch)
         model(**batch)
