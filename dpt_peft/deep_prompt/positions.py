@@ -53,6 +53,7 @@ class ShiftedPositions(nn.Module, BaseTunerLayer):
 
         Several active adapters have their prompts in a row, and their lengths add up.
         """
+        self._look_up()
         shift = self._shift
         if isinstance(shift, torch.Tensor):
             return spread_over(shift.to(device), max(num_rows, len(shift)))[:, None]
@@ -73,8 +74,9 @@ class ShiftedPositions(nn.Module, BaseTunerLayer):
         self._row_plan = plan
         self._look_up()
 
+    @torch.compiler.assume_constant_result
     def _look_up(self) -> None:
-        """Find the shift of the adapters in use, outside of compiled graphs: those must not see adapters' names."""
+        """Find the shift of the adapters in use; see `DeepPromptLayer._look_up` for when and why."""
         if self._row_plan is not None:
             lengths = [self.lengths.get(name, 0) for name in self._row_plan.names]
             self._shift = torch.tensor([lengths[row] for row in self._row_plan.rows])
