@@ -11,7 +11,6 @@ table is printed at the end; --table prints that of a records file and runs noth
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from pathlib import Path
@@ -26,7 +25,7 @@ from dpt_peft.training.multi_span_qa import (
     MultiSpanSamplingArguments,
     run_multi_span_qa,
 )
-from dpt_peft.training.records import command_line, software_versions
+from dpt_peft.training.records import append_json_line, command_line, read_json_lines, software_versions
 from dpt_peft.training.text_classification import ModelArguments
 
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -145,16 +144,11 @@ def table(records: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """Reads a records file; one that does not exist has none."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
 def main(argv: list[str] | None = None) -> None:
     """Runs what is missing and prints the table."""
     arguments = parse_arguments(argv)
     if arguments.table is not None:
-        print(table(read_records(arguments.table)))
+        print(table(read_json_lines(arguments.table)))
         return
     if arguments.train_file is None or arguments.test_file is None:
         raise SystemExit("give --train_file and --test_file, or --table")
@@ -162,12 +156,10 @@ def main(argv: list[str] | None = None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     wanted = [configuration(arguments, row, seed) for seed in arguments.seeds for row in arguments.rows]
     for config in wanted:
-        if any(record["config"] == config for record in read_records(path)):
+        if any(record["config"] == config for record in read_json_lines(path)):
             continue
-        record = run(arguments, config)
-        with path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
-    print(table([record for record in read_records(path) if record["config"] in wanted]))
+        append_json_line(path, run(arguments, config))
+    print(table([record for record in read_json_lines(path) if record["config"] in wanted]))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,182 @@
+"""The script on tiny data: every method, what it writes, and that what it saved answers as the run did."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+from peft import PeftModel
+from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
+
+from dpt_peft import DPTForMultiSpanQuestionAnswering
+from dpt_peft.training.families import MULTI_SPAN_QUESTION_ANSWERING
+from dpt_peft.training.methods import methods_of
+from tests.tasks.multi_span import question, write_discriminator
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+METHODS = ("dpt", "fine_tuning", "deep_prompt", "dpt_deep_prompt", "lora")
+TASK = "multi-span-question-answering"
+
+
+def load_script(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def script():
+    return load_script(EXAMPLES / "run_multi_span_qa.py")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    write_discriminator(folder / "discriminator")
+    for split, numbers in (("train", range(12)), ("validation", range(4)), ("test", range(6))):
+        rows = [question(number) for number in numbers]
+        if split == "test":  # longer than a window
+            rows[1]["context"] += " Ann met Eve." * 12
+        (folder / f"{split}.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    return folder
+
+
+def run(script, files, output_dir, method, *more, validation=True):
+    words = [
+        *("--method", method, "--model_name_or_path", files / "discriminator", "--output_dir", output_dir),
+        *("--train_file", files / "train.jsonl", "--test_file", files / "test.jsonl"),
+        *(("--validation_file", files / "validation.jsonl") if validation else ()),
+        *("--num_virtual_tokens", 3, "--per_device_train_batch_size", 4, "--max_steps", 9, "--report_to", "none"),
+        *("--max_seq_length", 40, "--doc_stride", 8, "--disable_tqdm", "true", "--use_cpu", *more),
+    ]
+    return script.main([str(word) for word in words])
+
+
+def load(folder, files, method):
+    if method in ("dpt", "fine_tuning"):
+        return AutoModelForTokenClassification.from_pretrained(folder)
+    if method == "dpt_deep_prompt":
+        base = DPTForMultiSpanQuestionAnswering.from_pretrained(files / "discriminator")
+    else:
+        base = AutoModelForTokenClassification.from_pretrained(files / "discriminator", num_labels=2)
+    return PeftModel.from_pretrained(base, folder)
+
+
+def test_the_family_has_these_methods():
+    assert set(methods_of(MULTI_SPAN_QUESTION_ANSWERING)) == set(METHODS)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_evaluates_predicts_and_saves(script, files, tmp_path, method):
+    # grouping by length must not mix up whose window is whose
+    grouped = ("--train_sampling_strategy", "group_by_length", "--per_device_eval_batch_size", 2)
+    metrics = run(script, files, tmp_path, method, "--do_train", "--do_eval", "--do_predict", *grouped)
+    written = json.loads((tmp_path / "all_results.json").read_text())
+    for name in ("train_loss", "eval_f1", "eval_exact_match_multi_span", "test_exact_match", "test_f1_single_span"):
+        assert written[name] == metrics[name]
+    assert metrics["rows"] == {"train": 12, "validation": 4, "test": 6}
+
+    # What was saved answers in the pipeline what the run wrote.
+    model, tokenizer = load(tmp_path, files, method).eval(), AutoTokenizer.from_pretrained(tmp_path)
+    read = pipeline(TASK, model=model, tokenizer=tokenizer)
+    rows = [json.loads(line) for line in (files / "test.jsonl").read_text().splitlines()]
+    asked = [{name: row[name] for name in ("question", "context")} for row in rows]
+    answers = read(asked, max_seq_length=40, doc_stride=8)
+    by_id = json.loads((tmp_path / "predictions.json").read_text())
+    assert by_id == {row["id"]: [span["answer"] for span in found] for row, found in zip(rows, answers, strict=True)}
+    spans = [json.loads(line) for line in (tmp_path / "prediction_spans.jsonl").read_text().splitlines()]
+    for row, record in zip(rows, spans, strict=True):
+        assert row["id"] == record["id"]
+        assert all(row["context"][span["start"] : span["end"]] == span["text"] for span in record["spans"])
+    exact = sum(set(by_id[row["id"]]) == set(row["answers"]["text"]) for row in rows) / len(rows)
+    assert metrics["test_exact_match"] == pytest.approx(exact)
+
+    card = ModelCard.load(tmp_path / "README.md")
+    assert card.data.pipeline_tag == "question-answering"
+    assert method in card.data.tags
+    assert "train 12, validation 4, test 6" in card.text
+
+
+def test_it_learns(script, files, tmp_path):
+    many = ("--max_steps", 60, "--learning_rate", 0.01)
+    metrics = run(script, files, tmp_path, "dpt", "--do_train", "--do_eval", *many)
+    assert metrics["eval_f1"] > 0.9
+
+
+@pytest.mark.parametrize("method", ["fine_tuning", "dpt_deep_prompt"])
+def test_the_tuned_threshold_is_kept(script, files, tmp_path, method):
+    metrics = run(script, files, tmp_path, method, "--do_train", "--do_eval", "--tune_threshold")
+    plain = run(script, files, tmp_path / "plain", method, "--do_train", "--do_eval")
+    assert metrics["eval_f1"] >= plain["eval_f1"]
+    assert metrics["logit_threshold"] != plain["logit_threshold"]
+    if method == "fine_tuning":
+        saved = AutoModelForTokenClassification.from_pretrained(tmp_path).config
+        assert saved.logit_threshold == metrics["logit_threshold"]
+    # The card's lines load the model with its threshold.
+    code = ModelCard.load(tmp_path / "README.md").text.split("```python\n")[1].split("```")[0]
+    code = code.replace(f'"{tmp_path.name}"', repr(str(tmp_path))).replace('"..."', '"Who sings?"', 1)
+    namespace = {}
+    exec(code.replace('"..."', '"Bob and Ann."'), namespace)
+    assert namespace["read"].model.config.logit_threshold == pytest.approx(metrics["logit_threshold"])
+
+
+def test_validation_paragraphs_are_held_out(script, files, tmp_path):
+    metrics = run(script, files, tmp_path, "dpt", "--do_train", "--do_eval", "--validation_size", 5, validation=False)
+    # paragraphs are shared by two questions each
+    assert metrics["rows"] == {"train": 6, "validation": 6, "test": 6}
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--do_train", "--validation_size", 2), "`validation_size` is for data without a validation split"),
+        (("--do_train", "--train_fraction", 2), "`train_fraction` must be between 0 and 1"),
+        (("--do_predict", "--tune_threshold"), "`tune_threshold` needs `do_train`"),
+        (("--do_train", "--context_column_name", "text"), "Columns there are: "),
+        (("--do_train", "--threshold", 0), "`threshold` must be between 0 and 1"),
+    ],
+)
+def test_bad_arguments_end_before_anything_is_written(script, files, tmp_path, more, message):
+    with pytest.raises(ValueError, match=message):
+        run(script, files, tmp_path / "out", "dpt", *more)
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_nothing_to_do(script, files, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run(script, files, tmp_path, "dpt")
+    assert "nothing to do" in capsys.readouterr().err
+
+
+def test_questions_without_answers_are_answered(script, files, tmp_path):
+    rows = [json.loads(line) for line in (files / "test.jsonl").read_text().splitlines()]
+    path = tmp_path / "asked.jsonl"
+    path.write_text("\n".join(json.dumps({k: v for k, v in row.items() if k != "answers"}) for row in rows))
+    metrics = run(script, files, tmp_path / "out", "dpt", "--do_predict", "--test_file", path)
+    assert "test_f1" not in metrics
+    assert len(json.loads((tmp_path / "out" / "predictions.json").read_text())) == 6
+
+
+def test_the_experiment_records_runs_once_and_prints_a_table(files, tmp_path, capsys):
+    script = load_script(EXAMPLES / "experiments" / "multi_span.py")
+    words = [
+        *("--train_file", files / "train.jsonl", "--test_file", files / "test.jsonl"),
+        *("--model", files / "discriminator", "--validation_size", 3, "--epochs", 1, "--max_seq_length", 40),
+        *("--rows", "dpt", "fine_tuning", "--output_dir", tmp_path),
+    ]
+    script.main([str(word) for word in [*words, "--seeds", 1]])
+    script.main([str(word) for word in [*words, "--seeds", 1, 2]])
+    records = [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
+    assert [(r["config"]["row"], r["config"]["seed"]) for r in records] == [
+        (row, seed) for seed in (1, 2) for row in ("dpt", "fine_tuning")
+    ]
+    capsys.readouterr()
+    script.main(["--table", str(tmp_path / "records.jsonl")])
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert len(lines) == 4
+    f1 = [100 * r["metrics"]["test_f1"] for r in records if r["config"]["row"] == "dpt"]
+    assert f"{sum(f1) / 2:.1f} ±" in lines[2]
