@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import cache
 
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from peft import TaskType, get_peft_model
 from transformers import AutoModelForTokenClassification, pipeline
 
 from dpt_peft import DeepPromptConfig, DPTForMultiSpanQuestionAnswering
 from dpt_peft.tasks.multi_span_predictions import decode_examples, predict_logits, score_examples
 from dpt_peft.tasks.multi_span_qa import make_features
+from dpt_peft.tasks.windows import make_windows
 from tests.tasks.multi_span import MAX_LENGTH, make_tokenizer, question, write_discriminator
 
 TASK = "multi-span-question-answering"
@@ -26,6 +30,11 @@ LONG = {"question": "Who sings?", "context": " ".join(row["context"] for row in 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     return write_discriminator(tmp_path_factory.mktemp("reader"))
+
+
+@cache
+def reader(path):
+    return pipeline(TASK, model=DPTForMultiSpanQuestionAnswering.from_pretrained(path), tokenizer=TOKENIZER)
 
 
 @pytest.fixture(params=["dpt", "tagger", "peft"])
@@ -138,3 +147,23 @@ def test_import_registers_and_stays_light():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    words=st.lists(
+        st.sampled_from(["Bob", "met", "Carl,", "starr", "1990", "Ünknown", "東京", "\n", "."]), max_size=60
+    ),
+    question=st.sampled_from(["Who sings?", "", "who " * 50]),
+    max_seq_length=st.integers(12, 64),
+    doc_stride=st.integers(0, 30),
+)
+def test_offsets_slice_and_stride_does_not_matter_in_one_window(path, words, question, max_seq_length, doc_stride):
+    read = reader(path)
+    context = " ".join(words)
+    windows = {"max_seq_length": max_seq_length, "doc_stride": doc_stride}
+    found = read(question=question, context=context, **windows)
+    assert bool(found) == bool(context.split())
+    assert all(context[span["start"] : span["end"]] == span["answer"] for span in found)
+    if len(make_windows(TOKENIZER, question, context, max_length=max_seq_length, doc_stride=doc_stride)) == 1:
+        assert read(question=question, context=context, max_seq_length=max_seq_length, doc_stride=0) == found

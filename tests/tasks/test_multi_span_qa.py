@@ -3,10 +3,13 @@
 import json
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
 
 from dpt_peft.tasks.multi_span_qa import (
     Example,
@@ -16,6 +19,7 @@ from dpt_peft.tasks.multi_span_qa import (
     load_multi_span_qa,
     make_features,
 )
+from dpt_peft.tasks.spans import decode_spans, score_words, split_words
 from dpt_peft.tasks.windows import make_windows
 from tests.tasks.multi_span import make_tokenizer, question
 
@@ -180,3 +184,51 @@ def test_labels_are_the_tokens_of_the_answers(words, data, mentions):
             assert label == 1
         if label == 1:
             assert any(a <= offset[0] and offset[1] <= b for a, b in answer_ranges(example, mentions))
+
+
+def byte_level(trim_offsets: bool) -> PreTrainedTokenizerFast:
+    """As RoBERTa's and GPT-2's: the space before a word is part of its token."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 1), ("<s>", 0), trim_offsets=trim_offsets)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    special = ["<s>", "</s>", "<pad>"]
+    trainer = trainers.BpeTrainer(vocab_size=330, special_tokens=special, initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(["Bob met Carl, and Ringo Starr sings with Ann."] * 9, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>")
+
+
+def sentence_pieces() -> PreTrainedTokenizerFast:
+    """As DeBERTa-v3's: words end at spaces only, so punctuation sticks to them."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    special = ["[CLS]", "[SEP]", "[PAD]", "[UNK]"]
+    trainer = trainers.UnigramTrainer(vocab_size=60, special_tokens=special, unk_token="[UNK]")
+    tokenizer.train_from_iterator(["Bob met Carl, and Ringo Starr sings with Ann."] * 9, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 0), ("[SEP]", 1)]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]")
+
+
+@pytest.mark.parametrize(
+    "tokenizer", [byte_level(True), byte_level(False), sentence_pieces()], ids=["trimmed", "untrimmed", "pieces"]
+)
+@pytest.mark.parametrize(("max_length", "stride"), [(200, 0), (24, 5)])
+def test_other_kinds_of_tokenizers(tokenizer, max_length, stride):
+    context = "Bob met Carl, and Ringo Starr sings “Déjà 東京” with\n Ann. " * 2
+    texts = ["Carl", "Ringo Starr", "Déjà 東京", "Ann"]
+    example = Example("0", "Bob?", context, texts, [context.index(text) for text in texts])
+    ranges = answer_ranges(example, "all")
+    assert len(ranges) == 8
+    words, windows = split_words(context), []
+    for window in make_windows(tokenizer, "Bob?", context, max_length=max_length, doc_stride=stride):
+        labels = label_window(window, ranges)
+        windows.append((window.offsets, np.array([1.0 if label == 1 else -1.0 for label in labels])))
+    assert (len(windows) > 1) == (max_length == 24)
+    found = decode_spans(context, words, score_words(words, windows))
+    if tokenizer.pad_token == "[PAD]":
+        # a piece with a comma in it tags the comma too
+        assert [span.text.strip(",.”“") for span in found] == texts
+    else:
+        assert [span.text for span in found] == texts
