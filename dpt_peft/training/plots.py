@@ -140,3 +140,45 @@ def plot_boxes(
     figure.suptitle(title, fontsize="medium", fontweight="bold")
     figure.savefig(path, dpi=150)
     return path
+
+
+def plot_points(
+    points: Mapping[str, Sequence[tuple[Any, float]]],
+    path: Path,
+    *,
+    title: str,
+    y_label: str,
+    log_x: Sequence[str] = (),
+    columns: int = 4,
+) -> Path:
+    """Draws one panel a quantity: what every trial of a search gave over the value that it chose.
+
+    Args:
+        points: Panel -> (value, result) of every trial; values are numbers or names.
+        path: PNG to write.
+        title: One line above all.
+        y_label: Name and unit of the results.
+        log_x: Panels whose values stand on a logarithmic scale.
+        columns: Panels beside one another.
+
+    Returns:
+        `path`.
+    """
+    figure, panels = _panels(len(points), columns, 3.0)
+    for axes, (panel, pairs) in zip(panels, points.items(), strict=True):
+        values, results = zip(*pairs, strict=True)
+        if panel in log_x:
+            axes.set_xscale("log")
+        else:
+            # Choices, numbers too, stand beside one another in their order.
+            names = sorted(set(values), key=lambda value: (isinstance(value, str), value))
+            axes.set_xticks(range(len(names)), [str(name) for name in names])
+            axes.set_xlim(-0.5, len(names) - 0.5)
+            values = tuple(names.index(value) for value in values)
+        axes.scatter(values, results, s=30, alpha=0.7)
+        axes.set_xlabel(panel)
+        _style(axes)
+    panels[0].set_ylabel(y_label)
+    figure.suptitle(title, fontsize="medium", fontweight="bold")
+    figure.savefig(path, dpi=150)
+    return path

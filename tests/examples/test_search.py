@@ -1,0 +1,59 @@
+import importlib.util
+import re
+import sqlite3
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.training.tiny import write_discriminator, write_task
+
+pytest.importorskip("optuna", reason="optuna is not installed")
+SCRIPT = Path(__file__).parents[2] / "examples" / "experiments" / "search.py"
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("experiment_search", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(script, folder, capsys, *words):
+    discriminator = folder / "tiny"
+    if not discriminator.exists():
+        write_discriminator(discriminator)
+        write_task(folder / "train.csv", 32)
+    script.main(
+        [
+            *("--model_name_or_path", str(discriminator), "--train_file", str(folder / "train.csv")),
+            *("--examples_per_class", "4", "--validation_size", "10", "--num_train_epochs", "1"),
+            *("--output_dir", str(folder / "out"), *map(str, words)),
+        ]
+    )
+    return capsys.readouterr().out
+
+
+def test_trials_choose_the_model_and_the_rate_and_go_on_after_an_interruption(script, tmp_path, capsys):
+    space = ("--prompt_lengths", 2, 3, "--depths", "all", "last 1", "--encoders", "none", "mlp")
+    run(script, tmp_path, capsys, *space, "--method", "deep_prompt", "--trials", 2)
+    table = run(script, tmp_path, capsys, *space, "--method", "deep_prompt", "--trials", 4)
+    rows = [line.split("|")[1:-1] for line in table.splitlines() if line.startswith("|")][2:]
+    assert sorted(int(row[0]) for row in rows) == [0, 1, 2, 3]
+    accuracies = [float(row[-1]) for row in rows]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert {row[2].strip() for row in rows} <= {"2", "3"}
+    assert {row[3].strip() for row in rows} <= {"all", "last 1"}
+    assert len({row[1] for row in rows}) == 4  # learning rates
+    assert re.search(r"--method deep_prompt --learning_rate \S+ --num_virtual_tokens [23]", table)
+    assert (tmp_path / "out" / "plot.png").stat().st_size > 5000
+    with sqlite3.connect(tmp_path / "out" / "search.db") as database:
+        assert database.execute("select count(*) from trials where state = 'COMPLETE'").fetchone() == (4,)
+
+
+def test_other_methods_search_the_rate_alone(script, tmp_path, capsys):
+    table = run(script, tmp_path, capsys, "--method", "dpt", "--trials", 2)
+    assert "num_virtual_tokens" not in table
+    assert table.splitlines()[-1].startswith("--method dpt --learning_rate")
