@@ -80,12 +80,10 @@ def settings(grid: str) -> list[Setting]:
             for text in (32, 64, 128, 256, 512)
             for prompt in (8, 20, 64, 128)
         ]
-    base = [(4, 128, 20), (8, 32, 20), (8, 32, 128), (4, 128, 8), (4, 128, 128)]
-    return [
-        *(Setting("base", *shape, 5) for shape in base),
-        Setting("large", 2, 128, 20, 3),
-        Setting("base", 2, 512, 20, 3),
-    ]
+    base = [(4, 128, 20), (8, 32, 20), (8, 32, 128), (4, 128, 128), (4, 128, 8), (1, 512, 20)]
+    rounds = [5, 5, 3, 3, 3, 3]
+    shapes = [Setting("base", *shape, count) for shape, count in zip(base, rounds, strict=True)]
+    return [*shapes, Setting("large", 2, 128, 20, 3)]
 
 
 def make_backbone(size: str, text_length: int, prompt_length: int) -> nn.Module:
@@ -307,7 +305,7 @@ def main(argv: list[str] | None = None) -> None:
         for setting in settings(arguments.grid)
     ]
     for text_length in (8,) if small else (32, 128):
-        size, rounds = ("tiny", 2) if small else ("base", 5)
+        size, rounds = ("tiny", 2) if small else ("base", 3)
         name = f"{size}, {ROWS} x {text_length} tokens, {ADAPTERS} adapters of 20 prompts"
         arguments_of = (size, text_length, rounds, arguments.device)
         tasks.append(("mixed", name, lambda arguments_of=arguments_of: measure_mixed(*arguments_of)))
