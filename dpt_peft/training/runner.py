@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
+from peft import PeftModel
 from transformers import EvalPrediction, PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainingArguments
 from transformers.trainer_utils import PredictionOutput, get_last_checkpoint
 
@@ -143,6 +144,11 @@ def run_training(
     if args.device.type == "cpu":
         args.dataloader_pin_memory = False  # torch warns that there is nothing to pin for
     metrics = {"eval": compute_metrics, "test": compute_metrics} if callable(compute_metrics) else compute_metrics
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    if not hasattr(base, "accepts_loss_kwargs"):
+        # The Trainer takes a head with **kwargs for one that divides by the `num_items_in_batch` it is given, and then
+        # adds up accumulated batches and processes. Most heads of transformers are means of their own batch.
+        base.accepts_loss_kwargs = False  # type: ignore[assignment]
     trainer = _CardTrainer(
         model=model,
         args=args,

@@ -211,3 +211,13 @@ def test_nothing_to_do_and_unknown_methods(script, files, tmp_path, capsys):
     with pytest.raises(SystemExit):
         run(script, files, tmp_path, "prefix", "--do_train")
     assert "invalid choice: 'prefix'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", ["deep_prompt", "fine_tuning", "dpt"])
+def test_accumulated_batches_count_as_one_batch(script, files, tmp_path, method):
+    two = ("--per_device_train_batch_size", 2, "--gradient_accumulation_steps", 2)
+    losses = [
+        run(script, files, tmp_path / str(number), method, "--do_train", "--max_steps", 4, *more)["train_loss"]
+        for number, more in enumerate([(), two])
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=0.2)
