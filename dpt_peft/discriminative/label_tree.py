@@ -214,6 +214,12 @@ class LabelTree:
         """All names that stand in the tree, each once, from the top down."""
         return list(dict.fromkeys(node.name for _, node in self._walk(self.root, ())))
 
+    @property
+    def class_words(self) -> list[str]:
+        """The words of the classes, in the order of `classes`."""
+        words = {node.name: node.word for _, node in self._walk(self.root, ()) if node.is_leaf}
+        return [words[name] for name in self.classes]
+
     def path(self, name: str) -> tuple[str, ...]:
         """Return the names from the top down to a class, itself included."""
         return self._paths[name]

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import torch
+from datasets import Dataset
 from peft import TaskType
-from transformers import AutoModelForSequenceClassification, PreTrainedModel, TrainingArguments
+from transformers import (
+    AutoModelForSequenceClassification,
+    DataCollatorWithPadding,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainingArguments,
+)
 
 from dpt_peft.discriminative.hierarchy import DPTForHierarchicalClassification
 from dpt_peft.discriminative.label_tree import LabelTree
@@ -19,6 +27,7 @@ from dpt_peft.tasks.hierarchical_classification import (
 from dpt_peft.training.families import DISCRIMINATOR, NEW_HEAD, TEXT_CLASSIFICATION, TaskFamily, new_head
 from dpt_peft.training.families import words_of_classes as words_of
 from dpt_peft.training.inference_cost import inference_cost, peak_memory_mb
+from dpt_peft.training.methods import METHODS
 from dpt_peft.training.text_classification import (
     MethodArguments,
     ModelArguments,
@@ -46,6 +55,15 @@ class HierarchyArguments:
     measure_cost: bool = field(
         default=False, metadata={"help": "Also measure time and tokens a text on the test data (or validation data)."}
     )
+    max_cost_samples: int = field(default=300, metadata={"help": "Measure on this many texts of all lengths."})
+    beams: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "dpt* with a hierarchy: also compare these beams on the test data, written width:threshold:score, "
+            "such as 2:0.3:sigmoid or all:0:softmax."
+        },
+    )
+    max_beam_samples: int | None = field(default=None, metadata={"help": "Compare beams on the first rows only."})
 
 
 def hierarchy_of(tree: LabelTree, hierarchy_args: HierarchyArguments) -> TaskFamily:
@@ -114,6 +132,9 @@ def run_hierarchical_classification(
         kind = "given" if given is not None else "built"
     if kind == "given" and given is None:
         raise ValueError("`label_hierarchy` is 'given', but there are no `level_column_names` that give one.")
+    if method_args.label_words is None and given is not None:
+        # All classes in one template, or a hierarchy built of them, take the same words.
+        method_args = replace(method_args, label_words=given.class_words)
     family = TEXT_CLASSIFICATION
     if kind == "given":
         assert given is not None
@@ -136,9 +157,59 @@ def run_hierarchical_classification(
     texts = tuned.features.get("test", tuned.features.get("validation"))
     if hierarchy_args.measure_cost and texts is not None:
         results.update(
-            inference_cost(tuned.model, texts, tuned.tokenizer, batch_size=training_args.per_device_eval_batch_size)
+            inference_cost(
+                tuned.model,
+                texts,
+                tuned.tokenizer,
+                batch_size=training_args.per_device_eval_batch_size,
+                max_texts=hierarchy_args.max_cost_samples,
+            )
         )
+    if hierarchy_args.beams and kind != "none" and METHODS[method_args.method].base == DISCRIMINATOR:
+        if texts is None:
+            raise ValueError("`beams` are compared on test or validation data: give --do_predict or --do_eval.")
+        rows = texts.select(range(min(hierarchy_args.max_beam_samples or len(texts), len(texts))))
+        results["beams"] = compare_beams(tuned.model, rows, tuned.tokenizer, hierarchy_args.beams)
     return results
+
+
+def compare_beams(
+    model: Any, features: Dataset, tokenizer: PreTrainedTokenizerBase, beams: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Searches the same texts with several beams.
+
+    Args:
+        model: A `DPTForHierarchicalClassification`, with an adapter or without. Its beam is set back afterwards.
+        features: Tokenized texts with labels.
+        tokenizer: Pads.
+        beams: "width:threshold:score", such as "2:0.3:sigmoid" or "all:0:softmax".
+
+    Returns:
+        For every beam `beam`, `accuracy`, `reached` (how often the right class was among those reached), and what
+        `inference_cost` says.
+    """
+    config, pad = model.config, DataCollatorWithPadding(tokenizer)
+    before = (config.beam_width, config.beam_threshold, config.path_score)
+    device = next(model.parameters()).device
+    order = sorted(range(len(features)), key=lambda row: len(features[row]["input_ids"]))
+    compared = []
+    model.eval()
+    for beam in beams:
+        width, threshold, config.path_score = beam.split(":")
+        config.beam_width, config.beam_threshold = None if width == "all" else int(width), float(threshold)
+        right = reached = 0
+        for start in range(0, len(order), 32):
+            batch = pad([features[row] for row in order[start : start + 32]]).to(device)
+            labels = batch.pop("labels")
+            with torch.no_grad():
+                logits = model(**batch).logits
+            right += int(logits.argmax(-1).eq(labels).sum())
+            of_gold = logits.gather(1, labels[:, None])
+            reached += int(of_gold.gt(torch.finfo(logits.dtype).min).sum())
+        accuracy = {"beam": beam, "accuracy": right / len(order), "reached": reached / len(order)}
+        compared.append({**accuracy, **inference_cost(model, features, tokenizer, max_texts=100)})
+    config.beam_width, config.beam_threshold, config.path_score = before
+    return compared
 
 
 def _built(
