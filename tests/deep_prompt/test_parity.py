@@ -16,7 +16,8 @@ LENGTH = 5
 
 def copy_prefix(prefix_model: torch.nn.Module, deep_model: torch.nn.Module) -> None:
     """PEFT keeps one row of 2 * layers * width numbers per virtual token: key 0, value 0, key 1, value 1, ..."""
-    table = prefix_model.prompt_encoder["default"].embedding.weight.detach()
+    # an encoder-decoder's table has rows for the encoder's side too, which PEFT does not use
+    table = prefix_model.prompt_encoder["default"].embedding.weight.detach()[:LENGTH]
     layers = layers_of(deep_model)
     rows = table.view(table.shape[0], len(layers), 2, -1)
     for index, layer in enumerate(layers):

@@ -1,0 +1,173 @@
+"""`generate` with deep prompts, against PEFT's prefix tuning and against runs without a cache."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel, PrefixTuningConfig, get_peft_model
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+from dpt_peft import DeepPromptConfig
+from tests.architectures import make_batch, make_config
+from tests.deep_prompt.test_common import layers_of
+from tests.deep_prompt.test_parity import copy_prefix
+
+LENGTH = 5
+NEW_TOKENS = 6
+DECODERS: dict[str, Any] = {
+    "gpt2": {},
+    "llama": {},
+    "qwen2": {
+        "vocab_size": 99,
+        "hidden_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 37,
+        "max_position_embeddings": 64,
+    },
+}
+STRATEGIES = {
+    "greedy": {"do_sample": False},
+    "sampling": {"do_sample": True, "temperature": 0.7, "top_k": 20},
+    "beams": {"do_sample": False, "num_beams": 3, "num_return_sequences": 2},
+    "beam sampling": {"do_sample": True, "num_beams": 2},
+}
+
+
+def causal_lm(name: str, attn_implementation: str = "sdpa") -> torch.nn.Module:
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(name, **DECODERS[name]) if DECODERS[name] else make_config(name)
+    config.pad_token_id, config.bos_token_id, config.eos_token_id = 0, 1, 2
+    # wide weights: a random model of the usual spread repeats itself
+    config.initializer_range = 0.3
+    return AutoModelForCausalLM.from_config(config, attn_implementation=attn_implementation).eval()
+
+
+def pair(name: str, attn_implementation: str = "sdpa") -> tuple[PeftModel, PeftModel]:
+    """The same prompts as PEFT's prefix and as deep prompts."""
+    prefix = PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=LENGTH)
+    prefix_model = get_peft_model(causal_lm(name, attn_implementation), prefix).eval()
+    prefix_model.prompt_encoder["default"].embedding.weight.data.normal_()
+    deep = DeepPromptConfig(task_type="CAUSAL_LM", num_virtual_tokens=LENGTH, shift_positions=True)
+    deep_model = get_peft_model(causal_lm(name, attn_implementation), deep).eval()
+    copy_prefix(prefix_model, deep_model)
+    return prefix_model, deep_model
+
+
+def generate(model: torch.nn.Module, batch: dict[str, torch.Tensor], **kwargs: Any) -> Any:
+    torch.manual_seed(3)
+    return model.generate(
+        **batch,
+        max_new_tokens=NEW_TOKENS,
+        min_new_tokens=NEW_TOKENS,
+        output_scores=True,
+        return_dict_in_generate=True,
+        **kwargs,
+    )
+
+
+def same(ours: Any, theirs: Any) -> None:
+    assert torch.equal(ours.sequences, theirs.sequences)
+    for our_scores, their_scores in zip(ours.scores, theirs.scores, strict=True):
+        assert torch.allclose(our_scores, their_scores, atol=1e-4)
+
+
+@pytest.mark.parametrize("padding", ["none", "left"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("name", DECODERS)
+def test_generation_equals_that_of_peft_prefix_tuning(name, strategy, padding):
+    prefix, deep = pair(name)
+    batch = make_batch("llama", "left").asdict()
+    if padding == "none":
+        batch = {key: value[:1] for key, value in batch.items()}
+    expected = generate(prefix, batch, **STRATEGIES[strategy])
+    same(generate(deep, batch, **STRATEGIES[strategy]), expected)
+    # the prompts matter
+    with deep.disable_adapter():
+        assert not torch.allclose(generate(deep, batch, **STRATEGIES[strategy]).scores[0], expected.scores[0])
+
+
+@pytest.mark.parametrize("attn_implementation", ["sdpa", "eager"])
+@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("shift_positions", [False, True], ids=["", "shifted"])
+@pytest.mark.parametrize("strategy", ["greedy", "beams"])
+def test_every_cache_gives_what_generation_without_one_gives(name, attn_implementation, shift_positions, strategy):
+    config = DeepPromptConfig(
+        task_type="CAUSAL_LM", num_virtual_tokens=LENGTH, init_std=1.0, shift_positions=shift_positions
+    )
+    model = get_peft_model(causal_lm(name, attn_implementation), config).eval()
+    batch = make_batch("llama", "left").asdict()
+    expected = generate(model, batch, use_cache=False, **STRATEGIES[strategy])
+    same(generate(model, batch, **STRATEGIES[strategy]), expected)
+    if strategy == "greedy":
+        same(generate(model, batch, cache_implementation="static"), expected)
+        # a cache of the plain backbone's size has room: prompts never enter it
+        cache = generate(model, batch).past_key_values
+        assert cache.get_seq_length() == batch["input_ids"].shape[1] + NEW_TOKENS - 1
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_static_cache_equals_peft_prefix_tuning(name):
+    prefix, deep = pair(name)
+    batch = make_batch("llama", "left").asdict()
+    same(generate(deep, batch, cache_implementation="static"), generate(prefix, batch))
+
+
+def seq2seq(name: str) -> torch.nn.Module:
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"vocab_size": 99, "d_model": 32, "decoder_start_token_id": 0, "eos_token_id": 2}
+    if name == "t5":
+        sizes |= {"d_kv": 8, "d_ff": 37, "num_layers": 2, "num_heads": 4, "initializer_factor": 2.0}
+    else:
+        sizes |= {"init_std": 0.3, "forced_eos_token_id": None}
+        sizes |= {f"{part}_layers": 2 for part in ("encoder", "decoder")}
+        sizes |= {f"{part}_attention_heads": 4 for part in ("encoder", "decoder")}
+        sizes |= {f"{part}_ffn_dim": 37 for part in ("encoder", "decoder")}
+    return AutoModelForSeq2SeqLM.from_config(AutoConfig.for_model(name, **sizes)).eval()
+
+
+@pytest.mark.parametrize("name", ["t5", "bart", "led"])
+def test_encoder_decoders_generate_with_a_cache_what_they_do_without(name):
+    config = DeepPromptConfig(task_type="SEQ_2_SEQ_LM", num_virtual_tokens=LENGTH, init_std=1.0)
+    model = get_peft_model(seq2seq(name), config).eval()
+    batch = make_batch("llama", "right").asdict()
+    for strategy in ("greedy", "beams"):
+        expected = generate(model, batch, use_cache=False, **STRATEGIES[strategy])
+        same(generate(model, batch, **STRATEGIES[strategy]), expected)
+        with model.disable_adapter():
+            plain = generate(seq2seq(name), batch, **STRATEGIES[strategy])
+            same(generate(model, batch, **STRATEGIES[strategy]), plain)
+    if name != "led":
+        whole = {key: value[:1] for key, value in batch.items()}
+        same(generate(model, whole, cache_implementation="static"), generate(model, whole, use_cache=False))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("name", ["t5", "bart"])
+def test_encoder_decoder_generation_equals_that_of_peft_prefix_tuning(name, strategy):
+    """PEFT's prefix stands before the decoder's own keys and values alone, with positions, which ours do not have."""
+    prefix = PrefixTuningConfig(task_type="SEQ_2_SEQ_LM", num_virtual_tokens=LENGTH)
+    prefix_model = get_peft_model(seq2seq(name), prefix).eval()
+    prefix_model.prompt_encoder["default"].embedding.weight.data.normal_()
+    deep = DeepPromptConfig(
+        task_type="SEQ_2_SEQ_LM", num_virtual_tokens=LENGTH, target_modules=r".*decoder\..*(self_attn|SelfAttention)"
+    )
+    deep_model = get_peft_model(seq2seq(name), deep).eval()
+    cache = prefix_model.get_prompt(batch_size=1).self_attention_cache
+    for layer, in_cache in zip(layers_of(deep_model), cache.layers, strict=True):
+        layer.deep_prompt_key["default"].data = in_cache.keys.detach().transpose(1, 2).flatten(2)
+        layer.deep_prompt_value["default"].data = in_cache.values.detach().transpose(1, 2).flatten(2)
+    with torch.no_grad():
+        if name == "t5":
+            for model in (prefix_model, deep_model):
+                decoder = model.base_model.get_submodule("" if model is prefix_model else "model").decoder
+                attention = decoder.block[0].layer[0].SelfAttention
+                attention.relative_attention_bias.weight.zero_()
+        else:
+            table = deep_model.base_model.model.model.decoder.embed_positions.weight
+            table[2:] = table[2:].roll(-LENGTH, 0)  # BART's table begins with two rows that stand for nothing
+    batch = make_batch("llama", "right").asdict()
+    same(generate(deep_model, batch, **STRATEGIES[strategy]), generate(prefix_model, batch, **STRATEGIES[strategy]))
