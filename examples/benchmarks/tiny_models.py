@@ -36,6 +36,8 @@ TINY: dict[str, Any] = {
     "n_group": 1,
     "topk_group": 1,
     "first_k_dense_replace": 1,
+    "image_size": 32,
+    "patch_size": 8,
     "attention_window": 8,
     "block_sizes": [1, 1],
     "entity_vocab_size": 9,
@@ -50,15 +52,16 @@ TINY: dict[str, Any] = {
 }
 # Where that does not make a model that runs.
 _MLA = {"head_dim": 4, "num_key_value_heads": 4}
-_TOWERS = {
-    f"{part}_config": {"hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4}
-    | sizes
-    for part, sizes in (("text", {"vocab_size": 99}), ("vision", {"image_size": 32, "patch_size": 8}))
+_WINDOWS = {
+    "image_size": 32,
+    "patch_size": 4,
+    "embed_dim": 16,
+    "depths": [2, 2],
+    "num_heads": [2, 4],
+    "window_size": 4,
 }
-_WINDOWS = {"image_size": 32, "embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "window_size": 4}
 SPECIAL: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("axk1", "axk2", "deepseek_v2", "deepseek_v3", "minicpm3", "mistral4"), _MLA),
-    **dict.fromkeys(("clip", "metaclip_2", "siglip", "siglip2"), _TOWERS),
     **dict.fromkeys(("donut-swin", "swin", "swinv2"), _WINDOWS),
     "jamba": {"attn_layer_offset": 1, "attn_layer_period": 2},
     "qwen3_5_text": {"layer_types": ["linear_attention", "full_attention"]},
@@ -133,7 +136,7 @@ class Family:
             input_ids[:, -1] = 2
             return {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
         if self.title == "Images":
-            size = getattr(config, "image_size", None) or 32
+            size = getattr(getattr(config, "vision_config", config), "image_size", None) or 32
             height, width = (size, size) if isinstance(size, int) else size
             channels = getattr(config, "num_channels", 3)
             return {"pixel_values": torch.randn(2, channels, height, width, generator=generator)}
@@ -157,18 +160,28 @@ FAMILIES = (
 
 
 def tiny_config(model_type: str) -> transformers.PreTrainedConfig:
-    """The type's configuration with every size made small."""
+    """The type's configuration with every size made small, and those within it."""
     default = AutoConfig.for_model(model_type)
-    names = [
-        n
-        for n in TINY
-        if hasattr(default, n)
-        and not isinstance(getattr(type(default), n, None), property)
-        # sizes by stage are no one number
-        and isinstance(getattr(default, n), list | tuple) == isinstance(TINY[n], list | tuple)
-    ]
+    values = tiny_values(default)
     special = SPECIAL.get(model_type, {})
     try:
-        return AutoConfig.for_model(model_type, **{n: TINY[n] for n in names} | special)
+        return AutoConfig.for_model(model_type, **values | special)
     except Exception:  # every library of configurations has its own way of refusing
-        return AutoConfig.for_model(model_type, **{n: TINY[n] for n in names if n in PLAIN} | special)
+        return AutoConfig.for_model(model_type, **{n: value for n, value in values.items() if n in PLAIN} | special)
+
+
+def tiny_values(default: transformers.PreTrainedConfig) -> dict[str, Any]:
+    """Values of [`TINY`] for what the configuration has; configurations within it as dictionaries."""
+    values = {
+        name: value
+        for name, value in TINY.items()
+        if hasattr(default, name)
+        and not isinstance(getattr(type(default), name, None), property)
+        # sizes by stage are no one number
+        and isinstance(getattr(default, name), list | tuple) == isinstance(value, list | tuple)
+    }
+    for name in type(default).sub_configs:
+        within = getattr(default, name, None)
+        if isinstance(within, transformers.PreTrainedConfig):
+            values[name] = {"model_type": within.model_type} | tiny_values(within) | SPECIAL.get(within.model_type, {})
+    return values
