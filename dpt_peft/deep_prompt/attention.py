@@ -133,10 +133,10 @@ def deep_prompt_attention(
         ]
     elif attention_mask is None and prompts.visible is not None:
         attention_mask = _see_everything(layer, query, key)
+    if kwargs.get("position_bias") is not None:
+        kwargs["position_bias"] = nn.functional.pad(kwargs["position_bias"][..., : key.shape[2]], (prompts.length, 0))
     key = torch.cat([_as_heads(prompts.key, key), key], dim=2)
     value = torch.cat([_as_heads(prompts.value, value), value], dim=2)
-    if kwargs.get("position_bias") is not None:
-        kwargs["position_bias"] = nn.functional.pad(kwargs["position_bias"], (prompts.length, 0))
     context, weights = kernel(module, query, key, value, _widen(attention_mask, prompts), **kwargs)
     return _plus(context, added), weights
 

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from peft import get_peft_model
+from torch import nn
 from transformers import AttentionInterface, AutoModelForCausalLM, LlamaConfig
 from transformers.models.bert.modeling_bert import BertSelfAttention
 
@@ -78,6 +79,19 @@ def test_position_bias_is_zero_over_prompt_columns():
     scores = torch.cat([query @ prompt_key.mT, query @ key.mT + bias], dim=-1).double()
     expected = torch.softmax(scores, -1) @ torch.cat([prompt_value, value], dim=2).double()
     assert torch.allclose(output.double(), expected.transpose(1, 2), atol=1e-6)
+
+
+def test_position_bias_is_cut_with_the_empty_end_of_a_static_cache():
+    model = prompted("llama", base=make_model("llama", "sdpa"), num_virtual_tokens=LENGTH)
+    layer = layers_of(model)[0]
+    query, key, value = torch.randn(1, 4, 6, 8), *torch.randn(2, 1, 2, 6, 8).unbind(0)
+    bias = torch.randn(1, 4, 6, 6)
+    empty = [nn.functional.pad(t, (0, 0, 0, 10)) for t in (key, value)]
+    outputs = [
+        deep_prompt_attention(layer.base_layer, query, *kv, None, scaling=1.0, position_bias=b, is_causal=True)[0]
+        for kv, b in (((key, value), bias), (empty, nn.functional.pad(bias, (0, 10))))
+    ]
+    assert torch.allclose(*outputs, atol=1e-6)
 
 
 def test_masks_that_are_no_tensors_are_refused_with_the_way_out():

@@ -192,3 +192,23 @@ def test_perceiver_has_a_prompt_for_every_run_of_its_block():
         model(**batch)
         model(**batch)
     assert seen == [False, True] * 2
+
+
+@pytest.mark.parametrize(
+    "model_type",
+    ["falcon", "layoutlmv3", "lilt", "longformer", "luke", "openai-gpt", "perceiver", "squeezebert", "deepseek_v3"],
+)
+def test_rows_of_a_mixed_batch_are_each_as_if_alone(model_type):
+    base = TEXT.make(tiny_config(model_type))
+    batch = {key: torch.cat([value, value.flip(0)])[:3] for key, value in TEXT.make_batch(base).items()}
+    model = get_peft_model(base, prompt_config(num_virtual_tokens=2)).eval()
+    model.add_adapter("long", prompt_config(num_virtual_tokens=4))
+    with torch.no_grad():
+        mixed = model(**batch, adapter_names=["long", "__base__", "default"]).logits
+        for row, name in ((0, "long"), (2, "default")):
+            model.set_adapter(name)
+            alone = model(**{key: value[row : row + 1] for key, value in batch.items()}).logits
+            assert torch.allclose(mixed[row : row + 1], alone, atol=1e-6), name
+        with model.disable_adapter():
+            alone = model(**{key: value[1:2] for key, value in batch.items()}).logits
+        assert torch.allclose(mixed[1:2], alone, atol=1e-6)
