@@ -20,11 +20,8 @@ from transformers import HfArgumentParser, TrainingArguments
 
 from dpt_peft.tasks.multi_span_qa import MultiSpanQAArguments
 from dpt_peft.training.methods import METHODS
-from dpt_peft.training.multi_span_qa import (
-    MultiSpanMethodArguments,
-    MultiSpanSamplingArguments,
-    run_multi_span_qa,
-)
+from dpt_peft.training.multi_span_qa import MultiSpanMethodArguments, run_multi_span_qa
+from dpt_peft.training.multi_span_sampling import MultiSpanSamplingArguments
 from dpt_peft.training.text_classification import ModelArguments
 
 

@@ -20,11 +20,8 @@ import torch
 from transformers import TrainingArguments
 
 from dpt_peft.tasks.multi_span_qa import MultiSpanQAArguments
-from dpt_peft.training.multi_span_qa import (
-    MultiSpanMethodArguments,
-    MultiSpanSamplingArguments,
-    run_multi_span_qa,
-)
+from dpt_peft.training.multi_span_qa import MultiSpanMethodArguments, run_multi_span_qa
+from dpt_peft.training.multi_span_sampling import MultiSpanSamplingArguments
 from dpt_peft.training.records import append_json_line, command_line, read_json_lines, software_versions
 from dpt_peft.training.text_classification import ModelArguments
 

@@ -149,7 +149,7 @@ def test_import_registers_and_stays_light():
     assert result.stdout.strip() == "[]"
 
 
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     words=st.lists(
         st.sampled_from(["Bob", "met", "Carl,", "starr", "1990", "Ünknown", "東京", "\n", "."]), max_size=60

@@ -3,7 +3,7 @@
 import pytest
 from datasets import Dataset
 
-from dpt_peft.training.multi_span_qa import MultiSpanSamplingArguments, hold_out_paragraphs, select_questions
+from dpt_peft.training.multi_span_sampling import MultiSpanSamplingArguments, hold_out_paragraphs, select_questions
 
 
 def test_no_paragraph_on_both_sides():
