@@ -236,7 +236,7 @@ def trainer(model, tmp_path, **options):
 
 @pytest.mark.parametrize("adapter", [None, DeepPromptConfig(task_type=TaskType.TOKEN_CLS, num_virtual_tokens=4)])
 def test_trainer(model, tmp_path, adapter):
-    run = trainer(model if adapter is None else get_peft_model(model, adapter), tmp_path, max_steps=15)
+    run = trainer(model if adapter is None else get_peft_model(model, adapter), tmp_path, max_steps=8)
     before = run.evaluate()["eval_loss"]
     run.train()
     assert run.evaluate()["eval_loss"] < before

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -102,7 +103,7 @@ def test_every_method_trains_evaluates_predicts_and_saves(script, files, tmp_pat
 
 
 def test_it_learns(script, files, tmp_path):
-    many = ("--max_steps", 60, "--learning_rate", 0.01)
+    many = ("--max_steps", 30, "--learning_rate", 0.02)
     metrics = run(script, files, tmp_path, "dpt", "--do_train", "--do_eval", *many)
     assert metrics["eval_f1"] > 0.9
 
@@ -110,9 +111,7 @@ def test_it_learns(script, files, tmp_path):
 @pytest.mark.parametrize("method", ["fine_tuning", "dpt_deep_prompt"])
 def test_the_tuned_threshold_is_kept(script, files, tmp_path, method):
     metrics = run(script, files, tmp_path, method, "--do_train", "--do_eval", "--tune_threshold")
-    plain = run(script, files, tmp_path / "plain", method, "--do_train", "--do_eval")
-    assert metrics["eval_f1"] >= plain["eval_f1"]
-    assert metrics["logit_threshold"] != plain["logit_threshold"]
+    assert metrics["logit_threshold"] != (0 if method == "fine_tuning" else pytest.approx(-math.log(1.5)))
     if method == "fine_tuning":
         saved = AutoModelForTokenClassification.from_pretrained(tmp_path).config
         assert saved.logit_threshold == metrics["logit_threshold"]
