@@ -165,3 +165,12 @@ def test_models_that_are_not_asked_with_position_ids_are_refused_by_name_and_lef
     with pytest.raises(ValueError, match=rf"shift_positions.*`{model_type}`"):
         get_peft_model(model, prompt_config(shift_positions=True))
     assert [key for key, _ in model.named_modules()] == names
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "llama"])
+def test_compiled_gives_the_same_in_one_graph(name):
+    model = prompted(name, shift_positions=True)
+    expected = logits(model, name)
+    torch.compiler.reset()
+    compiled = torch.compile(model.base_model.model, backend="eager", fullgraph=True)
+    assert torch.allclose(logits(compiled, name), expected, atol=1e-5)
