@@ -40,16 +40,21 @@ class _Asked(NamedTuple):
 
 
 class _BranchTables(nn.Module):
-    """The arrays of `Branches` that move with the model and are not saved: the config holds the tree."""
+    """The arrays of `Branches`, and every template's length, on the model's device; the config holds what they say."""
 
     targets: torch.Tensor
     gold_branches: torch.Tensor
     gold_children: torch.Tensor
-    _names = ("targets", "gold_branches", "gold_children")
+    lengths: torch.Tensor
 
-    def __init__(self, branches: Branches) -> None:
+    def __init__(self, branches: Branches, lengths: list[int]) -> None:
         super().__init__()
-        self._values = {name: getattr(branches, name) for name in self._names}
+        self._values: dict[str, Any] = {
+            "targets": branches.targets,
+            "gold_branches": branches.gold_branches,
+            "gold_children": branches.gold_children,
+            "lengths": lengths,
+        }
         for name, values in self._values.items():
             setattr(self, name, nn.Buffer(torch.tensor(values), persistent=False))
 
@@ -95,9 +100,10 @@ class DPTForHierarchicalClassification(DiscriminatorWrapper):
                 f"the model with {type(self).__name__}.from_pretrained(discriminator, label_tree=...)"
             )
         self.num_labels = config.num_labels
-        self.tables = _BranchTables(Branches.of(config.tree))
+        templates = config.resolved_templates
+        self.tables = _BranchTables(Branches.of(config.tree), [len(template.ids) for template in templates])
         self.splicer = TemplateSplicer(
-            config.resolved_templates,
+            templates,
             max_length=config.max_length,
             cls_token_id=config.cls_token_id,
             sep_token_id=config.sep_token_id,
@@ -254,7 +260,7 @@ class DPTForHierarchicalClassification(DiscriminatorWrapper):
         logits = self._ask(texts, rows, branches)
         children = self.tables.gold_children[labels[rows], levels]
         targets = nn.functional.one_hot(children, logits.shape[1]).to(logits.dtype)
-        there = logits.isfinite()
+        there = logits.ne(-torch.inf)
         losses = nn.functional.binary_cross_entropy_with_logits(
             logits.masked_fill(~there, 0.0), targets, weight=there.to(logits.dtype), reduction="sum"
         )
@@ -268,15 +274,23 @@ class DPTForHierarchicalClassification(DiscriminatorWrapper):
             places = asked.rows.new_full((batch, self.tables.targets.shape[0]), -1)
             places[asked.rows, asked.branches] = torch.arange(asked.rows.numel(), device=asked.rows.device)
 
+        def ask(rows: torch.Tensor, branches: torch.Tensor) -> torch.Tensor:
+            if rows.numel() <= batch:
+                return self._ask(texts, rows, branches)
+            # However wide the beam, no more rows at once than came in; templates of like length together.
+            order = self.tables.lengths[branches].argsort(stable=True)
+            parts = [self._ask(texts, rows[part], branches[part]) for part in order.split(batch)]
+            return torch.cat(parts)[order.argsort()]
+
         def score(rows: torch.Tensor, branches: torch.Tensor) -> torch.Tensor:
             if asked is None or places is None:
-                logits = self._ask(texts, rows, branches)
+                logits = ask(rows, branches)
             else:
                 place = places[rows, branches]
                 logits = asked.logits[place]
                 new = place.lt(0)
                 if bool(new.any()):
-                    logits = logits.index_put((new.nonzero().squeeze(1),), self._ask(texts, rows[new], branches[new]))
+                    logits = logits.index_put((new.nonzero().squeeze(1),), ask(rows[new], branches[new]))
             if self.config.path_score == "softmax":
                 return logits.log_softmax(1)
             return nn.functional.logsigmoid(logits)

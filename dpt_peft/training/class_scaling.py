@@ -107,7 +107,7 @@ def class_scaling_cost(
     if kind == "flat":
         passes = -(-num_classes // classes_per_pass)
         shape = {"passes": passes}
-        split = {"classes_per_pass": -(-num_classes // passes)} if passes > 1 else {}
+        split: dict[str, Any] = {"classes_per_pass": -(-num_classes // passes)} if passes > 1 else {}
         model = DPTForSequenceClassification.from_pretrained(model_name_or_path, label_words=classes, **split)
     elif kind == "tree":
         tree = balanced_tree(classes, others, max_children)

@@ -63,7 +63,7 @@ class HierarchyArguments:
             "such as 2:0.3:sigmoid or all:0:softmax."
         },
     )
-    max_beam_samples: int | None = field(default=None, metadata={"help": "Compare beams on the first rows only."})
+    max_beam_samples: int | None = field(default=None, metadata={"help": "Compare beams on this many rows."})
 
 
 def hierarchy_of(tree: LabelTree, hierarchy_args: HierarchyArguments) -> TaskFamily:
@@ -168,7 +168,9 @@ def run_hierarchical_classification(
     if hierarchy_args.beams and kind != "none" and METHODS[method_args.method].base == DISCRIMINATOR:
         if texts is None:
             raise ValueError("`beams` are compared on test or validation data: give --do_predict or --do_eval.")
-        rows = texts.select(range(min(hierarchy_args.max_beam_samples or len(texts), len(texts))))
+        # Evenly spaced, as test data may be sorted by class.
+        count = min(hierarchy_args.max_beam_samples or len(texts), len(texts))
+        rows = texts.select([index * len(texts) // count for index in range(count)])
         results["beams"] = compare_beams(tuned.model, rows, tuned.tokenizer, hierarchy_args.beams)
     return results
 

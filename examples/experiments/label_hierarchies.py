@@ -156,7 +156,7 @@ def accuracy_table(records: list[dict[str, Any]]) -> str:
 
 
 def beam_table(records: list[dict[str, Any]]) -> str:
-    """Accuracy and cost of every beam, on the first test texts."""
+    """Accuracy and cost of every beam, on test texts."""
     lines = []
     for record in records:
         for beam in record["result"].get("beams", []):

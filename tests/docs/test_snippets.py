@@ -35,6 +35,7 @@ def python_snippets(page: Path) -> list[tuple[int, str]]:
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory in which the docs' Hub names are folders."""
     words = ["a", "the", "movie", "graceful", "dull", "one", "class", "negative", "positive", ":", ",", "."]
+    words += ["number", "date", "distance", "money", "human", "person", "group", "location", "or"]
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
     (tmp_path / "vocab.txt").write_text("\n".join(vocabulary))
     tokenizer = BertTokenizer(str(tmp_path / "vocab.txt"))
