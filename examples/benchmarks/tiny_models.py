@@ -105,7 +105,7 @@ class Family:
 
     def model_types(self) -> list[str]:
         """All that the auto class knows, but for those that this project registers."""
-        return sorted(set(getattr(modeling_auto, self.mapping)) - {"dpt_sequence_classification"})
+        return sorted(name for name in getattr(modeling_auto, self.mapping) if not name.startswith("dpt_"))
 
     def make(
         self, config: transformers.PreTrainedConfig, attn_implementation: str | None = None
