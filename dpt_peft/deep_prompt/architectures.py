@@ -35,6 +35,7 @@ _WITHOUT_SOFTMAX = {
     "NystromformerSelfAttention": "approximates attention by landmarks, means over segments of a text of fixed length",
     "YosoSelfAttention": "replaces the softmax by how often hashes of queries and keys collide",
     "LSHSelfAttention": "attends within chunks of keys that are sorted by their hashes",
+    "SwiftFormerEfficientAdditiveAttention": "multiplies keys by one weighted mean of the queries",
 }
 
 _CROSS_ATTENTION = re.compile(r"cross|encoder_attn|EncDecAttention|encdec", re.IGNORECASE)
