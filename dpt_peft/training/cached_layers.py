@@ -1,0 +1,360 @@
+"""Outputs of the frozen lower layers, computed once per example and read again in every later epoch and trial.
+
+With deep prompts in the upper layers only (`layers_to_transform="last 4"`), everything below the lowest prompted layer
+is frozen and, with its dropout off, deterministic: the same example gives the same hidden states in every epoch. A
+`LowerLayerCache` computes them once into a memory-mapped file and lets the model start from there.
+
+    with LowerLayerCache(model, "cache", dtype=torch.float16) as cache:
+        train, evaluation = cache.add(train, collator), cache.add(evaluation, collator)
+        args = TrainingArguments(..., remove_unused_columns=False)
+        Trainer(model=model, args=args, train_dataset=train, eval_dataset=evaluation, data_collator=collator).train()
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import nn
+from tqdm.auto import tqdm  # type: ignore[import-untyped]
+from transformers import PreTrainedModel
+
+from dpt_peft.deep_prompt import DeepPromptLayer
+
+logger = logging.getLogger(__name__)
+
+#: Column (and argument of the model) that says which cached example a row is.
+ROW_COLUMN = "cached_row"
+
+
+class _Stop(Exception):  # noqa: N818 (no error)
+    """Ends a forward pass whose rest is not needed."""
+
+
+class _FromCache(nn.Module):
+    """Stands in a lower layer's place: the last one brings in the cached states, the others pass on what comes."""
+
+    def __init__(self, layer: nn.Module, cache: LowerLayerCache | None) -> None:
+        super().__init__()
+        # in tuples: references, not submodules
+        self._layer = (layer,)
+        self._cache = (cache,)
+        # what the layer's tuple has behind the states, if it returns one (DeBERTa: no attention weights)
+        self.extras: tuple[None, ...] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        """Some models ask their layers for facts, such as the kind of their attention (ModernBERT)."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.__dict__["_layer"][0], name)
+
+    def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        (cache,) = self._cache
+        states = hidden_states if cache is None else cache._current_states(hidden_states)
+        return states if self.extras is None else (states, *self.extras)
+
+
+class LowerLayerCache:
+    """Cache of what comes out of the layers below the lowest prompted one.
+
+    While the cache is open, the lower layers are taken out of the model and rows must name their cached example in the
+    column `cached_row`, which `add` gives to a data set. Their dropout is off, as that of a frozen backbone may be.
+
+    Args:
+        model: Model with deep prompts, nothing trainable below its lowest prompted layer.
+        folder: Where the files go. Files of the same model and data that are there already are used again.
+        dtype: Type on disk: float32, or float16 / bfloat16 for half the space, at their rounding.
+        keep: Whether the files stay when the cache is closed, for the next trial of a search.
+
+    Raises:
+        ValueError: If the lowest layer has prompts, something below the prompts is trained, or the architecture does
+            not keep its layers in a list of modules that hand on hidden states alone (T5 hands on position biases,
+            ALBERT runs one layer many times).
+    """
+
+    def __init__(
+        self, model: nn.Module, folder: str | Path, *, dtype: torch.dtype = torch.float32, keep: bool = False
+    ) -> None:
+        self.model = model
+        self.folder = Path(folder)
+        self.dtype = dtype
+        self.keep = keep
+        self.layers, self.depth, self.backbone = _find_layers(model)
+        _check_frozen(self.backbone, self.layers, self.depth)
+        self._numpy_dtype = np.dtype("uint16" if dtype == torch.bfloat16 else str(dtype).removeprefix("torch."))
+        self._files: list[tuple[int, np.ndarray, np.ndarray]] = []  # first row, states, offsets
+        self._paths: list[Path] = []
+        self._rows: list[int] | None = None
+        self._mask: torch.Tensor | None = None
+        self._removed: list[nn.Module] = []
+        self._handles: list[Any] = []
+        self._extras: tuple[Any, ...] | None = None
+
+    # --- opening and closing ---
+
+    def __enter__(self) -> LowerLayerCache:
+        """Take the lower layers out and listen to the model."""
+        self._handles = [
+            self.model.register_forward_pre_hook(self._take_rows, with_kwargs=True),
+            self.backbone.register_forward_pre_hook(self._take_mask, with_kwargs=True),
+        ]
+        self._removed = [self.layers[index] for index in range(self.depth)]
+        for index, layer in enumerate(self._removed):
+            self.layers[index] = _FromCache(layer, self if index == self.depth - 1 else None)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Put the lower layers back, and remove the files unless they are to be kept."""
+        for handle in self._handles:
+            handle.remove()
+        for index, layer in enumerate(self._removed):
+            self.layers[index] = layer
+        self._files.clear()
+        if not self.keep:
+            for path in self._paths:
+                path.unlink(missing_ok=True)
+                path.with_suffix(".json").unlink(missing_ok=True)
+
+    # --- filling ---
+
+    def add(
+        self, dataset: Dataset, collator: Callable[[list[dict[str, Any]]], Mapping[str, Any]], batch_size: int = 32
+    ) -> Dataset:
+        """Computes the states of a data set's rows, unless its file is there, and returns it with their numbers.
+
+        The size on disk is logged before anything is written.
+
+        Args:
+            dataset: Features as the model takes them (`input_ids`, ...); labels may be among them.
+            collator: Pads rows to a batch, as in training.
+            batch_size: Rows at a time.
+
+        Returns:
+            The data set with the column `cached_row`.
+
+        Raises:
+            OSError: If the disk has less room than the file needs.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{self._fingerprint(dataset)}.states"
+        first_row = sum(len(offsets) - 1 for _, _, offsets in self._files)
+        order = np.argsort([len(ids) for ids in dataset["input_ids"]], kind="stable")
+        batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+        if not path.with_suffix(".json").exists():
+            with self._lower_layers_back():
+                self._write(path, dataset, collator, batches)
+        facts = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        offsets = np.array(facts["offsets"])
+        for index in range(self.depth):
+            passing: Any = self.layers[index]
+            passing.extras = None if facts["extras"] is None else tuple(facts["extras"])
+        states = np.memmap(path, dtype=self._numpy_dtype, mode="r").reshape(int(offsets[-1]), -1)
+        self._files.append((first_row, states, offsets))
+        self._paths.append(path)
+        return dataset.add_column(ROW_COLUMN, list(range(first_row, first_row + len(dataset))))
+
+    def _write(self, path: Path, dataset: Dataset, collator: Any, batches: list[np.ndarray]) -> None:
+        lengths = np.zeros(len(dataset), dtype=np.int64)
+        for rows in batches:
+            mask, _ = self._run(dataset, rows, collator, states=False)
+            lengths[rows] = mask.sum(1).cpu().numpy()
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        _, probe = self._run(dataset, batches[0][:1], collator, states=True)
+        assert probe is not None
+        size = int(offsets[-1]) * probe.shape[-1] * self._numpy_dtype.itemsize
+        logger.info(
+            "Caching %d layers' output of %d rows (%d tokens): %.1f MB in %s",
+            self.depth,
+            len(dataset),
+            offsets[-1],
+            size / 1e6,
+            path,
+        )
+        free = shutil.disk_usage(self.folder).free
+        if size > free:
+            raise OSError(
+                f"`folder` {self.folder} has {free / 1e6:.0f} MB free, but the cache needs {size / 1e6:.0f} MB."
+            )
+        partial = path.with_suffix(".partial")
+        states = np.memmap(partial, dtype=self._numpy_dtype, mode="w+", shape=(int(offsets[-1]), probe.shape[-1]))
+        for rows in tqdm(batches, desc="caching lower layers", unit="batch", disable=None):
+            mask, hidden = self._run(dataset, rows, collator, states=True)
+            assert hidden is not None
+            for row, visible, values in zip(rows, mask, hidden, strict=True):
+                states[offsets[row] : offsets[row + 1]] = _to_numpy(values[visible].to(self.dtype))
+        states.flush()
+        partial.replace(path)
+        path.with_suffix(".json").write_text(
+            json.dumps({"offsets": offsets.tolist(), "extras": self._extras}), encoding="utf-8"
+        )
+
+    def _run(
+        self, dataset: Dataset, rows: np.ndarray, collator: Any, *, states: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Runs the model up to its lowest prompted layer (or to its backbone), and returns mask and hidden states."""
+        found: list[torch.Tensor] = []
+
+        def stop(_module: nn.Module, _args: Any, output: Any) -> None:
+            found.append(self._only_states(output))
+            raise _Stop
+
+        def stop_at_once(*_: Any) -> None:
+            raise _Stop
+
+        batch = collator([dataset[int(row)] for row in rows])
+        device = next(self.model.parameters()).device
+        inputs = {name: value.to(device) for name, value in batch.items() if name not in ("labels", ROW_COLUMN)}
+        handle = (
+            self.layers[self.depth - 1].register_forward_hook(stop)
+            if states
+            else self.layers[0].register_forward_pre_hook(stop_at_once)
+        )
+        training = self.model.training
+        self.model.eval()
+        try:
+            with torch.no_grad():
+                self.model(**inputs)
+        except _Stop:
+            pass
+        finally:
+            handle.remove()
+            self.model.train(training)
+        assert self._mask is not None
+        return self._mask, found[0] if found else None
+
+    @contextmanager
+    def _lower_layers_back(self) -> Iterator[None]:
+        passing = [self.layers[index] for index in range(self.depth)]
+        for index, layer in enumerate(self._removed):
+            self.layers[index] = layer
+        try:
+            yield
+        finally:
+            for index, layer in enumerate(passing):
+                self.layers[index] = layer
+
+    def _fingerprint(self, dataset: Dataset) -> str:
+        """A name for model and data: the same weights below the prompts and the same inputs, the same name."""
+        digest = hashlib.sha256(f"{self.dtype} {self.depth} {type(self.backbone).__name__}".encode())
+        for module in (self.backbone, getattr(self.model, "get_base_model", lambda: self.model)()):
+            # The first labelled batch writes the problem's type into the config.
+            facts = {key: value for key, value in module.config.to_dict().items() if key != "problem_type"}
+            digest.update(json.dumps(facts, sort_keys=True, default=str).encode())
+        upper = {id(p) for layer in list(self.layers)[self.depth :] for p in layer.parameters()}
+        lower = [*self.backbone.parameters(), *(p for layer in self._removed for p in layer.parameters())]
+        for parameter in lower:
+            if id(parameter) not in upper and not parameter.requires_grad:
+                digest.update(_to_numpy(parameter.detach().cpu()).tobytes())
+        inputs = sorted(set(dataset.column_names) - {"labels", "label", ROW_COLUMN})
+        digest.update(json.dumps(inputs).encode())
+        for name in inputs:
+            digest.update(json.dumps(dataset[name][:]).encode())
+        return digest.hexdigest()[:24]
+
+    def _only_states(self, output: Any) -> torch.Tensor:
+        states, *extras = output if isinstance(output, tuple) else (output,)
+        if not isinstance(states, torch.Tensor) or any(extra is not None for extra in extras):
+            raise ValueError("the model's layers hand on more than hidden states: they cannot be cached.")
+        self._extras = tuple(extras) if isinstance(output, tuple) else None
+        return states
+
+    # --- in the forward pass ---
+
+    def _take_rows(self, _module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        rows = kwargs.pop(ROW_COLUMN, None)
+        self._rows = None if rows is None else rows.tolist()
+        return args, kwargs
+
+    def _take_mask(self, _module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        ids: Any = kwargs.get("input_ids", args[0] if args else kwargs.get("inputs_embeds"))
+        mask = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
+        self._mask = torch.ones(ids.shape[:2], dtype=torch.bool, device=ids.device) if mask is None else mask.bool()
+
+    def _current_states(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """The cached states of the batch's rows, (batch, length, hidden size), zero where there is padding."""
+        if self._rows is None:
+            raise ValueError(
+                f"the lower layers are cached, but the batch has no {ROW_COLUMN!r}: use the data set that `add` "
+                "returned, and `remove_unused_columns=False`"
+            )
+        assert self._mask is not None
+        pieces = [self._states_of(row) for row in self._rows]
+        visible = self._mask.sum(1).tolist()
+        for row, piece, count in zip(self._rows, pieces, visible, strict=True):
+            if len(piece) != count:
+                raise ValueError(f"row {row} was cached with {len(piece)} tokens, but the batch has {count} of it")
+        hidden = embeddings.new_zeros(*self._mask.shape, pieces[0].shape[-1])
+        hidden[self._mask] = torch.cat(pieces).to(device=hidden.device, dtype=hidden.dtype)
+        return hidden
+
+    def _states_of(self, row: int) -> torch.Tensor:
+        for first, states, offsets in reversed(self._files):
+            index = row - first
+            if 0 <= index < len(offsets) - 1:
+                values = torch.from_numpy(np.array(states[offsets[index] : offsets[index + 1]]))
+                return values.view(torch.bfloat16) if self.dtype == torch.bfloat16 else values
+        raise ValueError(f"there is no cached row {row}")
+
+
+def _find_layers(model: nn.Module) -> tuple[nn.ModuleList, int, PreTrainedModel]:
+    """The list of layers, the lowest prompted one, and the model around the list."""
+    prompted = [name for name, module in model.named_modules() if isinstance(module, DeepPromptLayer)]
+    if not prompted:
+        raise ValueError("`model` has no deep prompts: nothing tells which of its layers are frozen.")
+    found: dict[str, list[int]] = {}
+    for name in prompted:
+        match = re.match(r"(.*?)\.(\d+)\.", name)
+        if match is not None:
+            found.setdefault(match[1], []).append(int(match[2]))
+    if len(found) != 1:
+        raise ValueError(
+            "`model` must have one stack of layers to cache the lower ones of; an encoder-decoder has two."
+        )
+    ((path, indices),) = found.items()
+    layers = model.get_submodule(path)
+    if not isinstance(layers, nn.ModuleList) or len(layers) == 1:
+        raise ValueError(
+            "`model` does not keep its layers in a list (ALBERT runs one layer many times): cannot cache."
+        )
+    depth = min(indices)
+    if depth == 0:
+        raise ValueError(
+            "the lowest layer has prompts, so that nothing below stays the same: choose upper layers, as in "
+            "layers_to_transform='last 4'."
+        )
+    parents = [path.rsplit(".", count)[0] for count in range(1, path.count(".") + 1)]
+    backbone = next(
+        (module for parent in parents if isinstance(module := model.get_submodule(parent), PreTrainedModel)), None
+    )
+    if backbone is None:
+        raise ValueError("`model` has no transformers model around its layers.")
+    return layers, depth, backbone
+
+
+def _check_frozen(backbone: PreTrainedModel, layers: nn.ModuleList, depth: int) -> None:
+    lower = {id(p) for layer in list(layers)[:depth] for p in layer.parameters()}
+    lower |= {id(p) for p in backbone.get_input_embeddings().parameters()}
+    for name, parameter in backbone.named_parameters():
+        if parameter.requires_grad and id(parameter) in lower:
+            raise ValueError(
+                f"{name} is trained below the lowest prompted layer: its outputs change, so cannot be cached."
+            )
+
+
+def _to_numpy(tensor: torch.Tensor) -> np.ndarray:
+    tensor = tensor.contiguous().cpu()
+    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
