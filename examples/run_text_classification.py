@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from transformers import HfArgumentParser, TrainingArguments
 
 from dpt_peft.tasks.text_classification import TextClassificationArguments
+from dpt_peft.training.cached_layers import CacheArguments
 from dpt_peft.training.methods import METHODS
 from dpt_peft.training.text_classification import (
     MethodArguments,
@@ -39,16 +40,27 @@ class ScriptTrainingArguments(TrainingArguments):
 def main(argv: list[str] | None = None) -> dict[str, object]:
     """Parses the command line (or a json / yaml file of arguments) and runs it."""
     parser = HfArgumentParser(
-        (ModelArguments, TextClassificationArguments, MethodArguments, SamplingArguments, ScriptTrainingArguments),
+        (
+            ModelArguments,
+            TextClassificationArguments,
+            MethodArguments,
+            SamplingArguments,
+            CacheArguments,
+            ScriptTrainingArguments,
+        ),
         description=__doc__,
     )
-    model_args, data_args, method_args, sampling_args, training_args = parser.parse_args_into_dataclasses(argv)
+    model_args, data_args, method_args, sampling_args, cache_args, training_args = parser.parse_args_into_dataclasses(
+        argv
+    )
     if training_args.learning_rate is None:
         training_args.learning_rate = METHODS[method_args.method].learning_rate
     if not (training_args.do_train or training_args.do_eval or training_args.do_predict):
         parser.error("nothing to do: give --do_train, --do_eval or --do_predict")
     logging.basicConfig(level=logging.INFO if training_args.should_log else logging.WARNING, format="%(message)s")
-    return run_text_classification(model_args, data_args, method_args, sampling_args, training_args)
+    return run_text_classification(
+        model_args, data_args, method_args, sampling_args, training_args, cache_args=cache_args
+    )
 
 
 if __name__ == "__main__":

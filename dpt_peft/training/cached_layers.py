@@ -19,16 +19,17 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from datasets import Dataset
 from torch import nn
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, TrainingArguments
 
 from dpt_peft.deep_prompt import DeepPromptLayer
 
@@ -36,6 +37,59 @@ logger = logging.getLogger(__name__)
 
 #: Column (and argument of the model) that says which cached example a row is.
 ROW_COLUMN = "cached_row"
+
+
+@dataclass
+class CacheArguments:
+    """Whether a script caches the frozen lower layers, and how."""
+
+    cache_lower_layers: bool = field(
+        default=False,
+        metadata={
+            "help": "*deep_prompt with prompts in upper layers only: compute the layers below once per example and "
+            "read them again in every epoch."
+        },
+    )
+    cache_dir: str | None = field(
+        default=None, metadata={"help": "Folder of the cache. Default: lower_layers in the output folder."}
+    )
+    cache_dtype: Literal["float32", "float16", "bfloat16"] = field(
+        default="float32", metadata={"help": "Type on disk; the 16-bit ones take half the room, at their rounding."}
+    )
+    keep_cache: bool = field(
+        default=False, metadata={"help": "Keep the cache for further runs on the same data and model."}
+    )
+
+
+@contextmanager
+def cached_features(
+    model: nn.Module,
+    features: dict[str, Dataset],
+    collator: Callable[[list[dict[str, Any]]], Mapping[str, Any]],
+    arguments: CacheArguments,
+    training_args: TrainingArguments,
+) -> Iterator[dict[str, Dataset]]:
+    """Opens the cache that the arguments ask for, as long as the model is trained and measured.
+
+    Args:
+        model: The model, deep prompts in its upper layers.
+        features: Data sets by split, with the columns that the model takes.
+        collator: Pads rows to a batch.
+        arguments: What is asked for. Nothing: the features are given back as they are.
+        training_args: The Trainer's arguments, which are told to keep the rows' numbers.
+    """
+    if not arguments.cache_lower_layers:
+        yield features
+        return
+    folder = Path(arguments.cache_dir or Path(training_args.output_dir or ".") / "lower_layers")
+    keeps_columns, training_args.remove_unused_columns = training_args.remove_unused_columns, False
+    with LowerLayerCache(
+        model, folder, dtype=getattr(torch, arguments.cache_dtype), keep=arguments.keep_cache
+    ) as cache:
+        yield {split: cache.add(dataset, collator) for split, dataset in features.items()}
+    training_args.remove_unused_columns = keeps_columns
+    if not arguments.keep_cache and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 class _Stop(Exception):  # noqa: N818 (no error)
@@ -250,7 +304,8 @@ class LowerLayerCache:
     def _fingerprint(self, dataset: Dataset) -> str:
         """A name for model and data: the same weights below the prompts and the same inputs, the same name."""
         digest = hashlib.sha256(f"{self.dtype} {self.depth} {type(self.backbone).__name__}".encode())
-        for module in (self.backbone, getattr(self.model, "get_base_model", lambda: self.model)()):
+        models: list[Any] = [self.backbone, getattr(self.model, "get_base_model", lambda: self.model)()]
+        for module in models:
             # The first labelled batch writes the problem's type into the config.
             facts = {key: value for key, value in module.config.to_dict().items() if key != "problem_type"}
             digest.update(json.dumps(facts, sort_keys=True, default=str).encode())

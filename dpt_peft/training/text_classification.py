@@ -27,6 +27,7 @@ from dpt_peft.tasks.text_classification import (
     load_text_classification,
     tokenize_texts,
 )
+from dpt_peft.training.cached_layers import CacheArguments, cached_features
 from dpt_peft.training.families import DISCRIMINATOR, TEXT_CLASSIFICATION, TaskFamily
 from dpt_peft.training.low_resource import hold_out, sample_per_class
 from dpt_peft.training.methods import METHODS, MethodOptions, build_model, count_parameters
@@ -187,6 +188,7 @@ def run_text_classification(
     sampling_args: SamplingArguments,
     training_args: TrainingArguments,
     *,
+    cache_args: CacheArguments | None = None,
     write_files: bool = True,
     command: str | None = None,
 ) -> dict[str, Any]:
@@ -198,6 +200,7 @@ def run_text_classification(
         method_args: Tuning method.
         sampling_args: How much of the training data.
         training_args: The Trainer's arguments; `do_train`, `do_eval`, `do_predict` say what is done.
+        cache_args: Whether the frozen lower layers are cached.
         write_files: Whether anything is written to `output_dir` after training.
         command: For the model card; default: this process's command.
 
@@ -217,6 +220,7 @@ def run_text_classification(
         method_args,
         sampling_args,
         training_args,
+        cache_args=cache_args,
         write_files=write_files,
         command=command,
     ).results
@@ -248,6 +252,7 @@ def tune_text_classifier(
     sampling_args: SamplingArguments,
     training_args: TrainingArguments,
     *,
+    cache_args: CacheArguments | None = None,
     write_files: bool = True,
     command: str | None = None,
 ) -> TunedClassifier:
@@ -262,6 +267,7 @@ def tune_text_classifier(
         method_args: Tuning method.
         sampling_args: How much of the training data.
         training_args: The Trainer's arguments.
+        cache_args: Whether the frozen lower layers are cached.
         write_files: Whether anything is written to `output_dir` after training.
         command: For the model card; default: this process's command.
     """
@@ -309,19 +315,21 @@ def tune_text_classifier(
         trained_parameters=trained,
         all_parameters=total,
     )
-    result = run_training(
-        model,
-        training_args,
-        tokenizer=tokenizer,
-        card=card,
-        compute_metrics=compute_metrics,
-        train_dataset=features.get("train"),
-        eval_dataset=features.get("validation"),
-        test_dataset=features.get("test"),
-        data_collator=DataCollatorWithPadding(tokenizer),
-        write_files=write_files,
-        command=command,
-    )
+    collator = DataCollatorWithPadding(tokenizer)
+    with cached_features(model, features, collator, cache_args or CacheArguments(), training_args) as ready:
+        result = run_training(
+            model,
+            training_args,
+            tokenizer=tokenizer,
+            card=card,
+            compute_metrics=compute_metrics,
+            train_dataset=ready.get("train"),
+            eval_dataset=ready.get("validation"),
+            test_dataset=ready.get("test"),
+            data_collator=collator,
+            write_files=write_files,
+            command=command,
+        )
     if write_files and result.predictions is not None and training_args.process_index == 0:
         _write_predictions(
             Path(training_args.output_dir or ".") / "predictions.tsv", result.predictions, data.label_names

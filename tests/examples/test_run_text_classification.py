@@ -221,3 +221,20 @@ def test_accumulated_batches_count_as_one_batch(script, files, tmp_path, method)
         for number, more in enumerate([(), two])
     ]
     assert losses[1] == pytest.approx(losses[0], rel=0.2)
+
+
+def test_cached_lower_layers_give_the_same_adapter_and_leave_nothing(script, files, tmp_path):
+    options = ("--do_train", "--do_eval", "--do_predict", "--layers_to_transform", "last", 1)
+    plain = run(script, files, tmp_path / "plain", "dpt_deep_prompt", *options)
+    cached = run(script, files, tmp_path / "cached", "dpt_deep_prompt", *options, "--cache_lower_layers")
+    assert cached["eval_loss"] == pytest.approx(plain["eval_loss"], abs=0.1)
+    assert not (tmp_path / "cached" / "lower_layers").exists()
+    for name, weight in weights(tmp_path / "plain", "dpt_deep_prompt").items():
+        # The tiny model has dropout, which the cached layers leave off.
+        assert weight.shape == weights(tmp_path / "cached", "dpt_deep_prompt")[name].shape
+
+    kept = ("--cache_lower_layers", "--keep_cache", "--cache_dir", tmp_path / "kept")
+    run(script, files, tmp_path / "again", "dpt_deep_prompt", *options, *kept)
+    assert len(list((tmp_path / "kept").glob("*.states"))) == 3
+    with pytest.raises(ValueError, match="has no deep prompts"):
+        run(script, files, tmp_path / "none", "lora", "--do_train", "--cache_lower_layers")
