@@ -21,13 +21,12 @@ from torch import nn
 from transformers import AttentionInterface
 
 from .layer import DeepPromptLayer
+from .projections import key_and_value_projections, output_size
 from .prompts import Prompts
 
 IMPLEMENTATION = "deep_prompt"
 _LAYER = "_deep_prompt_layer"
 
-_KEY_PROJECTIONS = ("key", "k_proj", "k_lin", "key_proj", "k")
-_VALUE_PROJECTIONS = ("value", "v_proj", "v_lin", "value_proj", "v")
 _HEAD_SIZES = ("head_dim", "attention_head_size", "key_value_proj_dim", "head_size", "d_head")
 _NUM_HEADS = (
     "num_key_value_heads",
@@ -76,6 +75,11 @@ class InterfaceAttentionLayer(DeepPromptLayer):
         """Run the module, which asks the attention interface and is led to `deep_prompt_attention`."""
         return self.base_layer(*args, **kwargs)
 
+    def record(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the module, whose keys and values `deep_prompt_attention` notes."""
+        self.switch(prompted=True)
+        return self.base_layer(*args, **kwargs)
+
     def unwrap(self) -> nn.Module:
         """Give the attention module its own config back."""
         self.base_layer.config = self.base_config
@@ -120,6 +124,9 @@ def deep_prompt_attention(
     """
     layer: InterfaceAttentionLayer = getattr(module, _LAYER)[0]
     kernel = layer.kernel()
+    if layer.recorded is not None:
+        layer.recorded.append((_as_row(key), _as_row(value)))
+        return kernel(module, query, key, value, attention_mask, **kwargs)
     added = layer.gated_context(query, _scale(query, kwargs))
     prompts = layer.joined_prompts(query.shape[0])
     if prompts.length == 0:
@@ -156,6 +163,11 @@ def _as_heads(prompt: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     batch, heads, _, size = like.shape
     split = prompt.to(device=like.device, dtype=like.dtype).unflatten(-1, (heads, size))
     return split.transpose(1, 2).expand(batch, -1, -1, -1)
+
+
+def _as_row(tokens: torch.Tensor) -> torch.Tensor:
+    """(1, heads, tokens, size) -> (tokens, heads * size): how prompts are stored."""
+    return tokens[0].transpose(0, 1).flatten(1)
 
 
 def _widen(mask: Any, prompts: Prompts) -> Any:
@@ -216,8 +228,9 @@ def projection_sizes(module: Any) -> tuple[int, int]:
     if isinstance(getattr(module, "qk_head_dim", None), int):
         # multi-head latent attention makes keys and values of two sizes from one compressed vector
         return module.num_heads * module.qk_head_dim, module.num_heads * module.v_head_dim
-    key, value = _first_linear(module, _KEY_PROJECTIONS), _first_linear(module, _VALUE_PROJECTIONS)
-    if key is not None and value is not None:
+    projections = key_and_value_projections(module)
+    if projections is not None:
+        key, value = (output_size(projection) or 0 for projection in projections)
         return key, value
     names = _REPEATED_HEADS.get(type(module).__name__, _NUM_HEADS)
     heads, head_size = _first_number(module, names), _first_number(module, _HEAD_SIZES)
@@ -237,15 +250,6 @@ def _forward_code(module: nn.Module) -> Any:
 
 def _eager_name(module: nn.Module) -> str:
     return next(name for name in _forward_code(module).co_names if name.endswith("eager_attention_forward"))
-
-
-def _first_linear(module: nn.Module, names: tuple[str, ...]) -> int | None:
-    for name in names:
-        projection = getattr(module, name, None)
-        size = getattr(projection, "out_features", None) or getattr(projection, "out_channels", None)
-        if size is not None:
-            return size
-    return None
 
 
 def _first_number(module: nn.Module, names: tuple[str, ...]) -> int | None:

@@ -68,6 +68,10 @@ def combined_config(
         first,
         num_virtual_tokens=lengths[0] if combination_type == "linear" else sum(lengths),
         encoder_reparameterization="none",
+        init_weights="normal",
+        init_text=None,
+        tokenizer_name_or_path=None,
+        tokenizer_kwargs=None,
         init_from=None,
     )
 

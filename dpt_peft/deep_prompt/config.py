@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import enum
 import re
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from peft import PeftConfig
 
 EncoderReparameterization = Literal["none", "mlp"]
+InitWeights = Literal["normal", "text", "sample_vocab"]
 
 
 class DeepPromptType(str, enum.Enum):
@@ -47,6 +49,15 @@ class DeepPromptConfig(PeftConfig):
             context: zero-initialised attention of LLaMA-Adapter (equation 6), with one number per layer and without
             tanh, as in PEFT's adaption prompts. The gate starts at 0: training starts at the base model, exactly.
             Without a gate, prompts and tokens share one softmax.
+        init_weights (`"normal"`, `"text"` or `"sample_vocab"`, defaults to `"normal"`):
+            What new prompts are: drawn from a normal distribution, or the keys and values that the backbone itself
+            makes, layer by layer, of `init_text` or of tokens drawn from its vocabulary. Not saved.
+        init_text (`str`, *optional*):
+            The text for `init_weights="text"`: repeated if it has fewer than `num_virtual_tokens` tokens, else cut.
+        tokenizer_name_or_path (`str`, *optional*):
+            The tokenizer for `init_text`, as in PEFT's prompt tuning.
+        tokenizer_kwargs (`dict`, *optional*):
+            Arguments of `AutoTokenizer.from_pretrained` for it.
         init_std (`float`, defaults to 0.02):
             Standard deviation of the normal distribution that new prompts are drawn from.
         init_from (`str`, *optional*):
@@ -86,6 +97,15 @@ class DeepPromptConfig(PeftConfig):
     use_gate: bool = field(
         default=False,
         metadata={"help": "Attend to prompts apart from tokens, times a gate per layer that starts at 0"},
+    )
+    init_weights: str = field(
+        default="normal",
+        metadata={"help": "'normal', or keys and values of 'text' (`init_text`) or of a 'sample_vocab'."},
+    )
+    init_text: str | None = field(default=None, metadata={"help": "Text whose keys and values new prompts are."})
+    tokenizer_name_or_path: str | None = field(default=None, metadata={"help": "Tokenizer for `init_text`."})
+    tokenizer_kwargs: dict[str, Any] | None = field(
+        default=None, metadata={"help": "Arguments of `AutoTokenizer.from_pretrained` for that tokenizer."}
     )
     init_std: float = field(
         default=0.02, metadata={"help": "Standard deviation of the normal distribution of new prompts."}
@@ -135,7 +155,37 @@ class DeepPromptConfig(PeftConfig):
                 f"`encoder_reparameterization` must be one of {', '.join(map(repr, choices))}, "
                 f"got {self.encoder_reparameterization!r}."
             )
+        self._check_initialisation()
         select_layers(self.layers_to_transform, num_layers=None)
+
+    def _check_initialisation(self) -> None:
+        choices = get_args(InitWeights)
+        if self.init_weights not in choices:
+            raise ValueError(
+                f"`init_weights` must be one of {', '.join(map(repr, choices))}, got {self.init_weights!r}."
+            )
+        for name in ("init_text", "tokenizer_name_or_path"):
+            if (getattr(self, name) is not None) is not (self.init_weights == "text"):
+                raise ValueError(
+                    f"`{name}` must be given with init_weights='text', and only then; "
+                    f"it is {getattr(self, name)!r}, with init_weights={self.init_weights!r}."
+                )
+        if self.tokenizer_kwargs is not None and self.init_weights != "text":
+            raise ValueError("`tokenizer_kwargs` can only be given with init_weights='text'.")
+        if self.init_weights != "normal" and self.encoder_reparameterization != "none":
+            raise ValueError(
+                "`init_weights`: an 'mlp' encoder cannot be made to give the keys and values of tokens. Use "
+                "encoder_reparameterization='none'."
+            )
+        if self.init_weights != "normal" and self.init_from is not None:
+            raise ValueError("`init_from` and `init_weights` cannot both say what new prompts are.")
+
+    def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
+        """As in PEFT, without what made the prompts of tokens: loading must not make them anew."""
+        saved = copy.copy(self)
+        saved.init_weights, saved.init_text = "normal", None
+        saved.tokenizer_name_or_path, saved.tokenizer_kwargs = None, None
+        PeftConfig.save_pretrained(saved, save_directory, **kwargs)
 
 
 def select_layers(choice: list[int] | int | str | None, num_layers: int | None) -> list[int]:

@@ -11,6 +11,7 @@ from torch import nn
 from .config import DeepPromptConfig
 from .encoder import DeepPromptEncoder, device_and_dtype, init_linear
 from .mixed_batch import RowPlan, spread_over
+from .projections import key_and_value_projections
 from .prompts import AdapterPrompts, EncodedPrompts, GatedPrompts, Prompts, StoredPrompts
 
 
@@ -49,6 +50,8 @@ class DeepPromptLayer(nn.Module, BaseTunerLayer):
         self.deep_prompt_dropout = nn.ModuleDict()
         self.key_size, self.value_size = self.prompt_sizes(base_layer)
         self.rows: torch.Tensor | None = None
+        # keys and values (tokens, size) of each run, while a text is run to make prompts of
+        self.recorded: list[tuple[torch.Tensor, torch.Tensor]] | None = None
         self._disable_adapters = False
         self._active_adapter: list[str] = []
         # in a tuple: a reference, not a submodule
@@ -223,6 +226,8 @@ class DeepPromptLayer(nn.Module, BaseTunerLayer):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the attention module, with the prompts in use where there are any, else just as the backbone would."""
+        if self.recorded is not None:
+            return self.record(*args, **kwargs)
         self._look_up()
         prompted = self.has_prompts()
         if len(self.layer_indices) > 1:
@@ -231,6 +236,36 @@ class DeepPromptLayer(nn.Module, BaseTunerLayer):
         if len(self.layer_indices) > 1:
             self.run = (self.run + 1) % len(self.layer_indices)
         return output
+
+    def record(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the attention module without prompts, on a batch of one, and note its keys and values in `recorded`.
+
+        Raises:
+            ValueError: if the module does not make them in projections of their own.
+        """
+        assert self.recorded is not None
+        first_outputs: dict[nn.Module, torch.Tensor] = {}
+        projections = key_and_value_projections(self.base_layer) or ()
+        # DeBERTa projects its relative positions with the same layers, after the tokens
+
+        def keep(projection: nn.Module, _: Any, output: torch.Tensor) -> None:
+            first_outputs.setdefault(projection, output)
+
+        hooks = [projection.register_forward_hook(keep) for projection in projections]
+        try:
+            result = self.base_layer(*args, **kwargs)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        outputs = [first_outputs[projection] for projection in projections if projection in first_outputs]
+        expected = [(1, self.key_size), (1, self.value_size)]
+        if [(output.shape[0], output.shape[-1]) for output in outputs] != expected:
+            raise ValueError(
+                f"`init_weights`: keys and values of {type(self.base_layer).__name__} cannot be read from its "
+                "projections. Use 'normal'."
+            )
+        self.recorded.append((outputs[0][0], outputs[1][0]))
+        return result
 
     def switch(self, prompted: bool) -> None:
         """Make the base module ready for passes with prompts, or for such without, as the backbone would run it."""

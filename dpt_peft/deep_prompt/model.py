@@ -15,6 +15,7 @@ from .architectures import AttentionModule, describe_refusal, find_attention_mod
 from .combine import combine_prompts, combined_config, initialise_from
 from .config import DeepPromptConfig, select_layers
 from .encoder import DeepPromptEncoder
+from .init_text import initialise_from_tokens
 from .layer import DeepPromptLayer
 from .mixed_batch import RowPlan
 from .positions import ShiftedPositions, find_positions, shift_positions
@@ -109,12 +110,14 @@ class DeepPromptModel(BaseTuner):
         return model
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
-        """As in PEFT; then the new prompts take over those of `init_from`, which the configuration forgets."""
+        """As in PEFT; then the new prompts are made of tokens, or take over those of `init_from`, as configured."""
         super().inject_adapter(model, adapter_name, *args, **kwargs)
         self._heads_may_be_new = True
         config = self.peft_config[adapter_name]
         if config.shift_positions:
             shift_positions(model, adapter_name, config, self.active_adapters)
+        if config.init_weights != "normal" and not config.inference_mode:
+            initialise_from_tokens(self.model, adapter_name, config)
         if config.init_from is not None:
             source, config.init_from = config.init_from, None
             initialise_from(self, adapter_name, source)
