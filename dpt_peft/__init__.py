@@ -4,7 +4,14 @@ Importing the package registers deep prompts with PEFT, and the task wrappers an
 nothing else happens.
 """
 
-from .deep_prompt import DeepPromptConfig, DeepPromptLayer, DeepPromptModel
+from .deep_prompt import (
+    DeepPromptConfig,
+    DeepPromptLayer,
+    DeepPromptModel,
+    copy_adapter,
+    hotswap_adapter,
+    prompts_set_aside,
+)
 from .discriminative import (
     DPTForHierarchicalClassification,
     DPTForHierarchicalClassificationConfig,
@@ -32,5 +39,8 @@ __all__ = [
     "DeepPromptLayer",
     "DeepPromptModel",
     "LabelTree",
+    "copy_adapter",
     "embedded_discriminator",
+    "hotswap_adapter",
+    "prompts_set_aside",
 ]

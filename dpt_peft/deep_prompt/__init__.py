@@ -9,10 +9,20 @@ from peft.mapping import (
 )
 
 from .config import DeepPromptConfig, DeepPromptType
+from .copies import copy_adapter, hotswap_adapter
 from .layer import DeepPromptLayer
 from .model import DeepPromptModel
+from .other_methods import prompts_set_aside
 
-__all__ = ["DeepPromptConfig", "DeepPromptLayer", "DeepPromptModel", "DeepPromptType"]
+__all__ = [
+    "DeepPromptConfig",
+    "DeepPromptLayer",
+    "DeepPromptModel",
+    "DeepPromptType",
+    "copy_adapter",
+    "hotswap_adapter",
+    "prompts_set_aside",
+]
 
 # `peft.utils.register_peft_method` writes these same entries, but refuses names that PEFT's own closed enum lacks
 # (peft #2273).

@@ -205,11 +205,15 @@ class DeepPromptModel(BaseTuner):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the backbone, compiled if it is: `model.get_base_model().compile()` leaves PEFT's verbs outside."""
+        self._adopt_heads()
+        return self.model(*args, **kwargs)
+
+    @torch.compiler.assume_constant_result
+    def _adopt_heads(self) -> None:
         if self._heads_may_be_new:
             # PEFT wraps heads after it has injected the prompts
             TaskHead.adopt(self.model)
             self._heads_may_be_new = False
-        return self.model(*args, **kwargs)
 
     @classmethod
     def _remap_adapter_state_dict_for_load(
