@@ -148,7 +148,7 @@ def run_training(
     if not hasattr(base, "accepts_loss_kwargs"):
         # The Trainer takes a head with **kwargs for one that divides by the `num_items_in_batch` it is given, and then
         # adds up accumulated batches and processes. Most heads of transformers are means of their own batch.
-        base.accepts_loss_kwargs = False  # type: ignore[assignment]
+        base.accepts_loss_kwargs = False
     trainer = _CardTrainer(
         model=model,
         args=args,
