@@ -4,8 +4,8 @@
 
 Counts for prompts in the last third of the layers, in units of one forward pass through all layers (a backward pass
 to activations costs as much): uncached 1 + 1/3; cached 1/3 + 1/3 = 0.50 of that; PEFT's prefix tuning over all layers
-1 + 1 = 2, so cached is 0.33 of it. Trials together do the same arithmetic as one after the other; what they save is idle
-hardware and Python's share.
+1 + 1 = 2, so cached is 0.33 of it. Trials together do the same arithmetic as one after the other; what they save is
+idle hardware and Python's share.
 
 All peers stand in this process; rounds of one epoch each alternate between them, and the medians are compared.
 """
