@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import re
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,8 +30,7 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 from transformers import PreTrainedModel, TrainingArguments
 
 from dpt_peft.deep_prompt import DeepPromptLayer
-
-logger = logging.getLogger(__name__)
+from dpt_peft.training.states_file import StatesFile, to_numpy
 
 #: Column (and argument of the model) that says which cached example a row is.
 ROW_COLUMN = "cached_row"
@@ -147,9 +144,7 @@ class LowerLayerCache:
         self.keep = keep
         self.layers, self.depth, self.backbone = _find_layers(model)
         _check_frozen(self.backbone, self.layers, self.depth)
-        self._numpy_dtype = np.dtype("uint16" if dtype == torch.bfloat16 else str(dtype).removeprefix("torch."))
-        self._files: list[tuple[int, np.ndarray, np.ndarray]] = []  # first row, states, offsets
-        self._paths: list[Path] = []
+        self._files: list[tuple[int, StatesFile]] = []  # with the number of its first row
         self._rows: list[int] | None = None
         self._mask: torch.Tensor | None = None
         self._removed: list[nn.Module] = []
@@ -177,11 +172,11 @@ class LowerLayerCache:
             handle.remove()
         for index, layer in enumerate(self._removed):
             self.layers[index] = layer
+        paths = [file.path for _, file in self._files]
         self._files.clear()
         if not self.keep:
-            for path in self._paths:
-                path.unlink(missing_ok=True)
-                path.with_suffix(".json").unlink(missing_ok=True)
+            for path in paths:
+                StatesFile.remove(path)
 
     # --- filling ---
 
@@ -205,20 +200,18 @@ class LowerLayerCache:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{self._fingerprint(dataset)}.states"
-        first_row = sum(len(offsets) - 1 for _, _, offsets in self._files)
+        first_row = sum(len(file) for _, file in self._files)
         order = np.argsort([len(ids) for ids in dataset["input_ids"]], kind="stable")
         batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-        if not path.with_suffix(".json").exists():
+        if not StatesFile.exists(path):
             with self._lower_layers_back():
                 self._write(path, dataset, collator, batches)
-        facts = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        offsets = np.array(facts["offsets"])
+        file = StatesFile(path, self.dtype)
+        extras = file.facts["extras"]
         for index in range(self.depth):
             passing: Any = self.layers[index]
-            passing.extras = None if facts["extras"] is None else tuple(facts["extras"])
-        states = np.memmap(path, dtype=self._numpy_dtype, mode="r").reshape(int(offsets[-1]), -1)
-        self._files.append((first_row, states, offsets))
-        self._paths.append(path)
+            passing.extras = None if extras is None else tuple(extras)
+        self._files.append((first_row, file))
         return dataset.add_column(ROW_COLUMN, list(range(first_row, first_row + len(dataset))))
 
     def _write(self, path: Path, dataset: Dataset, collator: Any, batches: list[np.ndarray]) -> None:
@@ -226,35 +219,17 @@ class LowerLayerCache:
         for rows in batches:
             mask, _ = self._run(dataset, rows, collator, states=False)
             lengths[rows] = mask.sum(1).cpu().numpy()
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
         _, probe = self._run(dataset, batches[0][:1], collator, states=True)
         assert probe is not None
-        size = int(offsets[-1]) * probe.shape[-1] * self._numpy_dtype.itemsize
-        logger.info(
-            "Caching %d layers' output of %d rows (%d tokens): %.1f MB in %s",
-            self.depth,
-            len(dataset),
-            offsets[-1],
-            size / 1e6,
-            path,
-        )
-        free = shutil.disk_usage(self.folder).free
-        if size > free:
-            raise OSError(
-                f"`folder` {self.folder} has {free / 1e6:.0f} MB free, but the cache needs {size / 1e6:.0f} MB."
-            )
-        partial = path.with_suffix(".partial")
-        states = np.memmap(partial, dtype=self._numpy_dtype, mode="w+", shape=(int(offsets[-1]), probe.shape[-1]))
-        for rows in tqdm(batches, desc="caching lower layers", unit="batch", disable=None):
-            mask, hidden = self._run(dataset, rows, collator, states=True)
-            assert hidden is not None
-            for row, visible, values in zip(rows, mask, hidden, strict=True):
-                states[offsets[row] : offsets[row + 1]] = _to_numpy(values[visible].to(self.dtype))
-        states.flush()
-        partial.replace(path)
-        path.with_suffix(".json").write_text(
-            json.dumps({"offsets": offsets.tolist(), "extras": self._extras}), encoding="utf-8"
-        )
+
+        def states() -> Iterator[tuple[int, torch.Tensor]]:
+            for rows in tqdm(batches, desc="caching lower layers", unit="batch", disable=None):
+                mask, hidden = self._run(dataset, rows, collator, states=True)
+                assert hidden is not None
+                for row, visible, values in zip(rows, mask, hidden, strict=True):
+                    yield int(row), values[visible]
+
+        StatesFile.write(path, self.dtype, lengths.tolist(), probe.shape[-1], states(), {"extras": self._extras})
 
     def _run(
         self, dataset: Dataset, rows: np.ndarray, collator: Any, *, states: bool
@@ -313,7 +288,7 @@ class LowerLayerCache:
         lower = [*self.backbone.parameters(), *(p for layer in self._removed for p in layer.parameters())]
         for parameter in lower:
             if id(parameter) not in upper and not parameter.requires_grad:
-                digest.update(_to_numpy(parameter.detach().cpu()).tobytes())
+                digest.update(to_numpy(parameter.detach().cpu()).tobytes())
         inputs = sorted(set(dataset.column_names) - {"labels", "label", ROW_COLUMN})
         digest.update(json.dumps(inputs).encode())
         for name in inputs:
@@ -357,11 +332,9 @@ class LowerLayerCache:
         return hidden
 
     def _states_of(self, row: int) -> torch.Tensor:
-        for first, states, offsets in reversed(self._files):
-            index = row - first
-            if 0 <= index < len(offsets) - 1:
-                values = torch.from_numpy(np.array(states[offsets[index] : offsets[index + 1]]))
-                return values.view(torch.bfloat16) if self.dtype == torch.bfloat16 else values
+        for first, file in self._files:
+            if 0 <= row - first < len(file):
+                return file[row - first]
         raise ValueError(f"there is no cached row {row}")
 
 
@@ -408,8 +381,3 @@ def _check_frozen(backbone: PreTrainedModel, layers: nn.ModuleList, depth: int) 
             raise ValueError(
                 f"{name} is trained below the lowest prompted layer: its outputs change, so cannot be cached."
             )
-
-
-def _to_numpy(tensor: torch.Tensor) -> np.ndarray:
-    tensor = tensor.contiguous().cpu()
-    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()

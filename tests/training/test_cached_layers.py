@@ -200,13 +200,13 @@ def test_files_are_announced_of_the_size_said_and_used_again(
     model = prompted(base).eval()
     batch = collator([dataset[i] for i in range(9)])
     expected = model(**batch).logits
-    caplog.set_level(logging.INFO, logger="dpt_peft.training.cached_layers")
+    caplog.set_level(logging.INFO, logger="dpt_peft.training.states_file")
     with LowerLayerCache(model, tmp_path, dtype=dtype, keep=True) as cache:
         cached = cache.add(dataset, collator)
         torch.testing.assert_close(
             model(**collator([cached[i] for i in range(9)])).logits, expected, rtol=tolerance, atol=tolerance
         )
-    assert f"of 9 rows ({tokens} tokens)" in caplog.text
+    assert f"Writing 9 rows ({tokens} tokens)" in caplog.text
     (file,) = tmp_path.glob("*.states")
     assert file.stat().st_size == tokens * 16 * bytes_a_number
 
