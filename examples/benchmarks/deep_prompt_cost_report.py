@@ -21,7 +21,7 @@ _COLORS = {
     "deep_prompt": "#1f77b4",
     "deep_prompt_last_third": "#2ca02c",
 }
-_BLOCK = re.compile(r"(<!-- begin: (.+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_BLOCK = re.compile(r"(<!-- begin: ([a-z]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def write_report(found: dict[str, Any], plot: Path, page: Path | None) -> str:
@@ -137,7 +137,10 @@ def draw(found: dict[str, Any], path: Path) -> None:
             for r in records.values()
             for m in r["methods"].values()
         )
-        axis.set_xlim(0, 1.15 * highest)
+        # inference differs by hundredths, which an axis from 0 would hide
+        axis.set_xlim(*((0.9, 1.05 * highest) if key == "inference_seconds" else (0, 1.1 * highest)))
+        for row in range(1, len(records)):
+            axis.axhline(row - 0.5, color="black", linewidth=0.3, alpha=0.5)
         axis.grid(axis="x", alpha=0.3)
     axes[0].set_yticks(range(len(records)), [name.replace(" tokens, ", " tokens,\n") for name in records], fontsize=8)
     axes[0].invert_yaxis()
