@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -137,3 +137,28 @@ def beam_search(
         pair_scores = open_scores[pair_rows, pair_branches]
     assert found is not None
     return found
+
+
+def groups_of_like_length(lengths: Sequence[int], most_rows: int, *, overhead: int = 64) -> list[list[int]]:
+    """Share rows out among batches, so that little padding is read: branches' templates differ much in length.
+
+    Args:
+        lengths: Tokens of every row.
+        most_rows: Most rows of a batch.
+        overhead: A batch of its own must save at least this many tokens of padding.
+
+    Returns:
+        Indices of rows, batch by batch.
+    """
+    order = sorted(range(len(lengths)), key=lambda row: lengths[row])
+    groups: list[list[int]] = []
+    waiting = [order[start : start + most_rows] for start in range(0, len(order), most_rows)]
+    while waiting:
+        group = waiting.pop()
+        longest = lengths[group[-1]]
+        saved, cut = max(((longest - lengths[group[cut - 1]]) * cut, cut) for cut in range(1, len(group) + 1))
+        if saved < overhead:
+            groups.append(group)
+        else:
+            waiting += [group[:cut], group[cut:]]
+    return groups

@@ -13,7 +13,7 @@ from transformers import initialization as init
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import can_return_tuple
 
-from .beam import Branches, beam_search
+from .beam import Branches, beam_search, groups_of_like_length
 from .hierarchy_config import DPTForHierarchicalClassificationConfig
 from .label_clusters import build_label_tree
 from .label_tree import LabelTree
@@ -268,6 +268,8 @@ class DPTForHierarchicalClassification(DiscriminatorWrapper):
 
     def _search(self, texts: _Texts, asked: _Asked | None = None) -> torch.Tensor:
         batch = texts.input_ids.shape[0]
+        mask = texts.input_ids.ne(self.config.pad_token_id) if texts.attention_mask is None else texts.attention_mask
+        visible = mask.ne(0).sum(1)
         places = None
         if asked is not None:
             # What the loss has asked already is not asked again.
@@ -275,12 +277,13 @@ class DPTForHierarchicalClassification(DiscriminatorWrapper):
             places[asked.rows, asked.branches] = torch.arange(asked.rows.numel(), device=asked.rows.device)
 
         def ask(rows: torch.Tensor, branches: torch.Tensor) -> torch.Tensor:
-            if rows.numel() <= batch:
-                return self._ask(texts, rows, branches)
-            # However wide the beam, no more rows at once than came in; templates of like length together.
-            order = self.tables.lengths[branches].argsort(stable=True)
-            parts = [self._ask(texts, rows[part], branches[part]) for part in order.split(batch)]
-            return torch.cat(parts)[order.argsort()]
+            lengths = self.tables.lengths[branches] + visible[rows]
+            # A batch more costs a GPU the start of all its kernels, for which it could read thousands of tokens.
+            overhead = 64 if rows.device.type == "cpu" else 4096
+            groups = groups_of_like_length(lengths.tolist(), batch, overhead=overhead)
+            parts = [torch.tensor(group, device=rows.device) for group in groups]
+            answers = torch.cat([self._ask(texts, rows[part], branches[part]) for part in parts])
+            return answers[torch.cat(parts).argsort()]
 
         def score(rows: torch.Tensor, branches: torch.Tensor) -> torch.Tensor:
             if asked is None or places is None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpt_peft.discriminative import LabelTree
-from dpt_peft.discriminative.beam import Branches, beam_search
+from dpt_peft.discriminative.beam import Branches, beam_search, groups_of_like_length
 
 from .trees import trees
 
@@ -127,3 +127,25 @@ def test_arrays_say_what_the_tree_says(tree):
                 for step in path[: len(above) + 1]:
                     node = next(below for below in node.children if below.name == step)
                 assert branches.words[branch][child] == node.word
+
+
+@settings(max_examples=100, deadline=None)
+@given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=50), most=st.integers(1, 40))
+def test_groups_hold_every_row_once_and_save_padding(lengths, most):
+    def padded(groups: list[list[int]]) -> int:
+        return sum(len(group) * max(lengths[row] for row in group) for group in groups)
+
+    groups = groups_of_like_length(lengths, most)
+    assert sorted(row for group in groups for row in group) == list(range(len(lengths)))
+    assert max(map(len, groups)) <= most
+    in_order = sorted(range(len(lengths)), key=lambda row: lengths[row])
+    sliced = [in_order[start : start + most] for start in range(0, len(lengths), most)]
+    assert padded(groups) <= padded(sliced) - 64 * (len(groups) - len(sliced))
+
+
+def test_a_batch_of_its_own_must_be_worth_it():
+    assert groups_of_like_length([10, 40, 11, 41] * 4, 32) == [
+        [1, 5, 9, 13, 3, 7, 11, 15],
+        [0, 4, 8, 12, 2, 6, 10, 14],
+    ]
+    assert len(groups_of_like_length([10, 40, 11, 41], 32)) == 1
