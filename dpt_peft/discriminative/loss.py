@@ -6,13 +6,26 @@ import torch
 from torch import nn
 
 
-def dpt_loss(logits: torch.Tensor, labels: torch.Tensor, *, multi_label: bool) -> torch.Tensor:
+def dpt_loss(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    multi_label: bool,
+    class_weights: torch.Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> torch.Tensor:
     """Binary cross entropy of every class's score, summed over classes, mean over rows (Eq. 3).
 
     Args:
-        logits: (batch, classes), high = the class word looks original.
+        logits: (batch, classes), high = the class word looks original. `-inf` says that a row has no such class: it
+            adds nothing.
         labels: (batch,) class indices, or with `multi_label` (batch, classes) numbers between 0 and 1.
         multi_label: Which of the two.
+        class_weights: (classes,). For single labels the weight of a row is that of its class, and the mean is the
+            weighted one, as in `torch.nn.CrossEntropyLoss(weight=...)`. For multiple labels it multiplies the positive
+            part of each class, as `pos_weight` does in `torch.nn.BCEWithLogitsLoss`.
+        label_smoothing: How far the targets of each class are drawn from 0 and 1 towards 1/2: t becomes
+            (1 - smoothing) t + smoothing / 2. Every class is a yes-or-no question of its own in Eq. 3.
 
     Returns:
         A scalar, in single precision at least.
@@ -22,11 +35,21 @@ def dpt_loss(logits: torch.Tensor, labels: torch.Tensor, *, multi_label: bool) -
     """
     # Half precision is too coarse for a sum over classes.
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    targets = _multi_label_targets(labels, logits) if multi_label else _class_targets(labels, logits)
-    return nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / logits.shape[0]
+    present = logits > -torch.inf
+    targets = _multi_label_targets(labels, logits) if multi_label else _class_targets(labels, logits, present)
+    targets = targets * (1 - label_smoothing) + label_smoothing / 2
+    weights = None if class_weights is None else class_weights.to(logits)
+    losses = nn.functional.binary_cross_entropy_with_logits(
+        logits.where(present, 0), targets, reduction="none", pos_weight=weights if multi_label else None
+    )
+    rows = losses.where(present, 0).sum(1)
+    if weights is None or multi_label:
+        return rows.mean()
+    row_weights = weights[labels.reshape(-1)]
+    return (rows * row_weights).sum() / row_weights.sum()
 
 
-def _class_targets(labels: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+def _class_targets(labels: torch.Tensor, logits: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
     batch, classes = logits.shape
     if labels.is_floating_point() or labels.numel() != batch:
         raise ValueError(
@@ -35,7 +58,10 @@ def _class_targets(labels: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
         )
     labels = labels.reshape(batch, 1)
     _check_range(labels, classes - 1, f"class indices from 0 to {classes - 1}, for {classes} label words")
-    return labels.eq(torch.arange(classes, device=labels.device)).to(logits.dtype)
+    targets = labels.eq(torch.arange(classes, device=labels.device))
+    if not torch.compiler.is_compiling() and bool((targets & ~present).any()):
+        raise ValueError("`labels` names a class that its row's task does not have")
+    return targets.to(logits.dtype)
 
 
 def _multi_label_targets(labels: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:

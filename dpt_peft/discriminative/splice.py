@@ -33,6 +33,8 @@ class SplicedInputs(NamedTuple):
             label words, not their order in the template. 0 where the row's template has no such class.
         label_lengths: (batch, classes): the number of a class's wordpieces, which stand side by side. 0 where the
             row's template has no such class.
+        label_tokens: (batch, length): which token of the splicer's `label_tokens` stands in a column, -1 for none;
+            `None` where the splicer has no such tokens.
     """
 
     input_ids: torch.Tensor
@@ -40,6 +42,7 @@ class SplicedInputs(NamedTuple):
     token_type_ids: torch.Tensor | None
     label_positions: torch.Tensor
     label_lengths: torch.Tensor
+    label_tokens: torch.Tensor | None = None
 
     @property
     def label_mask(self) -> torch.Tensor:
@@ -58,6 +61,7 @@ class _Lines(NamedTuple):
     second_first: torch.Tensor
     label_columns: torch.Tensor
     label_lengths: torch.Tensor
+    label_tokens: torch.Tensor
 
 
 class _Texts(NamedTuple):
@@ -81,9 +85,12 @@ class TemplateSplicer(nn.Module):
         cls_token_id: Id of the first token of every row.
         sep_token_id: Id of the last token of every row and of the separator between a pair.
         pad_token_id: Id that fills short rows.
+        label_tokens: For every template and every one of its `ids`, which token of a table of its own stands there
+            (the released code's label tokens), -1 for none. `SplicedInputs.label_tokens` then says where they are.
 
     Attributes:
         num_classes: Classes of the largest template.
+        num_wordpieces: Wordpieces of the longest class.
 
     Raises:
         ValueError: There is no template, or one leaves no room for the text.
@@ -97,6 +104,7 @@ class TemplateSplicer(nn.Module):
         cls_token_id: int,
         sep_token_id: int,
         pad_token_id: int,
+        label_tokens: Sequence[Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
         if not templates:
@@ -107,6 +115,7 @@ class TemplateSplicer(nn.Module):
         self.pad_token_id = pad_token_id
         self.num_templates = len(templates)
         self.num_classes = max(len(template.label_spans) for template in templates)
+        self.num_wordpieces = max(end - start for template in templates for start, end in template.label_spans)
         self._names_both_texts = any(len(template.slots) == 2 for template in templates)
         rows = [[cls_token_id, *template.ids, sep_token_id] for template in templates]
         self._width = max(map(len, rows))
@@ -114,8 +123,9 @@ class TemplateSplicer(nn.Module):
             if len(row) >= max_length:
                 raise ValueError(
                     f"no room for the text: the template with its {len(template.label_spans)} classes takes "
-                    f"{len(row)} of `max_length` = {max_length} tokens. "
-                    "Use fewer or shorter label words, or a larger `max_length`"
+                    f"{len(row)} of `max_length` = {max_length} tokens. Use fewer or shorter label words, a larger "
+                    "`max_length`, several passes over the text (`classes_per_pass`), or for many classes a "
+                    "hierarchy of labels (`dpt_peft.LabelTree`)"
                 )
         first_slots = [1 + len(template.prefix_ids) for template in templates]
         self._tables: dict[str, list] = {
@@ -130,6 +140,9 @@ class TemplateSplicer(nn.Module):
             "label_columns": _padded([[1 + start for start, _ in t.label_spans] for t in templates], 0),
             "label_lengths": _padded([[end - start for start, end in t.label_spans] for t in templates], 0),
         }
+        self._has_label_tokens = label_tokens is not None
+        own = [[-1, *tokens, -1] for tokens in label_tokens] if label_tokens is not None else [[-1]] * len(templates)
+        self._tables["label_tokens"] = _padded(own, -1)
         for name, table in self._tables.items():
             setattr(self, f"_{name}", nn.Buffer(torch.tensor(table), persistent=False))
 
@@ -219,6 +232,9 @@ class TemplateSplicer(nn.Module):
             token_type_ids=token_type_ids,
             label_positions=positions,
             label_lengths=lines.label_lengths.expand(batch, -1),
+            label_tokens=(
+                spliced(lines.label_tokens, torch.full_like(input_ids, -1), -1) if self._has_label_tokens else None
+            ),
         )
 
     def _lines(self, template_index: torch.Tensor | None, batch: int) -> _Lines:

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 DEFAULT_TEMPLATE = "{text} Class: {labels}."
 DEFAULT_SEPARATOR = ", "
 WORDPIECES = ("first", "mean", "max")
-_FIELDS = ("text", "text_a", "text_b", "labels")
+_FIELDS = ("text", "text_a", "text_b", "labels", "sep")
 
 
 @dataclass(frozen=True)
@@ -142,13 +142,13 @@ def parse_template(template: str) -> list[tuple[str, str | None]]:
             if field not in _FIELDS or spec or conversion:
                 raise ValueError(
                     f"`template` {template!r} has the unknown placeholder {{{field}}}: "
-                    "only {text} (or {text_a} and {text_b}) and {labels} are allowed, without a format"
+                    "only {text} (or {text_a} and {text_b}), {labels} and {sep} are allowed, without a format"
                 )
-            if field in found:
+            if field in found and field != "sep":
                 raise ValueError(f"`template` {template!r} has {{{field}}} twice")
             found.append(field)
         pieces.append((literal, field))
-    texts = sorted(set(found) - {"labels"})
+    texts = sorted(set(found) - {"labels", "sep"})
     if texts not in (["text"], ["text_a", "text_b"]):
         problem = f"has {{{'} and {'.join(texts)}}}" if texts else "lacks {text}"
         raise ValueError(
@@ -172,7 +172,8 @@ def resolve_template(
     """Fill the template with the label words and tokenize it the way it stands in the running text.
 
     Args:
-        template: Template string with `{labels}` and `{text}`, or with `{labels}`, `{text_a}` and `{text_b}`.
+        template: Template string with `{labels}` and `{text}`, or with `{labels}`, `{text_a}` and `{text_b}`. `{sep}`
+            is the tokenizer's separator token.
         label_words: One word a class.
         tokenizer: Tokenizer of the discriminator.
         label_order: Order of the classes in the template; default: the order of `label_words`.
@@ -202,6 +203,8 @@ def resolve_template(
                 sides[-1] += label_separator if position else ""
                 spans[index] = (len(sides[-1]), len(sides[-1]) + len(words[index]))
                 sides[-1] += words[index]
+        elif field == "sep":
+            sides[-1] += tokenizer.sep_token
         elif field is not None:
             slots.append(field)
             sides.append("")

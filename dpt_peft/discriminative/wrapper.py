@@ -25,7 +25,6 @@ from transformers.configuration_utils import SubConfigSpec
 
 from .discriminators import PRETRAINING_EXAMPLE, get_discriminator
 from .loading import prepare_config
-from .splice import TemplateSplicer
 
 
 class DiscriminatorWrapperConfig(PreTrainedConfig):
@@ -158,8 +157,9 @@ class DiscriminatorWrapper(PreTrainedModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, TemplateSplicer):
-            module.reset_buffers()
+        # Modules whose buffers come from the config (template banks) fill them again after loading on the meta device.
+        if (reset := getattr(module, "reset_buffers", None)) is not None:
+            reset()
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the discriminator's word embeddings."""

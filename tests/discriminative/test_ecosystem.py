@@ -179,7 +179,8 @@ def test_adapter_on_a_saved_wrapper(model, tokenizer, rows, tmp_path):
 
 def test_default_target_modules_are_those_of_the_discriminator(model):
     lora = get_peft_model(model, LoraConfig(task_type="SEQ_CLS"))
-    assert lora.peft_config["default"].target_modules == {"query", "value"}
+    assert lora.peft_config["default"].target_modules == {"query", "value", "query_proj", "value_proj"}
+    assert {name.rsplit(".", 1)[-1] for name in lora.targeted_module_names} == {"query", "value"}
     # What PEFT has no default for on ELECTRA has none on the wrapper either.
     with pytest.raises(ValueError, match="target_modules"):
         get_peft_model(lora.unload(), IA3Config(task_type="SEQ_CLS"))
