@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dpt_peft.discriminative.presets import LABEL_WORDS
 from dpt_peft.tasks.loading import FORMATS
 
 
@@ -42,12 +43,12 @@ _TEXT = "text-classification"
 
 DATA_SETS = {
     # Label words of the DPT paper's released code.
-    "sst2": DataSet("SST-2", _TEXT, "SetFit/sst2", label_words=("negative", "positive")),
+    "sst2": DataSet("SST-2", _TEXT, "SetFit/sst2", label_words=LABEL_WORDS["sst2"]),
     "sst5": DataSet(
         "SST-5",
         _TEXT,
         "SetFit/sst5",
-        label_words=("disgusted", "dissatisfied", "indifferent", "acceptable", "satisfied"),
+        label_words=LABEL_WORDS["sst5"],
     ),
     # Classes in alphabetical order: ABBR DESC ENTY HUM LOC NUM.
     "trec": DataSet(
@@ -55,14 +56,14 @@ DATA_SETS = {
         _TEXT,
         "CogComp/trec",
         {"label_column_name": "coarse_label"},
-        label_words=("abbreviation", "description", "entity", "human", "location", "number"),
+        label_words=LABEL_WORDS["trec"],
         held_out=500,
     ),
     "ag_news": DataSet(
         "AG News",
         _TEXT,
         "fancyzhx/ag_news",
-        label_words=("world", "sports", "business", "science and technology"),
+        label_words=LABEL_WORDS["ag_news"],
         held_out=500,
     ),
     # Pairs, from P-tuning v2. The label words are ours: neither paper has DPT on them.

@@ -269,20 +269,6 @@ def test_compiled_model_gives_the_same_logits(load, tokenizer):
         torch.testing.assert_close(compiled(**rows).logits, model(**rows).logits, rtol=0, atol=1e-12)
 
 
-def test_exported_model_gives_the_same_logits(load, tokenizer):
-    model, rows = load(), dict(tokenizer(TEXTS, padding=True, return_tensors="pt"))
-    with torch.no_grad():
-        program = torch.export.export(
-            model,
-            (),
-            rows,
-            dynamic_shapes={name: {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC} for name in rows},
-        )
-        for texts in (TEXTS, TEXTS[:2], ["the match ended and the bank rose"] * 3):
-            rows = dict(tokenizer(texts, padding=True, return_tensors="pt"))
-            torch.testing.assert_close(program.module()(**rows).logits, model(**rows).logits, rtol=0, atol=1e-12)
-
-
 classes = [word for word in WORDS[11:] if not word.startswith("##")]
 
 
