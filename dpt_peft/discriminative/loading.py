@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from peft import PeftConfig
+from peft.utils import CONFIG_NAME as PEFT_CONFIG_NAME
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from .discriminators import get_discriminator
@@ -77,6 +80,14 @@ def prepare_config(
     loaded = _load_tokenizer(tokenizer, path, hub_arguments) if config_class.needs_tokenizer else None
     made = config_class.from_discriminator_config(discriminator_config, loaded, **{**options, **attributes})
     return made, head, arguments
+
+
+def adapter_beside_config(path: str | os.PathLike[str]) -> PeftConfig | None:
+    """The config of a PEFT adapter in a folder that holds no weights of a model, else `None`."""
+    folder = Path(path)
+    if not (folder / PEFT_CONFIG_NAME).is_file() or any(folder.glob("model*.safetensors")):
+        return None
+    return PeftConfig.from_pretrained(str(folder))
 
 
 def _load_tokenizer(

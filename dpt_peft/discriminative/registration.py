@@ -32,8 +32,8 @@ def register() -> None:
         if auto_class is AutoModelForSequenceClassification:
             # The text-classification pipeline looks here by name, and otherwise logs that the model is not supported.
             MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES[config_class.model_type] = model_class.__name__
-    # PEFT finds default target modules by model type: a wrapper's are those of the discriminators it may hold. A method
-    # without a default for ELECTRA gets none: another family's names could fit half of ELECTRA's modules.
+    # PEFT finds default target modules by model type: a wrapper's are those of the discriminators it may hold. A
+    # method without a default for ELECTRA gets none: another family's names could fit half of ELECTRA's modules.
     for name, mapping in vars(constants).items():
         if name.endswith("_TARGET_MODULES_MAPPING") and "electra" in mapping:
             modules = {module for inner in supported_model_types() for module in mapping.get(inner, ())}

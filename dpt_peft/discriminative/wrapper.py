@@ -24,7 +24,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrain
 from transformers.configuration_utils import SubConfigSpec
 
 from .discriminators import PRETRAINING_EXAMPLE, get_discriminator
-from .loading import prepare_config
+from .loading import adapter_beside_config, prepare_config
 
 
 class DiscriminatorWrapperConfig(PreTrainedConfig):
@@ -181,7 +181,9 @@ class DiscriminatorWrapper(PreTrainedModel):
         """Load a plain discriminator and put the wrapper around it, or load a saved wrapper.
 
         Args:
-            pretrained_model_name_or_path: Folder or Hub id of a discriminator, or of a saved wrapper.
+            pretrained_model_name_or_path: Folder or Hub id of a discriminator, or of a saved wrapper; or folder of a
+                PEFT adapter with the wrapper's config beside it, which is loaded onto the weights that the adapter
+                names.
             *model_args: Passed on to `__init__`.
             tokenizer: Tokenizer of the discriminator, or where to read it; default: the same place as the weights. A
                 saved wrapper needs none unless an option that goes through the tokenizer changes.
@@ -200,9 +202,12 @@ class DiscriminatorWrapper(PreTrainedModel):
             cls.config_class, pretrained_model_name_or_path, config=config, tokenizer=tokenizer, arguments=kwargs
         )
         output_loading_info = kwargs.pop("output_loading_info", False)
-        model, info = super().from_pretrained(
-            pretrained_model_name_or_path, *model_args, config=config, output_loading_info=True, **kwargs
-        )
+        adapter = adapter_beside_config(pretrained_model_name_or_path)
+        weights = pretrained_model_name_or_path if adapter is None else adapter.base_model_name_or_path
+        if adapter is not None:
+            # Auto classes name the adapter too; it would be loaded twice.
+            kwargs.pop("adapter_kwargs", None)
+        model, info = super().from_pretrained(weights, *model_args, config=config, output_loading_info=True, **kwargs)
         missing = [key for key in info["missing_keys"] if key.startswith(f"{cls.base_model_prefix}.{head}.")]
         if missing:
             raise ValueError(
@@ -211,4 +216,6 @@ class DiscriminatorWrapper(PreTrainedModel):
                 "Use a discriminator checkpoint, or continue the pre-training of this encoder as one with "
                 f"{PRETRAINING_EXAMPLE}"
             )
+        if adapter is not None:
+            model.load_adapter(pretrained_model_name_or_path)
         return (model, info) if output_loading_info else model

@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset
-from peft import AutoPeftModelForSequenceClassification, IA3Config, LoraConfig, PeftModel, get_peft_model
+from peft import (
+    AutoPeftModel,
+    AutoPeftModelForSequenceClassification,
+    IA3Config,
+    LoraConfig,
+    PeftModel,
+    get_peft_model,
+)
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -21,6 +28,7 @@ from transformers import (
     pipeline,
 )
 
+from dpt_peft import DeepPromptConfig
 from dpt_peft.discriminative import DPTForSequenceClassification
 
 LABEL_WORDS = ["bad", "good", "very"]
@@ -177,6 +185,24 @@ def test_adapter_on_a_saved_wrapper(model, tokenizer, rows, tmp_path):
     assert classify("a film")[0]["label"] in LABEL_WORDS
 
 
+@pytest.mark.parametrize("config", [LoraConfig(r=2, init_lora_weights=False), DeepPromptConfig(init_std=0.5)])
+def test_adapter_over_a_plain_discriminator(model, rows, tmp_path, config):
+    """An adapter does not hold the label words: they are given again, or the wrapper's config lies beside it."""
+    peft_model = get_peft_model(model, config).eval()
+    expected = peft_model(**rows).logits
+    peft_model.save_pretrained(tmp_path)
+    assert not (tmp_path / "model.safetensors").exists()
+    loaded = AutoPeftModel.from_pretrained(tmp_path, import_allowlist=["dpt_peft"], label_words=LABEL_WORDS).eval()
+    assert torch.equal(loaded(**rows).logits, expected)
+
+    peft_model.config.save_pretrained(tmp_path)
+    for auto in (DPTForSequenceClassification, AutoModelForSequenceClassification):
+        loaded = auto.from_pretrained(tmp_path)
+        assert type(loaded) is DPTForSequenceClassification
+        assert loaded.active_adapters() == ["default"]
+        assert torch.equal(loaded(**rows).logits, expected)
+
+
 def test_default_target_modules_are_those_of_the_discriminator(model):
     lora = get_peft_model(model, LoraConfig(task_type="SEQ_CLS"))
     assert lora.peft_config["default"].target_modules == {"query", "value", "query_proj", "value_proj"}
@@ -208,6 +234,7 @@ import sys
 from transformers import AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments, pipeline
 from transformers.utils.logging import disable_progress_bar
 disable_progress_bar()
+from dpt_peft import DeepPromptConfig
 from dpt_peft.discriminative import DPTForSequenceClassification
 discriminator, output = sys.argv[1:]
 model = DPTForSequenceClassification.from_pretrained(discriminator, label_words=["bad", "good"])
