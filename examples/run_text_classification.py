@@ -7,19 +7,17 @@
     python examples/run_text_classification.py --method dpt_deep_prompt --train_file mails.csv --test_file new.csv \
         --examples_per_class 16 --do_train --do_predict --output_dir outputs/mails
 
+    python examples/run_text_classification.py --preset rte-bert-large --do_train --do_eval --output_dir outputs/rte
+
 All arguments of `transformers.TrainingArguments` work, and `accelerate launch` in the place of `python`.
 """
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass, field
-
-from transformers import HfArgumentParser, TrainingArguments
-
 from dpt_peft.tasks.text_classification import TextClassificationArguments
 from dpt_peft.training.cached_layers import CacheArguments
-from dpt_peft.training.methods import METHODS
+from dpt_peft.training.command_line import parse_arguments
+from dpt_peft.training.schedules import ScriptTrainingArguments
 from dpt_peft.training.text_classification import (
     MethodArguments,
     ModelArguments,
@@ -28,18 +26,9 @@ from dpt_peft.training.text_classification import (
 )
 
 
-@dataclass
-class ScriptTrainingArguments(TrainingArguments):
-    """The Trainer's arguments; the learning rate's default depends on the method."""
-
-    learning_rate: float | None = field(  # type: ignore[assignment]
-        default=None, metadata={"help": "Default: by method, see dpt_peft.training.methods.METHODS."}
-    )
-
-
 def main(argv: list[str] | None = None) -> dict[str, object]:
-    """Parses the command line (or a json / yaml file of arguments) and runs it."""
-    parser = HfArgumentParser(
+    """Parses the command line and runs it."""
+    *parsed, cache_args, training_args = parse_arguments(
         (
             ModelArguments,
             TextClassificationArguments,
@@ -48,19 +37,11 @@ def main(argv: list[str] | None = None) -> dict[str, object]:
             CacheArguments,
             ScriptTrainingArguments,
         ),
-        description=__doc__,
+        __doc__,
+        argv,
+        family="text-classification",
     )
-    model_args, data_args, method_args, sampling_args, cache_args, training_args = parser.parse_args_into_dataclasses(
-        argv
-    )
-    if training_args.learning_rate is None:
-        training_args.learning_rate = METHODS[method_args.method].learning_rate
-    if not (training_args.do_train or training_args.do_eval or training_args.do_predict):
-        parser.error("nothing to do: give --do_train, --do_eval or --do_predict")
-    logging.basicConfig(level=logging.INFO if training_args.should_log else logging.WARNING, format="%(message)s")
-    return run_text_classification(
-        model_args, data_args, method_args, sampling_args, training_args, cache_args=cache_args
-    )
+    return run_text_classification(*parsed, training_args, cache_args=cache_args)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dpt_peft.discriminative.presets import LABEL_WORDS
+from dpt_peft.tasks.conll import SOURCES
 from dpt_peft.tasks.loading import FORMATS
 
 
@@ -21,25 +22,27 @@ class DataSet:
     Attributes:
         title: Its name in tables.
         family: Pipeline tag of its task family.
-        hub_id: Its name on the Hub.
-        columns: Values of the family's `*_column_name` arguments, by argument.
+        hub_id: Its name on the Hub; None if it is not there in a form that can be loaded.
+        columns: Values of the family's arguments that name columns, by argument.
         hub: Further arguments for the Hub's copy (`dataset_config_name`, split names, ...).
         label_words: DPT's word for each class, in the order of the sorted labels.
         metric: The metric that its papers report.
         held_out: Rows of the unused training data to validate on, where there is no validation split.
+        obtain: Where to get it, if not from the Hub.
     """
 
     title: str
     family: str
-    hub_id: str
-    columns: dict[str, str] = field(default_factory=dict)
+    hub_id: str | None
+    columns: dict[str, Any] = field(default_factory=dict)
     hub: dict[str, Any] = field(default_factory=dict)
     label_words: tuple[str, ...] = ()
     metric: str = "accuracy"
     held_out: int | None = None
+    obtain: str = ""
 
 
-_TEXT = "text-classification"
+_TEXT, _NAMES, _ROLES = "text-classification", "token-classification", "semantic-role-labeling"
 
 DATA_SETS = {
     # Label words of the DPT paper's released code.
@@ -98,6 +101,39 @@ DATA_SETS = {
         {"text_column_name": "question", "text_pair_column_name": "passage", "label_column_name": "answer"},
         label_words=("no", "yes"),
     ),
+    # Names, tagged word by word.
+    "conll03": DataSet("CoNLL-2003", _NAMES, "lukasgarbas/conll-03", metric="f1", obtain=SOURCES),
+    "conll04": DataSet(
+        "CoNLL-2004",
+        _NAMES,
+        None,
+        metric="f1",
+        obtain="CoNLL-2004 with names and relations (Roth and Yih 2004): https://cogcomp.seas.upenn.edu/page/resource_view/43,"
+        " as one JSON object a line with `tokens` and `ner_tags`, or as a CoNLL file.",
+    ),
+    "ontonotes": DataSet(
+        "OntoNotes 5", _NAMES, None, {"conll_word_column": 3, "conll_tag_column": 10}, metric="f1", obtain=SOURCES
+    ),
+    "wikiann_en": DataSet("WikiANN", _NAMES, "unimelb-nlp/wikiann", hub={"dataset_config_name": "en"}, metric="f1"),
+    # Semantic roles, one row a predicate.
+    "conll05": DataSet("CoNLL-2005", _ROLES, None, metric="f1", obtain=SOURCES),
+    "conll12": DataSet(
+        "CoNLL-2012",
+        _ROLES,
+        None,
+        {"conll_word_column": 3, "conll_predicate_column": 7, "conll_roles_column": 11},
+        metric="f1",
+        obtain=SOURCES,
+    ),
+    "up_ewt_srl": DataSet(
+        "Universal Propositions",
+        _ROLES,
+        None,
+        metric="f1",
+        held_out=500,
+        obtain="https://github.com/UniversalPropositions/UP_English-EWT, as one JSON object a line with `tokens`, "
+        "`predicate_index` and `srl_tags`.",
+    ),
 }
 
 
@@ -111,19 +147,26 @@ def data_arguments(name: str, data_dir: str | Path | None = None) -> dict[str, A
 
     Raises:
         ValueError: If there is no such data set.
-        FileNotFoundError: If the folder has no file for it.
+        FileNotFoundError: If the folder has no file for it, or no folder is given and it is not on the Hub; the
+            message says where to get it.
     """
     if name not in DATA_SETS:
         raise ValueError(f"There is no data set {name!r}; there are {', '.join(DATA_SETS)}.")
     data = DATA_SETS[name]
     if data_dir is None:
+        if data.hub_id is None:
+            raise FileNotFoundError(f"{data.title} is not on the Hub; give a `data_dir` that has it. {data.obtain}")
         return {"dataset_name": data.hub_id, **data.columns, **data.hub}
     folder = Path(data_dir) / name
+    any_ending = data.family in (_NAMES, _ROLES)  # CoNLL files have all sorts
     files = {
         f"{split}_file": str(found[0])
         for split in ("train", "validation", "test")
-        if (found := sorted(file for file in folder.glob(f"{split}*") if file.suffix in FORMATS))
+        if (found := sorted(file for file in folder.glob(f"{split}*") if any_ending or file.suffix in FORMATS))
     }
     if not files:
-        raise FileNotFoundError(f"`data_dir`: {folder} has no file that begins with train, validation or test.")
+        raise FileNotFoundError(
+            f"`data_dir`: {folder} has no file that begins with train, validation or test."
+            f"{' ' if data.obtain else ''}{data.obtain}"
+        )
     return {**files, **data.columns}

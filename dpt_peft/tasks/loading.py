@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,12 +48,17 @@ class DatasetArguments:
         return ", ".join(Path(file).name for file in files if file is not None)
 
 
-def load_file(path: str, argument: str) -> Dataset:
+#: Reads a file of a task family's own format: path, and the argument it came from -> its rows.
+FileReader = Callable[[str, str], Dataset]
+
+
+def load_file(path: str, argument: str, read_other: FileReader | None = None) -> Dataset:
     """Reads one local file.
 
     Args:
         path: A csv (comma), tsv (tab), json or jsonl file; the ending decides.
         argument: Name of the argument the path came from, for messages.
+        read_other: Reads files with any other ending.
 
     Returns:
         Its rows. Empty cells of a csv or tsv are empty strings.
@@ -63,6 +68,8 @@ def load_file(path: str, argument: str) -> Dataset:
         ValueError: If the ending is none of these, or the file cannot be read as what its ending says.
     """
     file = Path(path)
+    if read_other is not None and file.suffix.lower() not in FORMATS:
+        return read_other(path, argument)
     if not file.is_file():
         raise FileNotFoundError(f"`{argument}`: there is no file {path!r}.")
     if file.suffix.lower() not in FORMATS:
@@ -78,11 +85,12 @@ def load_file(path: str, argument: str) -> Dataset:
         raise ValueError(f"`{argument}`: {path!r} cannot be read as {builder}: {error.__cause__ or error}") from error
 
 
-def load_splits(args: DatasetArguments) -> DatasetDict:
+def load_splits(args: DatasetArguments, read_other: FileReader | None = None) -> DatasetDict:
     """Loads the splits that there are.
 
     Args:
         args: A Hub id or a folder, or local files.
+        read_other: See `load_file`.
 
     Returns:
         A subset of the splits "train", "validation" and "test", whatever they are called at their source.
@@ -96,7 +104,7 @@ def load_splits(args: DatasetArguments) -> DatasetDict:
     if (args.dataset_name is None) == (not given):
         raise ValueError("Give either `dataset_name` or `train_file` / `validation_file` / `test_file`.")
     if args.dataset_name is None:
-        return DatasetDict({name: load_file(path, f"{name}_file") for name, path in given.items()})
+        return DatasetDict({name: load_file(path, f"{name}_file", read_other) for name, path in given.items()})
 
     loaded = load_dataset(args.dataset_name, args.dataset_config_name)
     names = {split: getattr(args, f"{split}_split_name") for split in SPLITS}

@@ -23,7 +23,9 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 from transformers import TrainingArguments
 
 from dpt_peft.tasks.data_sets import DATA_SETS, data_arguments
+from dpt_peft.tasks.semantic_roles import SemanticRoleArguments
 from dpt_peft.tasks.text_classification import TextClassificationArguments
+from dpt_peft.tasks.token_classification import TokenClassificationArguments
 from dpt_peft.training.methods import METHODS
 from dpt_peft.training.records import append_json_line, command_line, read_json_lines, software_versions
 from dpt_peft.training.text_classification import (
@@ -32,6 +34,7 @@ from dpt_peft.training.text_classification import (
     SamplingArguments,
     run_text_classification,
 )
+from dpt_peft.training.word_tagging import run_semantic_roles, run_token_classification
 
 Run = dict[str, Any]
 Record = dict[str, Any]
@@ -39,6 +42,8 @@ Record = dict[str, Any]
 #: Family -> its data arguments and the function that does a run. A new family is one row.
 FAMILIES: dict[str, tuple[Any, Callable[..., dict[str, Any]]]] = {
     "text-classification": (TextClassificationArguments, run_text_classification),
+    "token-classification": (TokenClassificationArguments, run_token_classification),
+    "semantic-role-labeling": (SemanticRoleArguments, run_semantic_roles),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Sequence
 
 import numpy as np
@@ -104,3 +105,35 @@ def hold_out(count: int, chosen: Sequence[int] | None, size: int, *, seed: int =
     validation = sorted(free[i] for i in np.random.default_rng([seed, count]).permutation(len(free))[:size])
     train = sorted(taken) if chosen is not None else sorted(set(free) - set(validation))
     return train, validation
+
+
+def hold_out_groups(groups: Sequence[Hashable], size: int, *, seed: int = 0) -> tuple[list[int], list[int]]:
+    """Takes validation rows from a training split without a group (paragraph, sentence) on both sides.
+
+    Args:
+        groups: The group of every row.
+        size: Least number of rows to hold out.
+        seed: Seed of the choice of groups.
+
+    Returns:
+        Rows to train on, and rows held out, both in ascending order.
+
+    Raises:
+        ValueError: If `size` is below 1, or nothing would be left to train on.
+    """
+    rows_of = Counter(groups)
+    names = list(rows_of)
+    held_out: set[Hashable] = set()
+    count = 0
+    for index in np.random.default_rng([seed, len(groups)]).permutation(len(names)):
+        if count >= size:
+            break
+        held_out.add(names[index])
+        count += rows_of[names[index]]
+    train = [row for row, group in enumerate(groups) if group not in held_out]
+    if size < 1 or not train:
+        raise ValueError(
+            f"`validation_size` must be at least 1 and leave something to train on, got {size} for {len(groups)} rows "
+            f"that go together in groups of up to {max(rows_of.values(), default=0)}."
+        )
+    return train, [row for row, group in enumerate(groups) if group in held_out]

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from datasets import Dataset
 
+from dpt_peft.training.low_resource import hold_out_groups
+
 
 @dataclass
 class MultiSpanSamplingArguments:
@@ -42,21 +44,7 @@ def hold_out_paragraphs(contexts: Sequence[str], size: int, *, seed: int = 0) ->
     Raises:
         ValueError: `size` is below 1, or nothing would be left to train on.
     """
-    paragraphs = list(dict.fromkeys(contexts))
-    held_out: set[str] = set()
-    count = 0
-    for index in np.random.default_rng([seed, len(contexts)]).permutation(len(paragraphs)):
-        if count >= size:
-            break
-        held_out.add(paragraphs[index])
-        count += contexts.count(paragraphs[index])
-    train = [row for row, context in enumerate(contexts) if context not in held_out]
-    if size < 1 or not train:
-        raise ValueError(
-            f"`validation_size` must be at least 1 and leave a paragraph to train on, got {size} for {len(contexts)} "
-            f"questions on {len(paragraphs)} paragraphs."
-        )
-    return train, [row for row, context in enumerate(contexts) if context in held_out]
+    return hold_out_groups(contexts, size, seed=seed)
 
 
 def select_questions(splits: dict[str, Dataset], sampling: MultiSpanSamplingArguments) -> dict[str, Dataset]:

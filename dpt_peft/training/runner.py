@@ -15,6 +15,7 @@ from transformers import EvalPrediction, PreTrainedTokenizerBase, PrinterCallbac
 from transformers.trainer_utils import PredictionOutput, get_last_checkpoint
 
 from dpt_peft.training.model_card import ModelCardFacts, write_model_card
+from dpt_peft.training.schedules import ScheduledTrainer
 
 ComputeMetrics = Callable[[EvalPrediction], dict[str, float]]
 
@@ -34,7 +35,7 @@ def _by_length(dataset: Dataset) -> np.ndarray:
     return np.argsort([len(ids) for ids in dataset["input_ids"]], kind="stable")
 
 
-class _CardTrainer(Trainer):
+class _CardTrainer(ScheduledTrainer):
     """A Trainer whose card, wherever it writes one (also when it pushes to the Hub), is ours.
 
     It evaluates the rows in their order, so that metrics may know more of a row than its label.
@@ -66,8 +67,18 @@ class RunResult:
     predictions: PredictionOutput | None
 
 
-def _checkpoint(args: TrainingArguments) -> str | None:
-    """Reads `resume_from_checkpoint`: a checkpoint's folder, or "last" (or "True") for the last in `output_dir`."""
+def checkpoint_to_resume(args: TrainingArguments) -> str | None:
+    """Reads `resume_from_checkpoint`: a checkpoint's folder, or "last" (or "True") for the last in `output_dir`.
+
+    Args:
+        args: The Trainer's arguments.
+
+    Returns:
+        The folder, or None if nothing is to be resumed.
+
+    Raises:
+        ValueError: If it is "last" and there is none.
+    """
     asked = args.resume_from_checkpoint
     if asked is None or str(asked).lower() == "false":
         return None
@@ -105,6 +116,7 @@ def run_training(
     eval_dataset: Dataset | None = None,
     test_dataset: Dataset | None = None,
     data_collator: Callable[..., Any] | None = None,
+    preprocess_logits_for_metrics: Callable[..., torch.Tensor] | None = None,
     after_training: Callable[[Trainer], None] | None = None,
     write_files: bool = True,
     command: str | None = None,
@@ -125,6 +137,7 @@ def run_training(
         eval_dataset: Needed for `do_eval`.
         test_dataset: Needed for `do_predict`; its labels may be missing.
         data_collator: Default: the Trainer's (padding by the tokenizer).
+        preprocess_logits_for_metrics: From logits and labels of a batch to what metrics and predictions are made of.
         after_training: Called before the trained model is saved and evaluated, for what is set on a finished model.
         write_files: Whether model, files and card are written. Experiments that only need the numbers say False.
         command: For the card; default: this process's command.
@@ -157,6 +170,7 @@ def run_training(
         processing_class=tokenizer,
         data_collator=data_collator,
         compute_metrics=metrics.get("eval"),
+        preprocess_logits_for_metrics=preprocess_logits_for_metrics,
     )
     if not write_files:
         trainer.remove_callback(PrinterCallback)
@@ -169,7 +183,7 @@ def run_training(
             trainer.save_metrics(split, values)
 
     if args.do_train:
-        output = trainer.train(resume_from_checkpoint=_checkpoint(args))
+        output = trainer.train(resume_from_checkpoint=checkpoint_to_resume(args))
         if after_training is not None:
             after_training(trainer)
         if write_files:

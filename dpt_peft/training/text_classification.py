@@ -128,7 +128,7 @@ def select_rows(data: TextClassificationData, sampling: SamplingArguments) -> di
     return splits
 
 
-def _max_length(asked: int | None, tokenizer: PreTrainedTokenizerBase, model: Any) -> int | None:
+def longest_row(asked: int | None, tokenizer: PreTrainedTokenizerBase, model: Any) -> int | None:
     """Returns the longest sequence in tokens: what was asked for, cut to what tokenizer and model take."""
     limits = [tokenizer.model_max_length, getattr(model.config.get_text_config(), "max_position_embeddings", None)]
     known = [limit for limit in [asked, *limits] if limit is not None and 0 < limit < 1_000_000]
@@ -286,7 +286,7 @@ def tune_text_classifier(
         options=method_args,
         model_kwargs=model_kwargs,
     )
-    max_length = _max_length(data_args.max_seq_length, tokenizer, model)
+    max_length = longest_row(data_args.max_seq_length, tokenizer, model)
     used = {"train": training_args.do_train, "validation": training_args.do_eval, "test": training_args.do_predict}
     features = {split: tokenize_texts(rows, tokenizer, max_length) for split, rows in splits.items() if used[split]}
     trained, total = count_parameters(model)

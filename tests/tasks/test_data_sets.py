@@ -30,6 +30,8 @@ def test_from_files_whose_names_begin_with_the_split(tmp_path):
 
 @pytest.mark.parametrize("name", DATA_SETS)
 def test_columns_and_label_words_fit_the_data(name, shared):
+    if not (shared / "data" / name).is_dir():
+        pytest.skip(f"{DATA_SETS[name].title} is not there: it is for owners of the corpus")
     found = data_arguments(name, shared / "data")
     columns = [value for key, value in found.items() if key.endswith("_column_name")]
     rows = load_file(next(value for key, value in found.items() if key.endswith("_file")), "train_file")
@@ -37,3 +39,17 @@ def test_columns_and_label_words_fit_the_data(name, shared):
     labels = rows[found.get("label_column_name", "label")] if DATA_SETS[name].label_words else []
     if DATA_SETS[name].label_words:
         assert len(set(labels)) == len(DATA_SETS[name].label_words)
+
+
+def test_what_is_not_on_the_hub_says_where_it_is(tmp_path):
+    with pytest.raises(FileNotFoundError, match="OntoNotes 5 is not on the Hub; give a `data_dir`.*LDC2013T19"):
+        data_arguments("ontonotes")
+    (tmp_path / "ontonotes").mkdir()
+    with pytest.raises(FileNotFoundError, match="has no file that begins with train.*LDC2013T19"):
+        data_arguments("ontonotes", tmp_path)
+    (tmp_path / "ontonotes" / "train.gold_conll").touch()
+    assert data_arguments("ontonotes", tmp_path) == {
+        "train_file": str(tmp_path / "ontonotes" / "train.gold_conll"),
+        "conll_word_column": 3,
+        "conll_tag_column": 10,
+    }
