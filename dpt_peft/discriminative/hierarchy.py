@@ -18,6 +18,7 @@ from .hierarchy_config import DPTForHierarchicalClassificationConfig
 from .label_clusters import build_label_tree
 from .label_tree import LabelTree
 from .loading import HUB_ARGUMENTS
+from .scoring import class_scores
 from .splice import TemplateSplicer
 from .wrapper import DiscriminatorWrapper
 
@@ -126,6 +127,7 @@ class DPTForHierarchicalClassification(DiscriminatorWrapper):
         template: str | None = None,
         tokenizer: PreTrainedTokenizerBase | str | os.PathLike[str] | None = None,
         label_separator: str | None = None,
+        wordpieces: str | None = None,
         max_length: int | None = None,
         config: PreTrainedConfig | str | os.PathLike[str] | None = None,
         **kwargs: Any,
@@ -141,8 +143,9 @@ class DPTForHierarchicalClassification(DiscriminatorWrapper):
                 the discriminator's own embeddings.
             template: Template string, default `"{text} Class: {labels}."`.
             tokenizer: Tokenizer of the discriminator, or where to read it; default: the same place as the weights. A
-                saved wrapper needs none unless tree, template, separator or length change.
+                saved wrapper needs none unless tree, template, separator, wordpieces or length change.
             label_separator: What stands between two names, default `", "`.
+            wordpieces: Which wordpieces of a name are read: `"first"` (default), `"mean"` or `"max"`.
             max_length: Longest row in tokens, template included; default: what model and tokenizer allow.
             config: Config in place of the one read from the folder.
             **kwargs: As everywhere in transformers (`dtype`, `revision`, `cache_dir`, `attn_implementation`, ...);
@@ -174,6 +177,7 @@ class DPTForHierarchicalClassification(DiscriminatorWrapper):
             label_tree=label_tree,
             template=template,
             label_separator=label_separator,
+            wordpieces=wordpieces,
             max_length=max_length,
             **kwargs,
         )
@@ -246,7 +250,7 @@ class DPTForHierarchicalClassification(DiscriminatorWrapper):
         outputs = self.discriminator(
             input_ids=spliced.input_ids, attention_mask=spliced.attention_mask, return_dict=True, **further
         )
-        logits = -outputs.logits.gather(1, spliced.label_positions)
+        logits = class_scores(-outputs.logits, spliced, self.config.wordpieces, self.splicer.num_wordpieces)
         # Half precision is too coarse for products along a path and sums over names.
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return logits.masked_fill(~spliced.label_mask, -torch.inf)

@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from .beam import Branches
 from .label_tree import LabelTree
-from .template import DEFAULT_SEPARATOR, DEFAULT_TEMPLATE, ResolvedTemplate, resolve_template
+from .template import DEFAULT_SEPARATOR, DEFAULT_TEMPLATE, WORDPIECES, ResolvedTemplate, resolve_template
 from .wrapper import DiscriminatorWrapperConfig
 
 PATH_SCORES = ("sigmoid", "softmax")
@@ -27,6 +27,8 @@ class DPTForHierarchicalClassificationConfig(DiscriminatorWrapperConfig):
         template: Template string with `{labels}` and `{text}`, or `{text_a}` and `{text_b}` (paper, Eq. 1), the same
             for all branches.
         label_separator: What stands between two names.
+        wordpieces: Which logit stands for a name of several wordpieces: that of the `"first"` one (paper, footnote 1),
+            the `"mean"` or the `"max"` of all. Names read at the first one must differ there within a branch.
         templates: For every branch (see `Branches`) the template with the names below it, in token ids.
         path_score: Factor of a name on the path to a class: `"sigmoid"`, its score of Eq. 2, or `"softmax"`, that
             score's softmax over the names of the same branch.
@@ -39,7 +41,13 @@ class DPTForHierarchicalClassificationConfig(DiscriminatorWrapperConfig):
     """
 
     model_type = "dpt_hierarchical_classification"
-    tokenizer_options: ClassVar[tuple[str, ...]] = ("label_tree", "template", "label_separator", "max_length")
+    tokenizer_options: ClassVar[tuple[str, ...]] = (
+        "label_tree",
+        "template",
+        "label_separator",
+        "wordpieces",
+        "max_length",
+    )
     task_attributes: ClassVar[tuple[str, ...]] = (
         *DiscriminatorWrapperConfig.task_attributes,
         "path_score",
@@ -50,6 +58,7 @@ class DPTForHierarchicalClassificationConfig(DiscriminatorWrapperConfig):
     label_tree: dict[str, Any] | None = None
     template: str = DEFAULT_TEMPLATE
     label_separator: str = DEFAULT_SEPARATOR
+    wordpieces: str = "first"
     templates: list[dict[str, Any]] = field(default_factory=list)
     path_score: str = "sigmoid"
     beam_width: int | None = 2
@@ -66,6 +75,8 @@ class DPTForHierarchicalClassificationConfig(DiscriminatorWrapperConfig):
         """Derive the labels from the tree and check the choices."""
         if self.path_score not in PATH_SCORES:
             raise ValueError(f"`path_score` must be one of {PATH_SCORES}, got {self.path_score!r}")
+        if self.wordpieces not in WORDPIECES:
+            raise ValueError(f"`wordpieces` must be one of {WORDPIECES}, got {self.wordpieces!r}")
         if self.beam_width is not None and self.beam_width < 1:
             raise ValueError(f"`beam_width` must be at least 1, or None for all branches, got {self.beam_width}")
         if not 0 <= self.beam_threshold <= 1:
@@ -125,6 +136,7 @@ class DPTForHierarchicalClassificationConfig(DiscriminatorWrapperConfig):
         *,
         template: str = DEFAULT_TEMPLATE,
         label_separator: str = DEFAULT_SEPARATOR,
+        wordpieces: str = "first",
         max_length: int | None = None,
         **kwargs: Any,
     ) -> DPTForHierarchicalClassificationConfig:
@@ -136,6 +148,7 @@ class DPTForHierarchicalClassificationConfig(DiscriminatorWrapperConfig):
             label_tree: The tree, or nested dicts as `LabelTree.from_nested` takes them.
             template: Template string with `{labels}` and `{text}`, or with `{labels}`, `{text_a}` and `{text_b}`.
             label_separator: What stands between two names.
+            wordpieces: Which wordpieces of a name are read: `"first"`, `"mean"` or `"max"`.
             max_length: Longest row in tokens; default and upper bound: what model and tokenizer allow.
             **kwargs: Further attributes of the config, such as `beam_width` or `id2label`.
 
@@ -149,7 +162,9 @@ class DPTForHierarchicalClassificationConfig(DiscriminatorWrapperConfig):
         templates = []
         for words, path in zip(branches.words, branches.paths, strict=True):
             try:
-                resolved = resolve_template(template, words, tokenizer, label_separator=label_separator)
+                resolved = resolve_template(
+                    template, words, tokenizer, label_separator=label_separator, wordpieces=wordpieces
+                )
             except ValueError as error:
                 raise ValueError(f"below {' > '.join(path) or 'the top'} of the label tree: {error}") from error
             templates.append(resolved)
@@ -164,6 +179,7 @@ class DPTForHierarchicalClassificationConfig(DiscriminatorWrapperConfig):
             label_tree=tree.to_dict(),
             template=template,
             label_separator=label_separator,
+            wordpieces=wordpieces,
             templates=[resolved.to_dict() for resolved in templates],
             max_length=cls.longest_row(max_length, discriminator_config, tokenizer),
             **cls.special_token_ids(tokenizer),

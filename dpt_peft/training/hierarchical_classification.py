@@ -52,6 +52,9 @@ class HierarchyArguments:
     beam_threshold: float = field(
         default=0.0, metadata={"help": "A branch is followed if it has this share of the best one's score (0 to 1)."}
     )
+    wordpieces: Literal["first", "mean", "max"] = field(
+        default="first", metadata={"help": "dpt* with a hierarchy: which wordpieces of a name are read."}
+    )
     measure_cost: bool = field(
         default=False, metadata={"help": "Also measure time and tokens a text on the test data (or validation data)."}
     )
@@ -71,7 +74,7 @@ def hierarchy_of(tree: LabelTree, hierarchy_args: HierarchyArguments) -> TaskFam
 
     Args:
         tree: The tree.
-        hierarchy_args: The beam.
+        hierarchy_args: Wordpieces and beam.
     """
 
     def load(path: str, label_names: Sequence[str], options: Any, **kwargs: Any) -> PreTrainedModel:
@@ -82,6 +85,7 @@ def hierarchy_of(tree: LabelTree, hierarchy_args: HierarchyArguments) -> TaskFam
         return DPTForHierarchicalClassification.from_pretrained(
             path,
             label_tree=tree,
+            wordpieces=hierarchy_args.wordpieces,
             beam_width=hierarchy_args.beam_width,
             beam_threshold=hierarchy_args.beam_threshold,
             **kwargs,

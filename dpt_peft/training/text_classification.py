@@ -171,7 +171,7 @@ def loading_code(method: str, folder: str, model: Any) -> str:
 
 def _task_of(config: Any) -> str:
     if getattr(config, "label_tree", None) is not None:
-        return f"label_tree=dpt_peft.LabelTree.from_dict({config.label_tree!r})"
+        return f"label_tree=dpt_peft.LabelTree.from_dict({config.label_tree!r}), wordpieces={config.wordpieces!r}"
     return f"label_words={config.label_words!r}, score_function={config.score_function!r}"
 
 

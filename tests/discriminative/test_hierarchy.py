@@ -111,6 +111,23 @@ def test_one_level_is_flat_dpt(load, discriminator_path, tokenizer):
     torch.testing.assert_close(outputs.loss, expected.loss, rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize("wordpieces", ["mean", "max"])
+def test_names_that_begin_alike_are_read_whole(load, discriminator_path, tokenizer, wordpieces):
+    nested = {"bad": ["badly", "badness"], "film": None}
+    model = load(nested, wordpieces=wordpieces)
+    rows = tokenizer(TEXTS, padding=True, return_tensors="pt")
+    top, below = (
+        DPTForSequenceClassification.from_pretrained(
+            discriminator_path, label_words=words, wordpieces=wordpieces, dtype=torch.float64
+        )(**rows).logits.sigmoid()
+        for words in (["bad", "film"], ["badly", "badness"])
+    )
+    expected = torch.cat([top[:, :1] * below, top[:, 1:]], dim=1)
+    torch.testing.assert_close(model(**rows).logits.sigmoid(), expected, rtol=1e-10, atol=0)
+    with pytest.raises(ValueError, match="below bad of the label tree: .*wordpieces='mean' or 'max'"):
+        load(nested)
+
+
 def test_loss_is_equation_3_of_every_branch_on_the_gold_path(load, flat_logits, tokenizer):
     model = load()
     labels = [0, 4, 5, 2]

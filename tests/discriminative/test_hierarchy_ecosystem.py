@@ -119,6 +119,7 @@ def test_a_tree_of_label_words(discriminator_path, rows):
         ({"label_tree": {"sports": ["bad", "badly"], "world": None}}, "below sports of the label tree: .*same token"),
         ({"beam_width": 0}, "`beam_width` must be at least 1"),
         ({"beam_threshold": 1.5}, "`beam_threshold` must be between 0 and 1"),
+        ({"wordpieces": "last"}, "`wordpieces` must be one of"),
         ({"path_score": "sum"}, "`path_score` must be one of"),
         ({"problem_type": "multi_label_classification"}, "a text has one path"),
         ({"id2label": {0: "a"}}, "`id2label` says 1 classes, but the label tree has 4"),
