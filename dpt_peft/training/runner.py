@@ -21,7 +21,7 @@ ComputeMetrics = Callable[[EvalPrediction], dict[str, float]]
 
 
 @contextmanager
-def _rows_in_order(args: TrainingArguments) -> Iterator[None]:
+def rows_in_order(args: TrainingArguments) -> Iterator[None]:
     """Keeps the Trainer from shuffling the rows of an evaluation, which "group_by_length" does without saying how."""
     strategy, args.train_sampling_strategy = args.train_sampling_strategy, "random"
     try:
@@ -50,7 +50,7 @@ class _CardTrainer(ScheduledTrainer):
             write_model_card(self.args.output_dir, self.card, self.all_metrics, self.command)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        with _rows_in_order(self.args):
+        with rows_in_order(self.args):
             return super().evaluate(*args, **kwargs)
 
 
@@ -97,7 +97,7 @@ def _predict_in_order(trainer: Trainer, dataset: Dataset) -> PredictionOutput:
     """Predicts with rows of like length in a batch, and gives the predictions in the data's own order."""
     order = _by_length(dataset)
     place = np.argsort(order, kind="stable")
-    with _rows_in_order(trainer.args):
+    with rows_in_order(trainer.args):
         output = trainer.predict(dataset.select(order))
     predictions = output.predictions
     ordered = tuple(part[place] for part in predictions) if isinstance(predictions, tuple) else predictions[place]

@@ -1,0 +1,165 @@
+import importlib.util
+import json
+import random
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from safetensors.torch import load_file
+from transformers import AutoModelForTokenClassification, AutoTokenizer
+
+from dpt_peft.training.shared_prompts import TaskBatchSampler
+from tests.training.tiny import BAD, GOOD, write_discriminator, write_task
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def load_script(name):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def write_names(path, count, names, seed):
+    """Two data sets with different tags of the same words."""
+    draw = random.Random(seed)
+    lines = []
+    for _ in range(count):
+        words = ["the", "film", draw.choice(GOOD), ",", draw.choice(BAD)]
+        tags = ["O", "O", f"B-{names[0]}", "O", f"B-{names[1]}" if len(names) > 1 else "O"]
+        lines.append(json.dumps({"tokens": words, "ner_tags": tags}))
+    path.write_text("\n".join(lines))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    write_discriminator(folder / "discriminator")
+    tasks, texts = {}, {}
+    for name, tags, count in (("both", ("GOOD", "BAD"), 24), ("one", ("FINE",), 9)):
+        tasks[name] = {"family": "token-classification"}
+        for seed, split in enumerate(("train", "validation", "test")):
+            write_names(folder / f"{name}_{split}.jsonl", count if split == "train" else 6, tags, seed)
+            tasks[name][f"{split}_file"] = str(folder / f"{name}_{split}.jsonl")
+    for name in ("films", "reviews"):
+        texts[name] = {"family": "text-classification"}
+        for seed, split in enumerate(("train", "validation", "test")):
+            texts[name][f"{split}_file"] = str(write_task(folder / f"{name}_{split}.csv", 12, seed))
+    tasks["one"]["train_fraction"] = 0.9
+    (folder / "tasks.json").write_text(json.dumps(tasks))
+    (folder / "texts.json").write_text(json.dumps(texts))
+    return folder
+
+
+def run(files, output_dir, *more, tasks="tasks"):
+    words = [
+        *("--tasks_file", files / f"{tasks}.json", "--model_name_or_path", files / "discriminator"),
+        *("--output_dir", output_dir, "--num_virtual_tokens", 3, "--per_device_train_batch_size", 4),
+        *("--report_to", "none", "--disable_tqdm", "true", "--use_cpu", *more),
+    ]
+    return load_script("run_multi_task").main([str(word) for word in words])
+
+
+def test_it_trains_evaluates_predicts_and_saves_an_adapter_per_task(files, tmp_path, monkeypatch):
+    epochs = []
+    set_epoch = TaskBatchSampler.set_epoch
+    monkeypatch.setattr(
+        TaskBatchSampler, "set_epoch", lambda self, epoch: (epochs.append(epoch), set_epoch(self, epoch))
+    )
+    metrics = run(files, tmp_path, "--do_train", "--do_eval", "--do_predict", "--num_train_epochs", 2)
+    written = json.loads((tmp_path / "all_results.json").read_text())
+    for name in ("eval_both_f1", "eval_one_f1", "eval_mean_f1", "test_both_f1", "test_one_f1", "test_mean_f1"):
+        assert written[name] == metrics[name]
+    assert metrics["eval_mean_f1"] == pytest.approx((metrics["eval_both_f1"] + metrics["eval_one_f1"]) / 2)
+    assert metrics["rows"]["one"] == {"train": 8, "validation": 6, "test": 6}
+    assert written["epoch"] == 2
+    assert set(epochs) == {0, 1}
+
+    weights = {name: load_file(tmp_path / name / "adapter_model.safetensors") for name in ("both", "one")}
+    prompts = [key for key in weights["both"] if "deep_prompt_" in key]
+    assert prompts
+    assert all(torch.equal(weights["both"][key], weights["one"][key]) for key in prompts)
+    card = ModelCard.load(tmp_path / "one" / "README.md")
+    assert {
+        result.metric_type: result.metric_value for result in card.data.eval_results if result.dataset_split == "test"
+    }["f1"] == pytest.approx(metrics["test_one_f1"], abs=1e-4)
+    # the card's lines load the task and give its labels
+    code = card.text.split("```python\n")[1].split("```")[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        namespace = {}
+        exec(code, namespace)
+    assert set(namespace["model"].config.id2label.values()) == {"O", "B-FINE", "I-FINE"}
+
+
+def test_the_adapters_give_the_metrics_of_the_run(files, tmp_path):
+    many = ("--num_train_epochs", 10, "--learning_rate", 5e-2, "--save_strategy", "no")
+    metrics = run(files, tmp_path, "--do_train", "--do_predict", *many)
+    assert metrics["test_mean_f1"] > 0.9
+    words = ["--model_name_or_path", files / "discriminator", "--train_file", files / "both_train.jsonl"]
+    words += ["--test_file", files / "both_test.jsonl", "--init_from", tmp_path / "both", "--num_virtual_tokens", 3]
+    words += ["--do_train", "--do_predict", "--max_steps", 1, "--learning_rate", 1e-9, "--output_dir", tmp_path / "o"]
+    words += ["--report_to", "none", "--disable_tqdm", "true", "--use_cpu"]
+    load_script("run_ner").main([str(word) for word in words])
+    # a single task that starts from them has the shared prompts
+    shared, started = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("both", "o"))
+    prompts = [key for key in shared if "deep_prompt_" in key]
+    assert prompts
+    for key in prompts:
+        torch.testing.assert_close(started[key], shared[key], atol=1e-6, rtol=0)
+    assert AutoModelForTokenClassification.from_pretrained(files / "discriminator").config.num_labels == 2
+    assert AutoTokenizer.from_pretrained(tmp_path / "one").is_fast
+
+
+@pytest.mark.parametrize("step", [3, 8])  # within the first epoch; at the end of it (32 rows are 8 batches)
+def test_an_interrupted_run_resumed_ends_as_the_uninterrupted_one(files, tmp_path, step):
+    options = ("--do_train", "--num_train_epochs", 2, "--lr_decay_per_epoch", 0.5)
+    run(files, tmp_path / "whole", *options, "--save_steps", step)
+    last = tmp_path / "whole" / f"checkpoint-{step}"
+    run(files, tmp_path / "cut", *options, "--save_strategy", "no", "--resume_from_checkpoint", last)
+    for task in ("both", "one"):
+        whole, cut = (load_file(tmp_path / name / task / "adapter_model.safetensors") for name in ("whole", "cut"))
+        for key, weight in whole.items():
+            assert torch.equal(weight, cut[key]), key
+
+
+def test_the_best_epoch_by_the_mean_over_tasks(files, tmp_path):
+    each = ("--eval_strategy", "epoch", "--save_strategy", "epoch", "--num_train_epochs", 3, "--learning_rate", 2e-2)
+    best = ("--load_best_model_at_end", "true", "--metric_for_best_model", "mean_f1")
+    metrics = run(files, tmp_path, "--do_train", "--do_eval", *each, *best)
+    state = json.loads((tmp_path / "trainer_state.json").read_text())
+    assert metrics["eval_mean_f1"] == pytest.approx(state["best_metric"])
+
+
+def test_text_classification_tasks(files, tmp_path):
+    metrics = run(files, tmp_path, "--do_train", "--do_eval", "--max_steps", 2, tasks="texts")
+    assert {"eval_films_accuracy", "eval_reviews_accuracy", "eval_mean_accuracy"} <= metrics.keys()
+    assert (tmp_path / "films" / "adapter_config.json").exists()
+
+
+def write_tasks(tmp_path, tasks):
+    (tmp_path / "tasks.json").write_text(json.dumps(tasks))
+    return tmp_path / "tasks.json"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tasks: tasks.pop("one"), "at least two tasks"),
+        (lambda tasks: tasks["one"].update(family="names"), "the `family` of 'one' must be one of"),
+        (lambda tasks: tasks["one"].update(fraction=1), "'one' has arguments that token-classification does not have"),
+        (lambda tasks: tasks.update({"a.b": tasks.pop("one")}), "a task's name must be of letters"),
+        (lambda tasks: tasks["one"].pop("validation_file"), "There is no validation data of one"),
+        (lambda tasks: tasks["one"].update(family="text-classification"), "Tasks of different heads"),
+    ],
+)
+def test_tasks_that_do_not_fit(files, tmp_path, change, message):
+    tasks = json.loads((files / "tasks.json").read_text())
+    change(tasks)
+    path = write_tasks(tmp_path, tasks)
+    with pytest.raises(ValueError, match=message):
+        run(files, tmp_path / "o", "--do_train", "--do_eval", "--tasks_file", path)
