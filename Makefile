@@ -10,7 +10,7 @@ TORCH_INDEX ?= $(shell command -v nvidia-smi >/dev/null 2>&1 || \
 	(curl --silent --fail --head --max-time 5 $(CPU_INDEX)/ >/dev/null 2>&1 && echo --extra-index-url $(CPU_INDEX)))
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-min lint format architectures clean
+.PHONY: help quickstart test test-min lint format docs architectures clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -42,6 +42,10 @@ lint: $(VENV)/.installed-dev  ## ruff and mypy
 
 format: $(VENV)/.installed-dev  ## let ruff format and fix
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+docs: $(VENV)/.installed-docs  ## build the site into build/docs; a warning is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file docs/site/mkdocs.yml
+	@echo "build/docs/index.html"
 
 architectures: $(VENV)/.installed-dev  ## rebuild docs/architectures.md (a few minutes)
 	@$(BIN)/python examples/benchmarks/architecture_table.py --output docs/architectures.md

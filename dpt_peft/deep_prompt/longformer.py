@@ -19,7 +19,7 @@ class LongformerAttentionLayer(DeepPromptLayer):
     """Prompts for `LongformerSelfAttention`: every token sees them, whatever its window; so do global tokens.
 
     A global token meets prompts with its global query. The module runs unchanged over its tokens; the prompts' part
-    is mixed into its context by the sums of exponentials, see [`followed_scores`](followed_scores.py).
+    is mixed into its context by the sums of exponentials, see `followed_scores`.
     """
 
     @classmethod

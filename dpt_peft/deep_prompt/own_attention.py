@@ -1,6 +1,6 @@
 """Prompts for attention modules that compute scores, softmax and context themselves, without transformers' interface.
 
-Such a module runs unchanged while [`followed_scores`](followed_scores.py) watches it. One row a class of modules.
+Such a module runs unchanged while `followed_scores` watches it. One row a class of modules.
 """
 
 from __future__ import annotations
