@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from datasets import ClassLabel, Dataset
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 LabelWords = Mapping[Any, str]
 
@@ -306,6 +307,9 @@ def _children(nested: Any, path: tuple[str, ...], words: _Words) -> list[LabelNo
 
 
 def _rows(table: Any, columns: Sequence[str] | None) -> tuple[list[tuple[str, ...]], list[str] | None]:
+    # Not needed to import the package, and slow to load.
+    from datasets import ClassLabel, Dataset
+
     known = None
     if columns is not None:
         there = table.column_names if isinstance(table, Dataset) else list(table)
