@@ -1,6 +1,6 @@
 """Prompt tuning for encoders and discriminative language models, inside transformers and PEFT.
 
-Importing the package registers deep prompts with PEFT, and the task wrappers and a pipeline with transformers;
+Importing the package registers deep prompts with PEFT, and the task wrappers and pipelines with transformers;
 nothing else happens.
 """
 
@@ -22,9 +22,10 @@ from .discriminative import (
     LabelTree,
 )
 from .discriminative.embedded import embedded_discriminator
-from .tasks import multi_span_pipeline
+from .tasks import multi_span_pipeline, question_answering_pipeline
 
 multi_span_pipeline.register()
+question_answering_pipeline.register()
 
 __version__ = "0.1.0.dev0"
 

@@ -24,6 +24,7 @@ class DataSet:
         family: Pipeline tag of its task family.
         hub_id: Its name on the Hub; None if it is not there in a form that can be loaded.
         columns: Values of the family's arguments that name columns, by argument.
+        options: Further values of the family's data arguments, wherever the data comes from.
         hub: Further arguments for the Hub's copy (`dataset_config_name`, split names, ...).
         label_words: DPT's word for each class, in the order of the sorted labels.
         metric: The metric that its papers report.
@@ -36,6 +37,7 @@ class DataSet:
     hub_id: str | None
     columns: dict[str, Any] = field(default_factory=dict)
     hub: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
     label_words: tuple[str, ...] = ()
     metric: str = "accuracy"
     held_out: int | None = None
@@ -43,6 +45,7 @@ class DataSet:
 
 
 _TEXT, _NAMES, _ROLES = "text-classification", "token-classification", "semantic-role-labeling"
+_CHOICE, _QUESTIONS = "multiple-choice", "question-answering"
 
 DATA_SETS = {
     # Label words of the DPT paper's released code.
@@ -134,6 +137,12 @@ DATA_SETS = {
         obtain="https://github.com/UniversalPropositions/UP_English-EWT, as one JSON object a line with `tokens`, "
         "`predicate_index` and `srl_tags`.",
     ),
+    # COPA's columns are the family's defaults.
+    "copa": DataSet("COPA", _CHOICE, "aps/super_glue", hub={"dataset_config_name": "copa"}),
+    "squad_v1": DataSet("SQuAD 1.1", _QUESTIONS, "rajpurkar/squad", metric="f1"),
+    "squad_v2": DataSet(
+        "SQuAD 2.0", _QUESTIONS, "rajpurkar/squad_v2", options={"version_2_with_negative": True}, metric="f1"
+    ),
 }
 
 
@@ -156,7 +165,7 @@ def data_arguments(name: str, data_dir: str | Path | None = None) -> dict[str, A
     if data_dir is None:
         if data.hub_id is None:
             raise FileNotFoundError(f"{data.title} is not on the Hub; give a `data_dir` that has it. {data.obtain}")
-        return {"dataset_name": data.hub_id, **data.columns, **data.hub}
+        return {"dataset_name": data.hub_id, **data.columns, **data.options, **data.hub}
     folder = Path(data_dir) / name
     any_ending = data.family in (_NAMES, _ROLES)  # CoNLL files have all sorts
     files = {
@@ -169,4 +178,4 @@ def data_arguments(name: str, data_dir: str | Path | None = None) -> dict[str, A
             f"`data_dir`: {folder} has no file that begins with train, validation or test."
             f"{' ' if data.obtain else ''}{data.obtain}"
         )
-    return {**files, **data.columns}
+    return {**files, **data.columns, **data.options}

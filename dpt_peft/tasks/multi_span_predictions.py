@@ -221,7 +221,7 @@ def tune_threshold(
     Args:
         model: `DPTForMultiSpanQuestionAnswering`, a token classifier with the classes O and I, or a PEFT model.
         tokenizer: Its tokenizer.
-        dataset: Questions with answers: a split of `load_multi_span_qa`, or any data set with the columns `id`,
+        dataset: Questions with answers: a split of `load_questions`, or any data set with the columns `id`,
             `question`, `context` and `answers` of the Hub.
         metric: What should be best, "f1" or "exact_match".
         allow_no_answer: Whether there may be no answer.

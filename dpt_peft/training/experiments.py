@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import datasets
 import torch
@@ -23,10 +23,15 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 from transformers import TrainingArguments
 
 from dpt_peft.tasks.data_sets import DATA_SETS, data_arguments
+from dpt_peft.tasks.multiple_choice import MultipleChoiceArguments
+from dpt_peft.tasks.question_answering import QuestionAnsweringArguments
 from dpt_peft.tasks.semantic_roles import SemanticRoleArguments
 from dpt_peft.tasks.text_classification import TextClassificationArguments
 from dpt_peft.tasks.token_classification import TokenClassificationArguments
 from dpt_peft.training.methods import METHODS
+from dpt_peft.training.multi_span_sampling import MultiSpanSamplingArguments
+from dpt_peft.training.multiple_choice import MultipleChoiceMethodArguments, run_multiple_choice
+from dpt_peft.training.question_answering import QuestionAnsweringMethodArguments, run_question_answering
 from dpt_peft.training.records import append_json_line, command_line, read_json_lines, software_versions
 from dpt_peft.training.text_classification import (
     MethodArguments,
@@ -39,11 +44,28 @@ from dpt_peft.training.word_tagging import run_semantic_roles, run_token_classif
 Run = dict[str, Any]
 Record = dict[str, Any]
 
-#: Family -> its data arguments and the function that does a run. A new family is one row.
-FAMILIES: dict[str, tuple[Any, Callable[..., dict[str, Any]]]] = {
-    "text-classification": (TextClassificationArguments, run_text_classification),
-    "token-classification": (TokenClassificationArguments, run_token_classification),
-    "semantic-role-labeling": (SemanticRoleArguments, run_semantic_roles),
+
+class FamilyRuns(NamedTuple):
+    """How an experiment does a run of a task family: the dataclasses of its arguments and the function that does it."""
+
+    data_arguments: Any
+    run: Callable[..., dict[str, Any]]
+    method_arguments: Any = MethodArguments
+    sampling_arguments: Any = SamplingArguments
+
+
+#: Family -> how its runs are done. A new family is one row.
+FAMILIES = {
+    "text-classification": FamilyRuns(TextClassificationArguments, run_text_classification),
+    "token-classification": FamilyRuns(TokenClassificationArguments, run_token_classification),
+    "semantic-role-labeling": FamilyRuns(SemanticRoleArguments, run_semantic_roles),
+    "multiple-choice": FamilyRuns(MultipleChoiceArguments, run_multiple_choice, MultipleChoiceMethodArguments),
+    "question-answering": FamilyRuns(
+        QuestionAnsweringArguments,
+        run_question_answering,
+        QuestionAnsweringMethodArguments,
+        MultiSpanSamplingArguments,
+    ),
 }
 
 
@@ -162,20 +184,23 @@ def learning_rates_of(arguments: ComparisonArguments, method: str) -> list[float
 def _train(run: Run, arguments: ExperimentArguments, model_path: str) -> dict[str, Any]:
     """Does one run through the same function as its family's script."""
     data = DATA_SETS[run["dataset"]]
-    data_class, run_family = FAMILIES[data.family]
-    data_args = data_class(**data_arguments(run["dataset"], arguments.data_dir), max_seq_length=run["max_seq_length"])
+    family = FAMILIES[data.family]
+    data_args = family.data_arguments(
+        **data_arguments(run["dataset"], arguments.data_dir), max_seq_length=run["max_seq_length"]
+    )
     prefers_own_words = {"label_words": list(data.label_words)} if data.label_words else {}
-    return run_family(
+    by_class = {} if run["examples_per_class"] is None else {"examples_per_class": run["examples_per_class"]}
+    return family.run(
         ModelArguments(model_name_or_path=model_path),
         data_args,
-        MethodArguments(method=run["method"], **{**prefers_own_words, **run["options"]}),
-        SamplingArguments(
+        family.method_arguments(method=run["method"], **{**prefers_own_words, **run["options"]}),
+        family.sampling_arguments(
             train_fraction=run["train_fraction"],
-            examples_per_class=run["examples_per_class"],
             sample_seed=run["sample_seed"],
             validation_size=data.held_out if run["split"] == "validation" else None,
             max_eval_samples=run["max_test_examples"],
             max_predict_samples=run["max_test_examples"],
+            **by_class,
         ),
         TrainingArguments(
             output_dir=str(Path(arguments.output_dir) / "trainer"),

@@ -21,9 +21,9 @@ from dpt_peft.tasks.multi_span_predictions import (
 from dpt_peft.tasks.multi_span_qa import (
     MultiSpanFeatures,
     MultiSpanQAArguments,
-    load_multi_span_qa,
     make_features,
 )
+from dpt_peft.tasks.questions import load_questions
 from dpt_peft.tasks.windows import window_length
 from dpt_peft.training.families import DISCRIMINATOR, MULTI_SPAN_QUESTION_ANSWERING
 from dpt_peft.training.methods import METHODS, MethodOptions, build_model, count_parameters
@@ -130,7 +130,7 @@ def run_multi_span_qa(
         ValueError: Arguments or data do not fit; the message names the argument.
     """
     used = {"train": training_args.do_train, "validation": training_args.do_eval, "test": training_args.do_predict}
-    splits = select_questions(load_multi_span_qa(data_args), sampling_args)
+    splits = select_questions(load_questions(data_args), sampling_args)
     if method_args.tune_threshold:
         if not training_args.do_train or "validation" not in splits:
             raise ValueError("`tune_threshold` needs `do_train` and validation data (or `validation_size`).")

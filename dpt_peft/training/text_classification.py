@@ -20,6 +20,7 @@ from transformers import (
 )
 from transformers.trainer_utils import PredictionOutput
 
+from dpt_peft.tasks.multiple_choice import MultipleChoiceData
 from dpt_peft.tasks.text_classification import (
     TextClassificationArguments,
     TextClassificationData,
@@ -91,7 +92,7 @@ class SamplingArguments:
     max_predict_samples: int | None = field(default=None, metadata={"help": "Use the first rows of the test data."})
 
 
-def select_rows(data: TextClassificationData, sampling: SamplingArguments) -> dict[str, Dataset]:
+def select_rows(data: TextClassificationData | MultipleChoiceData, sampling: SamplingArguments) -> dict[str, Dataset]:
     """Draws the training sample and, where asked, a validation set from the rest.
 
     Args:
@@ -175,7 +176,8 @@ def _task_of(config: Any) -> str:
     return f"label_words={config.label_words!r}, score_function={config.score_function!r}"
 
 
-def _write_predictions(path: Path, output: PredictionOutput, label_names: list[str]) -> None:
+def write_predictions(path: Path, output: PredictionOutput, label_names: list[str]) -> None:
+    """Writes the names of the classes with the highest logits, as a table with the columns index and prediction."""
     logits = output.predictions[0] if isinstance(output.predictions, tuple) else output.predictions
     lines = [f"{index}\t{label_names[label]}" for index, label in enumerate(logits.argmax(axis=-1))]
     path.write_text("\n".join(["index\tprediction", *lines, ""]), encoding="utf-8")
@@ -331,7 +333,7 @@ def tune_text_classifier(
             command=command,
         )
     if write_files and result.predictions is not None and training_args.process_index == 0:
-        _write_predictions(
+        write_predictions(
             Path(training_args.output_dir or ".") / "predictions.tsv", result.predictions, data.label_names
         )
     majority = {

@@ -12,13 +12,12 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from dpt_peft.tasks.multi_span_qa import (
-    Example,
     MultiSpanQAArguments,
     answer_ranges,
     label_window,
-    load_multi_span_qa,
     make_features,
 )
+from dpt_peft.tasks.questions import Example, load_questions
 from dpt_peft.tasks.spans import decode_spans, score_words, split_words
 from dpt_peft.tasks.windows import make_windows
 from tests.tasks.multi_span import make_tokenizer, question
@@ -39,7 +38,7 @@ def files(tmp_path):
 
 
 def test_loading(files):
-    splits = load_multi_span_qa(MultiSpanQAArguments(**files))
+    splits = load_questions(MultiSpanQAArguments(**files))
     row = splits["train"][1]
     assert (row["id"], row["texts"]) == ("q1", ["Bob", "Carl"])
     assert [row["context"][start:][:3] for start in row["starts"]] == ["Bob", "Car"]
@@ -59,17 +58,17 @@ def test_loading(files):
 def test_bad_answers_name_the_row(tmp_path, change, message):
     path = write(tmp_path / "train.jsonl", [{**question(0), **change}])
     with pytest.raises(ValueError, match="row 0 of the train data") as caught:
-        load_multi_span_qa(MultiSpanQAArguments(train_file=path))
+        load_questions(MultiSpanQAArguments(train_file=path))
     assert message in str(caught.value)
 
 
 def test_missing_columns_and_rows(tmp_path):
     path = write(tmp_path / "train.jsonl", [{"question": "Who?", "context": "Bob."}])
     with pytest.raises(ValueError, match="no column 'answers'"):
-        load_multi_span_qa(MultiSpanQAArguments(train_file=path))
+        load_questions(MultiSpanQAArguments(train_file=path))
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(ValueError, match="no rows"):
-        load_multi_span_qa(MultiSpanQAArguments(train_file=str(tmp_path / "empty.jsonl")))
+        load_questions(MultiSpanQAArguments(train_file=str(tmp_path / "empty.jsonl")))
 
 
 def test_all_mentions_or_the_given_ones():
@@ -128,14 +127,14 @@ def test_empty_paragraphs_and_questions():
 def test_features_of_hub_rows_and_of_loaded_splits_agree(files):
     rows = Dataset.from_list([question(number) for number in range(4)])
     from_hub = make_features(rows, TOKENIZER)
-    loaded = make_features(load_multi_span_qa(MultiSpanQAArguments(**files))["train"], TOKENIZER)
+    loaded = make_features(load_questions(MultiSpanQAArguments(**files))["train"], TOKENIZER)
     assert from_hub.examples == loaded.examples
     assert from_hub.dataset[:] == loaded.dataset[:]
     assert from_hub.labelled
     lengths = [len(ids) for ids in from_hub.dataset["input_ids"]]
     assert lengths == sorted(lengths)
     assert sorted(from_hub.example_index) == [0, 1, 2, 3]
-    without = make_features(load_multi_span_qa(MultiSpanQAArguments(**files))["test"], TOKENIZER)
+    without = make_features(load_questions(MultiSpanQAArguments(**files))["test"], TOKENIZER)
     assert not without.labelled
     assert {label for labels in without.dataset["labels"] for label in labels} == {-100, 0}
 

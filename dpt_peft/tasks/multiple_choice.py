@@ -1,0 +1,211 @@
+"""Multiple choice (COPA and sets of that shape): columns and labels checked, one row of tokens a choice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from datasets import ClassLabel, Dataset, DatasetDict
+from transformers import PreTrainedTokenizerBase
+
+from dpt_peft.tasks.loading import DatasetArguments, as_texts, load_splits, require_columns, require_rows
+
+#: COPA's question words as the released code of P-tuning v2 writes them behind the premise.
+COPA_QUESTION_WORDS = ("cause=because", "effect=so")
+
+
+@dataclass
+class MultipleChoiceArguments(DatasetArguments):
+    """Data of a multiple choice task. The defaults are COPA's columns."""
+
+    context_column_name: str = field(default="premise", metadata={"help": "Column of the text that comes first."})
+    question_column_name: str | None = field(
+        default=None, metadata={"help": "Column of the question. Default: 'question' where there is such a column."}
+    )
+    question_place: Literal["context", "choice"] = field(
+        default="context",
+        metadata={"help": "The question stands behind the context, or (SWAG) at the beginning of every choice."},
+    )
+    question_words: list[str] = field(
+        default_factory=lambda: list(COPA_QUESTION_WORDS),
+        metadata={
+            "help": "VALUE=WORDS: what is written for a question that is just this value. Other questions stand as "
+            "they are. SuperGLUE's baseline: 'cause=What was the cause of this?' 'effect=What happened as a result?'"
+        },
+    )
+    choice_column_names: list[str] = field(
+        default_factory=lambda: ["choice1", "choice2"], metadata={"help": "Columns of the choices, one a choice."}
+    )
+    choices_column_name: str | None = field(
+        default=None, metadata={"help": "Column of a list of the choices, in the place of `choice_column_names`."}
+    )
+    label_column_name: str = field(
+        default="label", metadata={"help": "Column of the right choice: its number from 0, or its letter from A."}
+    )
+    max_seq_length: int | None = field(
+        default=None, metadata={"help": "Longest context and choice in tokens. Default: what the model takes."}
+    )
+
+
+@dataclass(frozen=True)
+class MultipleChoiceData:
+    """A multiple choice data set in one shape, whatever its source.
+
+    Attributes:
+        splits: Subset of "train", "validation", "test", with the columns `context`, `choices` (a list) and `labels`
+            (number of the right choice; missing where a split has no labels).
+        label_names: Names of the choices by number: "choice 0", ...
+    """
+
+    splits: DatasetDict
+    label_names: list[str]
+
+
+def _words_by_value(question_words: list[str]) -> dict[str, str]:
+    words = {}
+    for entry in question_words:
+        value, separator, text = entry.partition("=")
+        if not separator:
+            raise ValueError(f"`question_words` must be like 'cause=because', got {entry!r}.")
+        words[value] = text
+    return words
+
+
+def _choices(dataset: Dataset, split: str, args: MultipleChoiceArguments) -> list[list[str]]:
+    if args.choices_column_name is None:
+        columns = [as_texts(dataset[name][:]) for name in args.choice_column_names]
+        return [list(choices) for choices in zip(*columns, strict=True)]
+    found = dataset[args.choices_column_name][:]
+    for row, choices in enumerate(found):
+        if not isinstance(choices, list) or len(choices) != len(found[0]):
+            raise ValueError(
+                f"`choices_column_name`: all rows must have as many choices as the first, {found[0]!r}, but row {row} "
+                f"of the {split} data has {choices!r}."
+            )
+    return [as_texts(choices) for choices in found]
+
+
+def _label(value: Any, choices: int, where: str) -> int | None:
+    """Returns the number of the right choice; None where there is none (the Hub writes -1)."""
+    if value in (None, "", -1, "-1"):
+        return None
+    text = str(value).strip()
+    if text.isdigit() and int(text) < choices:
+        return int(text)
+    if len(text) == 1 and 0 <= ord(text.upper()) - ord("A") < choices:
+        return ord(text.upper()) - ord("A")
+    raise ValueError(
+        f"`label_column_name`: {where} must be a number from 0 to {choices - 1} or one of the first {choices} "
+        f"letters, got {value!r}."
+    )
+
+
+def _labels(dataset: Dataset, split: str, column: str, choices: int) -> list[int] | None:
+    feature, values = dataset.features[column], dataset[column][:]
+    if isinstance(feature, ClassLabel) and feature.num_classes != choices:
+        raise ValueError(
+            f"`label_column_name`: {column!r} has {feature.num_classes} classes, but there are {choices} choices."
+        )
+    labels = [_label(value, choices, f"row {row} of the {split} data") for row, value in enumerate(values)]
+    without = [row for row, label in enumerate(labels) if label is None]
+    if without and (split == "train" or len(without) < len(labels)):
+        raise ValueError(
+            f"{len(without)} of {len(labels)} rows of the {split} data have no label in column {column!r} (-1 and "
+            f"empty count as none); the first is row {without[0]}, counted from 0."
+        )
+    return None if without else [label for label in labels if label is not None]
+
+
+def load_multiple_choice(args: MultipleChoiceArguments) -> MultipleChoiceData:
+    """Loads and checks a multiple choice data set.
+
+    `context` becomes the context with the question behind it; with `question_place="choice"` the question stands at
+    the beginning of every choice. A missing text is an empty text. A validation or test split without any label (-1
+    or empty) is kept for prediction.
+
+    Args:
+        args: Source and columns.
+
+    Returns:
+        The data, see `MultipleChoiceData`.
+
+    Raises:
+        ValueError: If there is no training data or a split is empty; if a column is missing (those there are get
+            listed); if rows or splits differ in their number of choices, or there are fewer than two; if a label is
+            missing or out of range (the row is named); if `question_words` is not like 'cause=because'.
+        FileNotFoundError: If a file is missing.
+    """
+    words = _words_by_value(args.question_words)
+    shaped: dict[str, Dataset] = {}
+    sizes: dict[str, int] = {}
+    splits = load_splits(args)
+    if "train" not in splits:
+        raise ValueError("There is no training data: give `train_file`, or a `dataset_name` with a training split.")
+    for split, dataset in splits.items():
+        if not dataset.column_names:
+            require_rows(dataset, split)
+        question = args.question_column_name or ("question" if "question" in dataset.column_names else None)
+        columns = {"context_column_name": args.context_column_name}
+        if question is not None:
+            columns["question_column_name"] = question
+        if args.choices_column_name is not None:
+            columns["choices_column_name"] = args.choices_column_name
+        columns |= {f"choice_column_names[{i}]": name for i, name in enumerate(_choice_columns(args))}
+        if split == "train":
+            columns["label_column_name"] = args.label_column_name
+        require_columns(dataset, split, columns)
+        require_rows(dataset, split)
+
+        contexts, choices = as_texts(dataset[args.context_column_name][:]), _choices(dataset, split, args)
+        if question is not None:
+            questions = [words.get(text, text) for text in as_texts(dataset[question][:])]
+            if args.question_place == "context":
+                contexts = [f"{first} {asked}".strip() for first, asked in zip(contexts, questions, strict=True)]
+            else:
+                choices = [[f"{q} {c}".strip() for c in row] for q, row in zip(questions, choices, strict=True)]
+        sizes[split] = len(choices[0])
+        out: dict[str, list[Any]] = {"context": contexts, "choices": choices}
+        if args.label_column_name in dataset.column_names:
+            labels = _labels(dataset, split, args.label_column_name, sizes[split])
+            if labels is not None:
+                out["labels"] = labels
+        shaped[split] = Dataset.from_dict(out)
+    if len(set(sizes.values())) > 1 or sizes["train"] < 2:
+        counts = ", ".join(f"{split} {count}" for split, count in sizes.items())
+        raise ValueError(f"All rows must have the same number of choices, at least two; there are: {counts}.")
+    return MultipleChoiceData(DatasetDict(shaped), [f"choice {number}" for number in range(sizes["train"])])
+
+
+def _choice_columns(args: MultipleChoiceArguments) -> list[str]:
+    return [] if args.choices_column_name is not None else args.choice_column_names
+
+
+def tokenize_choices(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> Dataset:
+    """Turns every choice, with the context before it, into a row of token ids.
+
+    `transformers.DataCollatorForMultipleChoice` pads the rows to the longest of a batch.
+
+    Args:
+        dataset: A split of `MultipleChoiceData`.
+        tokenizer: Any tokenizer.
+        max_length: Longest row in tokens, special tokens included; of context and choice the longer one is cut first.
+            Default: no cut.
+
+    Returns:
+        The tokenizer's columns, for every example one list a choice (not padded), and `labels` where there are labels.
+    """
+
+    def encode(batch: dict[str, list[Any]]) -> dict[str, Any]:
+        count = len(batch["choices"][0])
+        contexts = [context for context in batch["context"] for _ in range(count)]
+        choices = [choice for row in batch["choices"] for choice in row]
+        truncation: str | bool = "longest_first" if max_length is not None else False
+        rows = tokenizer(contexts, choices, truncation=truncation, max_length=max_length)
+        return {
+            name: [values[first : first + count] for first in range(0, len(values), count)]
+            for name, values in rows.items()
+        }
+
+    return dataset.map(
+        encode, batched=True, remove_columns=["context", "choices"], keep_in_memory=True, load_from_cache_file=False
+    )

@@ -1,0 +1,130 @@
+"""What the runs of all task families do alike: model and tokenizer from the arguments, facts for card and record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from datasets import Dataset
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, TrainingArguments, set_seed
+
+from dpt_peft.tasks.loading import DatasetArguments
+from dpt_peft.training.families import TaskFamily
+from dpt_peft.training.methods import METHODS, MethodOptions, build_model, count_parameters
+from dpt_peft.training.model_card import ModelCardFacts
+from dpt_peft.training.records import data_fingerprint
+from dpt_peft.training.text_classification import ModelArguments
+
+
+class PreparedModel(NamedTuple):
+    """A model to be tuned.
+
+    Attributes:
+        name: Hub id or folder that it came from.
+        method: The tuning method.
+        tokenizer: Its tokenizer.
+        model: The model.
+    """
+
+    name: str
+    method: str
+    tokenizer: PreTrainedTokenizerBase
+    model: Any
+
+
+def prepare_model(
+    family: TaskFamily,
+    model_args: ModelArguments,
+    method: str,
+    options: MethodOptions,
+    *,
+    seed: int,
+    label_names: Sequence[str] = (),
+    **tokenizer_kwargs: Any,
+) -> PreparedModel:
+    """Sets the seed and builds a family's model with its tokenizer.
+
+    Args:
+        family: Which models the methods put on top of the backbone.
+        model_args: Pretrained model.
+        method: The tuning method.
+        options: Its options.
+        seed: New heads, prompts and low-rank matrices are drawn with it.
+        label_names: Names of the classes by id; none for families without classes.
+        **tokenizer_kwargs: For the tokenizer's `from_pretrained`.
+
+    Raises:
+        ValueError: See `build_model`.
+    """
+    name = model_args.resolve()
+    set_seed(seed)
+    tokenizer = AutoTokenizer.from_pretrained(name, revision=model_args.model_revision, **tokenizer_kwargs)
+    model_kwargs = {"revision": model_args.model_revision}
+    if model_args.attn_implementation is not None:
+        model_kwargs["attn_implementation"] = model_args.attn_implementation
+    model = build_model(family, method, name, label_names, options=options, model_kwargs=model_kwargs)
+    return PreparedModel(name, method, tokenizer, model)
+
+
+def card_facts(
+    prepared: PreparedModel,
+    task: str,
+    data_args: DatasetArguments,
+    splits: Mapping[str, Dataset],
+    training_args: TrainingArguments,
+    *,
+    usage: str,
+    details: Mapping[str, Any],
+) -> ModelCardFacts:
+    """Gathers what a run's model card says.
+
+    Args:
+        prepared: The model.
+        task: The Hub's pipeline tag.
+        data_args: Where the data comes from.
+        splits: The examples that are used.
+        training_args: The Trainer's arguments.
+        usage: Python lines that load the tuned model.
+        details: What the family adds.
+    """
+    trained, total = count_parameters(prepared.model)
+    return ModelCardFacts(
+        method=prepared.method,
+        base_model=prepared.name,
+        task=task,
+        dataset=data_args.describe(),
+        dataset_on_hub=data_args.dataset_name is not None and not Path(data_args.dataset_name).exists(),
+        rows={split: len(dataset) for split, dataset in splits.items()},
+        adapter=METHODS[prepared.method].adapter is not None,
+        details={
+            **details,
+            "Learning rate": training_args.learning_rate,
+            "Epochs": training_args.num_train_epochs,
+            "Batch size": training_args.train_batch_size,
+            "Seed": training_args.seed,
+        },
+        usage=usage,
+        trained_parameters=trained,
+        all_parameters=total,
+    )
+
+
+def facts_of_run(model: torch.nn.Module, splits: Mapping[str, Dataset]) -> dict[str, Any]:
+    """Returns what every run's result holds beside its metrics.
+
+    Args:
+        model: The model.
+        splits: The examples that were used.
+
+    Returns:
+        `trained_parameters`, `all_parameters`, `rows` (by split), `data_fingerprint` (by split).
+    """
+    trained, total = count_parameters(model)
+    return {
+        "trained_parameters": trained,
+        "all_parameters": total,
+        "rows": {split: len(dataset) for split, dataset in splits.items()},
+        "data_fingerprint": {split: data_fingerprint(dataset) for split, dataset in splits.items()},
+    }

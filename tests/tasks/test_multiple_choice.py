@@ -1,0 +1,158 @@
+"""Columns, labels, rows of tokens, and prompts for batch x choices."""
+
+import json
+
+import pytest
+import torch
+from datasets import Dataset
+from peft import TaskType, get_peft_model
+
+from dpt_peft import DeepPromptConfig
+from dpt_peft.tasks.multiple_choice import MultipleChoiceArguments, load_multiple_choice, tokenize_choices
+from dpt_peft.training.multiple_choice import ChoiceCollator
+from tests.tasks.choices import make_chooser, make_rows, make_tokenizer
+
+TOKENIZER = make_tokenizer()
+
+
+def load(tmp_path, rows, test=None, **kwargs):
+    files = {"train_file": rows} | ({} if test is None else {"test_file": test})
+    for name, content in files.items():
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, content)))
+    paths = {name: str(tmp_path / f"{name}.jsonl") for name in files}
+    return load_multiple_choice(MultipleChoiceArguments(**paths, **kwargs))
+
+
+def test_copa_with_the_question_words_of_the_released_code(tmp_path):
+    rows = [
+        {"premise": "It rained.", "question": "effect", "choice1": "I got wet.", "choice2": "I slept.", "label": 0},
+        {"premise": "I got wet.", "question": "cause", "choice1": "I slept.", "choice2": "It rained.", "label": 1},
+    ]
+    data = load(tmp_path, rows, [{**row, "label": -1} for row in rows])
+    assert data.label_names == ["choice 0", "choice 1"]
+    assert data.splits["train"][:] == {
+        "context": ["It rained. so", "I got wet. because"],
+        "choices": [["I got wet.", "I slept."], ["I slept.", "It rained."]],
+        "labels": [0, 1],
+    }
+    assert data.splits["test"].column_names == ["context", "choices"]
+    baseline = ["cause=What was the cause of this?", "effect=What happened as a result?"]
+    data = load(tmp_path, rows, question_words=baseline)
+    assert data.splits["train"]["context"][0] == "It rained. What happened as a result?"
+
+
+def test_other_shapes(tmp_path):
+    swag = [{"sent1": "He eats.", "sent2": "She", "e0": "eats too.", "e1": "sleeps.", "e2": "sings.", "label": 2}]
+    names = {"context_column_name": "sent1", "question_column_name": "sent2", "question_place": "choice"}
+    data = load(tmp_path, swag, choice_column_names=["e0", "e1", "e2"], **names)
+    assert data.splits["train"][0] == {
+        "context": "He eats.",
+        "choices": ["She eats too.", "She sleeps.", "She sings."],
+        "labels": 2,
+    }
+    race = [{"article": "Long.", "question": "Why?", "options": ["a", "b", "c", "d"], "answer": "C"}]
+    names = {"context_column_name": "article", "choices_column_name": "options", "label_column_name": "answer"}
+    data = load(tmp_path, race, **names)
+    assert data.splits["train"][0] == {"context": "Long. Why?", "choices": ["a", "b", "c", "d"], "labels": 2}
+    bare = [{"premise": None, "choice1": "a", "choice2": "b", "label": "1"}]
+    assert load(tmp_path, bare).splits["train"][0] == {"context": "", "choices": ["a", "b"], "labels": 1}
+
+
+ROW = {"premise": "p", "choice1": "a", "choice2": "b", "label": 0}
+
+
+@pytest.mark.parametrize(
+    ("rows", "kwargs", "message"),
+    [
+        (
+            [{**ROW, "label": 2}],
+            {},
+            "row 0 of the train data must be a number from 0 to 1 or one of the first 2 letters",
+        ),
+        ([ROW, {**ROW, "label": -1}], {}, "1 of 2 rows of the train data have no label"),
+        (
+            [ROW],
+            {"choice_column_names": ["choice1", "choice3"]},
+            r"no column 'choice3' \(`choice_column_names\[1\]`\)",
+        ),
+        ([ROW], {"choice_column_names": ["choice1"]}, "the same number of choices, at least two; there are: train 1"),
+        ([ROW], {"question_words": ["because"]}, "`question_words` must be like 'cause=because'"),
+        ([ROW], {"question_column_name": "asked"}, "no column 'asked'"),
+        ([{**ROW, "o": ["a", "b"]}, {**ROW, "o": ["a"]}], {"choices_column_name": "o"}, "row 1 of the train data has"),
+    ],
+)
+def test_bad_data(tmp_path, rows, kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path, rows, **kwargs)
+
+
+def batch_of(count, **kwargs):
+    rows = make_rows(count)
+    columns = {
+        "context": [row["premise"] for row in rows],
+        "choices": [[row["choice1"], row["choice2"]] for row in rows],
+        "labels": [row["label"] for row in rows],
+    }
+    dataset = tokenize_choices(Dataset.from_dict(columns), TOKENIZER, **kwargs)
+    return dataset, ChoiceCollator(TOKENIZER)([dict(row) for row in dataset])
+
+
+def test_every_choice_is_a_pair_with_the_context_padded_by_batch():
+    dataset, batch = batch_of(4)
+    rows = make_rows(4)
+    length = max(len(ids) for row in dataset["input_ids"] for ids in row)
+    assert batch["input_ids"].shape == (4, 2, length)
+    assert batch["labels"].tolist() == [row["label"] for row in rows]
+    for row, ids, mask in zip(rows, batch["input_ids"], batch["attention_mask"], strict=True):
+        for number in (0, 1):
+            expected = TOKENIZER(row["premise"], row[f"choice{number + 1}"])["input_ids"]
+            assert ids[number][mask[number].bool()].tolist() == expected
+    cut, _ = batch_of(4, max_length=9)
+    assert max(len(ids) for row in cut["input_ids"] for ids in row) == 9
+    unlabelled = ChoiceCollator(TOKENIZER)([{k: v for k, v in row.items() if k != "labels"} for row in dataset])
+    assert set(unlabelled) == {"input_ids", "attention_mask", "token_type_ids"} & set(dataset.column_names)
+
+
+def prompted(**kwargs):
+    config = DeepPromptConfig(task_type=TaskType.SEQ_CLS, num_virtual_tokens=3, init_std=1.0, **kwargs)
+    return get_peft_model(make_chooser(), config).double().eval()
+
+
+@pytest.mark.parametrize("encoder", ["none", "mlp"])
+def test_prompts_for_batch_times_choices_give_what_each_choice_gives_alone(encoder):
+    model = prompted(encoder_reparameterization=encoder)
+    _, batch = batch_of(3)
+    logits = model(**{name: values for name, values in batch.items() if name != "labels"}).logits
+    for row in range(3):
+        for choice in range(2):
+            tokens = batch["attention_mask"][row, choice].bool()
+            alone = {
+                name: values[row, choice, tokens][None, None] for name, values in batch.items() if name != "labels"
+            }
+            assert torch.allclose(model(**alone).logits, logits[row, choice], atol=1e-10)
+
+
+def test_the_prompts_gradient_is_that_of_all_choices():
+    """d loss / d prompts by hand: softmax - one-hot, times the gradient of each choice's score alone."""
+    model = prompted()
+    _, batch = batch_of(3)
+    names = [name for name, p in model.named_parameters() if p.requires_grad and "deep_prompt" in name]
+    parameters = [p for name, p in model.named_parameters() if name in names]
+    assert parameters
+    output = model(**batch)
+    found = torch.autograd.grad(output.loss, parameters)
+    weights = (output.logits.softmax(-1) - torch.nn.functional.one_hot(batch["labels"], 2)).detach() / 3
+    expected = [torch.zeros_like(p) for p in parameters]
+    for row in range(3):
+        for choice in range(2):
+            tokens = batch["attention_mask"][row, choice].bool()
+            alone = {
+                name: values[row, choice, tokens][None, None] for name, values in batch.items() if name != "labels"
+            }
+            for total, part in zip(
+                expected, torch.autograd.grad(model(**alone).logits.sum(), parameters), strict=True
+            ):
+                total += weights[row, choice] * part
+    for one, other in zip(found, expected, strict=True):
+        assert one.abs().sum() > 0
+        assert torch.allclose(one, other, atol=1e-10)
