@@ -151,8 +151,8 @@ def data_arguments(name: str, data_dir: str | Path | None = None) -> dict[str, A
 
     Args:
         name: A key of `DATA_SETS`.
-        data_dir: Folder with one folder a data set, in it files whose names begin with train, validation and test.
-            None: the Hub.
+        data_dir: Folder with one folder a data set, in it files whose names begin with train, validation and test, or
+            hold "_train" and so on. None: the Hub.
 
     Raises:
         ValueError: If there is no such data set.
@@ -171,7 +171,7 @@ def data_arguments(name: str, data_dir: str | Path | None = None) -> dict[str, A
     files = {
         f"{split}_file": str(found[0])
         for split in ("train", "validation", "test")
-        if (found := sorted(file for file in folder.glob(f"{split}*") if any_ending or file.suffix in FORMATS))
+        if (found := _files(folder, f"{split}*", any_ending) or _files(folder, f"*_{split}*", any_ending))
     }
     if not files:
         raise FileNotFoundError(
@@ -179,3 +179,7 @@ def data_arguments(name: str, data_dir: str | Path | None = None) -> dict[str, A
             f"{' ' if data.obtain else ''}{data.obtain}"
         )
     return {**files, **data.columns, **data.options}
+
+
+def _files(folder: Path, pattern: str, any_ending: bool) -> list[Path]:
+    return sorted(file for file in folder.glob(pattern) if any_ending or file.suffix in FORMATS)

@@ -88,7 +88,7 @@ class ExtractiveQuestionAnsweringPipeline(QuestionPipeline):
         context = model_outputs[0]["context"]
         ranked = rank_answers(context, windows, n_best_size=n_best_size, max_answer_length=max_answer_length)
         shares = ranked.probabilities(handle_impossible_answer)
-        found = [
+        found: list[dict[str, Any]] = [
             {"score": share, "start": answer.start, "end": answer.end, "answer": answer.text}
             for share, answer in zip(shares, ranked.answers, strict=False)
         ]

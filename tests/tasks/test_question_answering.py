@@ -189,17 +189,13 @@ def test_pipeline_arguments_that_make_no_sense():
 
 
 def test_a_frozen_reader_learns_by_prompts_and_head():
-    torch.manual_seed(0)
     model = get_peft_model(make_reader(), DeepPromptConfig(task_type=TaskType.QUESTION_ANS, num_virtual_tokens=4))
     features = features_of([ask(number) for number in range(15)])
     batch = TOKENIZER.pad(features.dataset[:], return_tensors="pt")
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.02)
-    model.train()
-    losses = []
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.05)
     for _ in range(60):
         optimizer.zero_grad()
-        loss = model(**batch).loss
-        loss.backward()
+        model(**batch).loss.backward()
         optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.5 * losses[0]
+    ranked = rank_examples(features, predict_logits(model, TOKENIZER, features))
+    assert evaluate_answers(features, ranked)["exact_match"] > 0.9
