@@ -12,29 +12,16 @@ All arguments of `transformers.TrainingArguments` work, and `accelerate launch` 
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass, field
-
-from transformers import HfArgumentParser, TrainingArguments
-
 from dpt_peft.tasks.multiple_choice import MultipleChoiceArguments
-from dpt_peft.training.methods import METHODS
+from dpt_peft.training.command_line import parse_arguments
 from dpt_peft.training.multiple_choice import MultipleChoiceMethodArguments, run_multiple_choice
+from dpt_peft.training.schedules import ScriptTrainingArguments
 from dpt_peft.training.text_classification import ModelArguments, SamplingArguments
 
 
-@dataclass
-class ScriptTrainingArguments(TrainingArguments):
-    """The Trainer's arguments; the learning rate's default depends on the method."""
-
-    learning_rate: float | None = field(  # type: ignore[assignment]
-        default=None, metadata={"help": "Default: by method, see dpt_peft.training.methods.METHODS."}
-    )
-
-
 def main(argv: list[str] | None = None) -> dict[str, object]:
-    """Parses the command line (or a json / yaml file of arguments) and runs it."""
-    parser = HfArgumentParser(
+    """Parses the command line and runs it."""
+    parsed = parse_arguments(
         (
             ModelArguments,
             MultipleChoiceArguments,
@@ -42,15 +29,11 @@ def main(argv: list[str] | None = None) -> dict[str, object]:
             SamplingArguments,
             ScriptTrainingArguments,
         ),
-        description=__doc__,
+        __doc__,
+        argv,
+        family="multiple-choice",
     )
-    model_args, data_args, method_args, sampling_args, training_args = parser.parse_args_into_dataclasses(argv)
-    if training_args.learning_rate is None:
-        training_args.learning_rate = METHODS[method_args.method].learning_rate
-    if not (training_args.do_train or training_args.do_eval or training_args.do_predict):
-        parser.error("nothing to do: give --do_train, --do_eval or --do_predict")
-    logging.basicConfig(level=logging.INFO if training_args.should_log else logging.WARNING, format="%(message)s")
-    return run_multiple_choice(model_args, data_args, method_args, sampling_args, training_args)
+    return run_multiple_choice(*parsed)
 
 
 if __name__ == "__main__":

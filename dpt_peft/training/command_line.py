@@ -37,7 +37,7 @@ def _use_preset(parser: argparse.ArgumentParser, presets: list[str], argv: Seque
     if name is None:
         return
     data = DATA_SETS[PRESETS[name].data_set]
-    values = {**data.columns, **PRESETS[name].values}
+    values = {**data.columns, **data.options, **PRESETS[name].values}
     if not _names_data(argv):
         if data.hub_id is None:
             parser.error(f"--preset {name} needs --train_file and so on: {data.obtain}")

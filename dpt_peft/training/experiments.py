@@ -46,7 +46,7 @@ Record = dict[str, Any]
 
 
 class FamilyRuns(NamedTuple):
-    """How an experiment does a run of a task family: the dataclasses of its arguments and the function that does it."""
+    """How an experiment does a run of a task family: its arguments' dataclasses and the function that does it."""
 
     data_arguments: Any
     run: Callable[..., dict[str, Any]]

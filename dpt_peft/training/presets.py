@@ -3,7 +3,7 @@
 P-tuning v2: the released scripts (`run_script/` of github.com/THUDM/P-tuning-v2). Their `hidden_dropout_prob` stands
 here as the dropout on the prompts; the backbone's own dropout stays what its configuration says (0.1 for BERT and
 RoBERTa). Their 128 tokens cut sentences; here those become several rows. The schedule is linear without warm-up for
-classification, and 0.95 per epoch for names and roles.
+classification, and 0.95 per epoch for names, roles and answers.
 
 DPT: section 4.1 of the paper, with the label words of its released code.
 """
@@ -94,6 +94,9 @@ PRESETS: dict[str, Preset] = {
     "ontonotes-bert-large": _deep_prompt("ontonotes", BERT_UNCASED, 1e-2, 16, 30, 16, decay=0.95),
     "conll05-roberta-large": _deep_prompt("conll05", ROBERTA, 6e-3, 224, 15, 16, decay=0.95),
     "conll12-roberta-large": _deep_prompt("conll12", ROBERTA, 5e-3, 64, 45, 32, decay=0.95),
+    "copa-roberta-large": _deep_prompt("copa", ROBERTA, 9e-3, 8, 120, 16),
+    "squad_v1-roberta-large": _deep_prompt("squad_v1", ROBERTA, 5e-3, 16, 30, 8, 0.2, tokens=384, decay=0.95),
+    "squad_v2-roberta-large": _deep_prompt("squad_v2", ROBERTA, 5e-3, 8, 10, 8, 0.2, tokens=384, decay=0.95),
     **{f"{name}-electra-base": _dpt(name, ELECTRA_BASE, 32) for name in ("sst2", "sst5", "trec", "ag_news")},
     **{f"{name}-electra-large": _dpt(name, ELECTRA_LARGE, 8) for name in ("sst2", "sst5", "trec", "ag_news")},
 }

@@ -3,11 +3,15 @@ from dataclasses import fields
 import pytest
 
 from dpt_peft.tasks.data_sets import DATA_SETS
+from dpt_peft.tasks.multiple_choice import MultipleChoiceArguments
+from dpt_peft.tasks.question_answering import QuestionAnsweringArguments
 from dpt_peft.tasks.semantic_roles import SemanticRoleArguments
 from dpt_peft.tasks.text_classification import TextClassificationArguments
 from dpt_peft.tasks.token_classification import TokenClassificationArguments
 from dpt_peft.training.command_line import parse_arguments
+from dpt_peft.training.multiple_choice import MultipleChoiceMethodArguments
 from dpt_peft.training.presets import PRESETS
+from dpt_peft.training.question_answering import QuestionAnsweringMethodArguments
 from dpt_peft.training.schedules import ScriptTrainingArguments
 from dpt_peft.training.text_classification import MethodArguments, ModelArguments, SamplingArguments
 from dpt_peft.training.word_tagging import WordTaggingMethodArguments
@@ -16,6 +20,8 @@ DATA = {
     "text-classification": (TextClassificationArguments, MethodArguments),
     "token-classification": (TokenClassificationArguments, WordTaggingMethodArguments),
     "semantic-role-labeling": (SemanticRoleArguments, WordTaggingMethodArguments),
+    "multiple-choice": (MultipleChoiceArguments, MultipleChoiceMethodArguments),
+    "question-answering": (QuestionAnsweringArguments, QuestionAnsweringMethodArguments),
 }
 
 
@@ -34,6 +40,7 @@ def test_every_value_arrives(name, tmp_path):
     assert {key: values[key] for key in preset.values} == preset.values
     data = DATA_SETS[preset.data_set]
     assert {key: values[key] for key in data.columns} == data.columns
+    assert {key: values[key] for key in data.options} == data.options
     assert (values["dataset_name"], values["train_file"]) == (None, str(file))
 
 
