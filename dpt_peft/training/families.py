@@ -93,11 +93,16 @@ def load_with_new_head(
     return model
 
 
-def new_head(auto_class: Any) -> Callable[..., PreTrainedModel]:
-    """Returns a loader for `TaskFamily.loaders` that puts the auto class's new head on a backbone."""
+def new_head(auto_class: Any, **fixed: Any) -> Callable[..., PreTrainedModel]:
+    """Returns a loader for `TaskFamily.loaders` that puts the auto class's new head on a backbone.
+
+    Args:
+        auto_class: One of transformers' `AutoModelFor...`.
+        **fixed: Config attributes that the family needs, whatever the checkpoint was tuned for before.
+    """
 
     def load(path: str, label_names: Sequence[str], _options: Any, **kwargs: Any) -> PreTrainedModel:
-        return load_with_new_head(auto_class, path, label_names, **kwargs)
+        return load_with_new_head(auto_class, path, label_names, **{**fixed, **kwargs})
 
     return load
 
@@ -150,7 +155,10 @@ TOKEN_CLASSIFICATION = TaskFamily(
     "token-classification", TaskType.TOKEN_CLS, {NEW_HEAD: new_head(AutoModelForTokenClassification)}
 )
 QUESTION_ANSWERING = TaskFamily(
-    "question-answering", TaskType.QUESTION_ANS, {NEW_HEAD: new_head(AutoModelForQuestionAnswering)}
+    "question-answering",
+    TaskType.QUESTION_ANS,
+    # a start and an end
+    {NEW_HEAD: new_head(AutoModelForQuestionAnswering, num_labels=2)},
 )
 #: PEFT has no type of its own for multiple choice; that of sequence classification finds its head, which is the same.
 MULTIPLE_CHOICE = TaskFamily(

@@ -55,7 +55,7 @@ def _loading_code(method: str, folder: str, model: Any) -> str:
             "from peft import PeftModel",
             "from transformers import AutoModelForQuestionAnswering, AutoTokenizer, pipeline",
             "",
-            f"base = AutoModelForQuestionAnswering.from_pretrained({base.name_or_path!r})",
+            f"base = AutoModelForQuestionAnswering.from_pretrained({base.name_or_path!r}, num_labels=2)",
             *([f"base.config.null_score_diff_threshold = {threshold!r}"] if threshold is not None else []),
             f'model = PeftModel.from_pretrained(base, "{folder}")',
             f'read = pipeline({task}, model=model, tokenizer=AutoTokenizer.from_pretrained("{folder}"))',

@@ -6,6 +6,7 @@ import pytest
 from huggingface_hub import ModelCard
 from transformers import AutoConfig, pipeline
 
+from dpt_peft.tasks.squad_metric import normalize_answer
 from dpt_peft.training.families import QUESTION_ANSWERING
 from dpt_peft.training.methods import methods_of
 from tests.examples.scripts import load_script
@@ -75,7 +76,10 @@ def test_every_method_trains_tunes_predicts_and_saves(script, files, tmp_path, m
     assert by_id == {row["id"]: answer["answer"] for row, answer in zip(rows, answers, strict=True)}
     odds = json.loads((tmp_path / "null_odds.json").read_text())
     assert {name for name, value in odds.items() if value > threshold} == {n for n, text in by_id.items() if not text}
-    exact = [by_id[row["id"]] == (row["answers"]["text"] or [""])[0] for row in rows]
+    gold = [(row["answers"]["text"] or [""])[0] for row in rows]
+    exact = [
+        normalize_answer(by_id[row["id"]]) == normalize_answer(text) for row, text in zip(rows, gold, strict=True)
+    ]
     assert metrics["test_exact_match"] == pytest.approx(sum(exact) / len(exact))
     assert len(json.loads((tmp_path / "nbest_predictions.json").read_text())["q0"]) > 1
 

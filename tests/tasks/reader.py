@@ -38,6 +38,8 @@ def make_reader(seed: int = 0) -> torch.nn.Module:
 
 
 def write_reader(folder: Path) -> Path:
-    make_reader().save_pretrained(folder)
+    model = make_reader()
+    model.config.num_labels = 3  # as in the checkpoint of a backbone that was tuned for something else
+    model.electra.save_pretrained(folder)
     make_tokenizer().save_pretrained(folder)
     return folder
