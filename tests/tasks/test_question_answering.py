@@ -151,12 +151,12 @@ def test_files_are_those_of_the_official_scripts(tmp_path):
 @pytest.mark.parametrize("adapted", [False, True])
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_the_pipeline_answers_as_features_and_decoding(tmp_path, adapted, batch_size):
-    model = AutoModelForQuestionAnswering.from_pretrained(write_reader(tmp_path / "reader"))
+    model = AutoModelForQuestionAnswering.from_pretrained(write_reader(tmp_path / "reader"), num_labels=2)
     model.config.null_score_diff_threshold = 0.3
     if adapted:
         config = DeepPromptConfig(task_type=TaskType.QUESTION_ANS, num_virtual_tokens=3, init_std=1.0)
         get_peft_model(model, config).save_pretrained(tmp_path / "prompts")
-        base = AutoModelForQuestionAnswering.from_pretrained(tmp_path / "reader")
+        base = AutoModelForQuestionAnswering.from_pretrained(tmp_path / "reader", num_labels=2)
         base.config.null_score_diff_threshold = 0.3
         model = PeftModel.from_pretrained(base, tmp_path / "prompts").eval()
     rows = [*ROWS, LONG]
