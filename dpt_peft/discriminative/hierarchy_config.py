@@ -32,8 +32,9 @@ class DPTForHierarchicalClassificationConfig(DiscriminatorWrapperConfig):
         templates: For every branch (see `Branches`) the template with the names below it, in token ids.
         path_score: Factor of a name on the path to a class: `"sigmoid"`, its score of Eq. 2, or `"softmax"`, that
             score's softmax over the names of the same branch.
-        beam_width: Most branches of a row that are followed at a level; `None`: all, which is exhaustive.
-        beam_threshold: A branch is followed only if its score is at least this share of the row's best (0 to 1).
+        beam_width: Most branches of a row that are followed at a level; `None`: all.
+        beam_threshold: A branch is followed only if its score is at least this share of the row's best (0 to 1). With
+            0 and all branches the search is exhaustive.
         max_length: Longest row the discriminator sees, in tokens, template and special tokens included.
         cls_token_id: Id of the first token of every row.
         sep_token_id: Id of the last token of every row and between the texts of a pair.
@@ -62,7 +63,7 @@ class DPTForHierarchicalClassificationConfig(DiscriminatorWrapperConfig):
     templates: list[dict[str, Any]] = field(default_factory=list)
     path_score: str = "sigmoid"
     beam_width: int | None = 2
-    beam_threshold: float = 0.0
+    beam_threshold: float = 0.3
     # The numbers of the public ELECTRA checkpoints, as in transformers' ElectraConfig.
     max_length: int = 512
     cls_token_id: int = 101

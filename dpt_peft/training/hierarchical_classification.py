@@ -50,7 +50,7 @@ class HierarchyArguments:
     max_children: int = field(default=16, metadata={"help": "Most names below a branch of a built hierarchy."})
     beam_width: int = field(default=2, metadata={"help": "Branches followed at a level."})
     beam_threshold: float = field(
-        default=0.0, metadata={"help": "A branch is followed if it has this share of the best one's score (0 to 1)."}
+        default=0.3, metadata={"help": "A branch is followed if it has this share of the best one's score (0 to 1)."}
     )
     wordpieces: Literal["first", "mean", "max"] = field(
         default="first", metadata={"help": "dpt* with a hierarchy: which wordpieces of a name are read."}

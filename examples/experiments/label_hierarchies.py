@@ -174,13 +174,15 @@ def scaling_table(records: list[dict[str, Any]], picture: Path) -> str:
     """Cost of an answer over the number of classes, as a table and a picture."""
     curves: Any = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     lines = []
-    for record in sorted(records, key=lambda r: (r["run"]["kind"], r["run"]["num_classes"])):
+    names = {None: "all in templates", 1: "tree, beam of 1", 2: "tree, beam of 2"}
+    for record in sorted(records, key=lambda r: (-r["run"].get("beam_width", 9), r["run"]["num_classes"])):
         run, result = record["run"], record["result"]
+        name = names[run.get("beam_width")]
         passes = result.get("passes", result.get("levels"))
         numbers = [f"{result[name]:.1f}" for name in ("cpu_milliseconds_per_text", "tokens_per_text")]
-        lines.append([run["kind"], str(run["num_classes"]), str(passes), *numbers, f"{result['peak_memory_mb']:.0f}"])
-        for panel, name in (("time", "cpu_milliseconds_per_text"), ("tokens", "tokens_per_text")):
-            curves[panel][run["kind"]][run["num_classes"]].append(result[name])
+        lines.append([name, str(run["num_classes"]), str(passes), *numbers, f"{result['peak_memory_mb']:.0f}"])
+        for panel, figure in (("time", "cpu_milliseconds_per_text"), ("tokens", "tokens_per_text")):
+            curves[panel][name][run["num_classes"]].append(result[figure])
     titles = {"time": "CPU milliseconds a text", "tokens": "tokens a text, over all passes"}
     plot_curves(
         {titles[panel]: series for panel, series in curves.items()},
@@ -191,13 +193,13 @@ def scaling_table(records: list[dict[str, Any]], picture: Path) -> str:
         log_x=True,
         columns=2,
     )
-    return markdown_table(["template", "classes", "passes or levels", "CPU ms", "tokens", "peak MB"], lines)
+    return markdown_table(["the classes", "number", "passes or levels", "CPU ms", "tokens", "peak MB"], lines)
 
 
 def scale(run: dict[str, Any], model_path: str) -> dict[str, Any]:
     """Measures one number of classes; called in a process of its own."""
     transformers.utils.logging.disable_progress_bar()
-    return class_scaling_cost(model_path, run["kind"], run["num_classes"], beam_width=run["beam_width"])
+    return class_scaling_cost(model_path, run["kind"], run["num_classes"], beam_width=run.get("beam_width", 1))
 
 
 def main() -> None:
@@ -209,10 +211,11 @@ def main() -> None:
         model_path = ModelArguments(arguments.model_name_or_path).resolve()
         model = Path(model_path).name if arguments.model_name_or_path else "embedded"
         if arguments.scaling:
+            shapes: list[dict[str, Any]] = [{"kind": "tree", "beam_width": width} for width in (1, 2)]
             runs = [
-                {"model": model, "kind": kind, "num_classes": count, "beam_width": arguments.beam_width}
+                {"model": model, "num_classes": count, **shape}
                 for count in arguments.scaling
-                for kind in ("tree", "flat")
+                for shape in [*shapes, {"kind": "flat"}]
             ]
             run_missing(output / "scaling.jsonl", runs, scale, model_path)
         else:

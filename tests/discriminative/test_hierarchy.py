@@ -28,7 +28,9 @@ TEXTS = ["the match ended", "a bank rose and news of technology is very good !",
 def load(discriminator_path):
     def load(label_tree=NESTED, **kwargs) -> DPTForHierarchicalClassification:
         return DPTForHierarchicalClassification.from_pretrained(
-            discriminator_path, label_tree=label_tree, **{"dtype": torch.float64, "beam_width": None, **kwargs}
+            discriminator_path,
+            label_tree=label_tree,
+            **{"dtype": torch.float64, "beam_width": None, "beam_threshold": 0.0, **kwargs},
         )
 
     return load

@@ -69,7 +69,7 @@ def test_experiment_skips_what_is_done_and_shows_it(monkeypatch, tmp_path, capsy
         script.main()
         monkeypatch.setattr(sys, "argv", [*common, "--scaling", "16", "64"])
         script.main()
-    assert asked == [("train", "trec")] * 2 + [("scale", "tree"), ("scale", "flat")] * 2
+    assert asked == [("train", "trec")] * 2 + [("scale", "tree"), ("scale", "tree"), ("scale", "flat")] * 2
     table = (tmp_path / "table.md").read_text()
     assert "| TREC | DPT, the data's hierarchy | 72.0 ± 1.4 (2) | 90.0 ± 0.0 (2) |" in " ".join(table.split())
     assert (tmp_path / "scaling.png").stat().st_size > 10_000

@@ -126,7 +126,7 @@ def test_beams_are_set_back(discriminator, features):
     before = (model.config.beam_width, model.config.beam_threshold, model.config.path_score)
     (exhaustive,) = compare_beams(model, rows, tokenizer, ["all:0:sigmoid"])
     assert (model.config.beam_width, model.config.beam_threshold, model.config.path_score) == before
-    model.config.beam_width = None
+    model.config.beam_width, model.config.beam_threshold = None, 0.0
     with torch.no_grad():
         logits = model(**tokenizer(TEXTS, padding=True, return_tensors="pt")).logits
     assert exhaustive["accuracy"] == logits.argmax(-1).eq(torch.arange(4)).float().mean()
