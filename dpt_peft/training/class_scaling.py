@@ -84,7 +84,7 @@ def class_scaling_cost(
         texts: Number of texts.
         batch_size: Texts a batch.
         max_children: Most children of a branch of the tree.
-        beam_width: Branches followed at a level.
+        beam_width: Branches followed at a level, whatever their scores.
         classes_per_pass: Most classes in one flat template.
         seed: Draws classes and texts.
 
@@ -113,7 +113,7 @@ def class_scaling_cost(
         tree = balanced_tree(classes, others, max_children)
         shape = {"levels": tree.depth}
         model = DPTForHierarchicalClassification.from_pretrained(
-            model_name_or_path, label_tree=tree, beam_width=beam_width
+            model_name_or_path, label_tree=tree, beam_width=beam_width, beam_threshold=0.0
         )
     else:
         raise ValueError(f"`kind` must be 'flat' or 'tree', got {kind!r}.")
