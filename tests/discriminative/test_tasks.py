@@ -257,7 +257,7 @@ templates = st.sampled_from(
 texts = st.lists(st.sampled_from([*WORDS[5:], "zebra", "[SEP]", "\u200d"]), max_size=60).map(" ".join)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     label_words=st.lists(phrases, min_size=2, max_size=7, unique=True),
     pairs=st.lists(st.tuples(texts, texts), min_size=1, max_size=4),
