@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from datasets import Dataset
 from transformers import (
+    AutoTokenizer,
     DataCollatorForTokenClassification,
     DataCollatorWithPadding,
     PreTrainedTokenizerBase,
@@ -149,6 +150,7 @@ class Kind:
         prepare: From these and the sampling arguments to a task.
         family: Its models. Tasks of one run share it.
         collator: Makes a batch, given the tokenizer.
+        tokenizer: Loads the tokenizer of a model.
         reduce: From logits and labels of a batch to what metrics are computed of.
     """
 
@@ -156,27 +158,32 @@ class Kind:
     prepare: Callable[[Any, SamplingArguments], PreparedTask]
     family: TaskFamily
     collator: Callable[[PreTrainedTokenizerBase], Any]
+    tokenizer: Callable[..., PreTrainedTokenizerBase] = load_word_tokenizer
     reduce: Callable[..., torch.Tensor] | None = None
 
 
 #: Family -> how its tasks are trained together. A new family is one row.
 KINDS = {
     "text-classification": Kind(
-        TextClassificationArguments, _prepare_texts, TEXT_CLASSIFICATION, DataCollatorWithPadding
+        TextClassificationArguments,
+        _prepare_texts,
+        TEXT_CLASSIFICATION,
+        DataCollatorWithPadding,
+        AutoTokenizer.from_pretrained,
     ),
     "token-classification": Kind(
         TokenClassificationArguments,
         _prepare_words(word_tagging.NAMED_ENTITIES),
         TOKEN_CLASSIFICATION,
         DataCollatorForTokenClassification,
-        word_tagging.likeliest,
+        reduce=word_tagging.likeliest,
     ),
     "semantic-role-labeling": Kind(
         SemanticRoleArguments,
         _prepare_words(word_tagging.SEMANTIC_ROLES),
         TOKEN_CLASSIFICATION,
         DataCollatorForTokenClassification,
-        word_tagging.likeliest,
+        reduce=word_tagging.likeliest,
     ),
 }
 
@@ -307,7 +314,7 @@ def run_multi_task(
             raise ValueError(f"There is no {split} data of {', '.join(without)}.")
     model_name = model_args.resolve()
     set_seed(training_args.seed)
-    tokenizer = load_word_tokenizer(model_name, revision=model_args.model_revision)
+    tokenizer = kind.tokenizer(model_name, revision=model_args.model_revision)
     model_kwargs = {"revision": model_args.model_revision}
     if model_args.attn_implementation is not None:
         model_kwargs["attn_implementation"] = model_args.attn_implementation

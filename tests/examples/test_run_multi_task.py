@@ -1,6 +1,7 @@
 import importlib.util
 import json
 import random
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 from dpt_peft.training.shared_prompts import TaskBatchSampler
+from tests.processes import run_in_processes
 from tests.training.tiny import BAD, GOOD, write_discriminator, write_task
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -163,3 +165,24 @@ def test_tasks_that_do_not_fit(files, tmp_path, change, message):
     path = write_tasks(tmp_path, tasks)
     with pytest.raises(ValueError, match=message):
         run(files, tmp_path / "o", "--do_train", "--do_eval", "--tasks_file", path)
+
+
+def train(files, output_dir, batch_size):
+    still = ("--model_name_or_path", output_dir.parent / "without_dropout")
+    few = (*still, "--max_steps", 5, "--per_device_train_batch_size", batch_size, "--save_strategy", "no", "--seed", 1)
+    return run(files, output_dir, "--do_train", "--do_eval", *few)
+
+
+def test_two_processes_give_the_weights_of_one(files, tmp_path):
+    config = json.loads((files / "discriminator" / "config.json").read_text())
+    shutil.copytree(files / "discriminator", tmp_path / "without_dropout")
+    config |= {"hidden_dropout_prob": 0, "attention_probs_dropout_prob": 0, "classifier_dropout": 0}
+    (tmp_path / "without_dropout" / "config.json").write_text(json.dumps(config))
+    one = train(files, tmp_path / "one_process", 4)
+    two, _ = run_in_processes(train, files, tmp_path / "two_processes", 2)
+    assert two["eval_mean_f1"] == pytest.approx(one["eval_mean_f1"])
+    for task in ("both", "one"):
+        folders = (tmp_path / name / task for name in ("one_process", "two_processes"))
+        expected, found = (load_file(folder / "adapter_model.safetensors") for folder in folders)
+        for key, weight in expected.items():
+            torch.testing.assert_close(found[key], weight, atol=1e-5, rtol=1e-4)
