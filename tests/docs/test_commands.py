@@ -58,3 +58,23 @@ def test_mistakes_are_noticed():
         "examples/run_text_classification.py --method dpt --metod dpt examples/run_nothing.py --num_train_epochs 1"
     )
     assert mistakes(command) == ["examples/run_nothing.py", "--metod"]
+
+
+def test_paper_index_is_complete():
+    """Every numbered equation, table and figure of both papers, each in the part of its paper."""
+    _, dpt, p_tuning_v2 = re.split(r"^## ", (ROOT / "docs" / "paper_index.md").read_text(), flags=re.MULTILINE)
+    numbered = {
+        dpt: {"Equation": 3, "Table": 3, "Figure": 3},
+        p_tuning_v2: {"Equation": 2, "Table": 5, "Figure": 4},
+    }
+    for part, counts in numbered.items():
+        in_first_column = "\n".join(re.findall(r"^\| ([^|]*) \|", part, re.MULTILINE))
+        for kind, count in counts.items():
+            found = set(re.findall(rf"{kind} (\d)", in_first_column))
+            assert found == {str(number) for number in range(1, count + 1)}, f"{kind} in {part.splitlines()[0]}"
+
+
+def test_paper_index_names_files_that_exist():
+    """Paths stand as links (which another test follows); a name alone in backticks would not be checked."""
+    text = (ROOT / "docs" / "paper_index.md").read_text()
+    assert re.findall(r"(?<!\[)`[\w/]+\.py`", text) == []
