@@ -15,7 +15,8 @@ Any tasks with a label for every word (names, roles) go together, and any text c
 from __future__ import annotations
 
 from dpt_peft.training.command_line import parse_arguments
-from dpt_peft.training.multi_task import MultiTaskArguments, MultiTaskMethodArguments, run_multi_task
+from dpt_peft.training.joint_tasks import MultiTaskArguments
+from dpt_peft.training.multi_task import MultiTaskMethodArguments, run_multi_task
 from dpt_peft.training.schedules import ScriptTrainingArguments
 from dpt_peft.training.text_classification import ModelArguments, SamplingArguments
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,8 +14,8 @@ from datasets import Dataset
 from transformers import DataCollatorForTokenClassification, PreTrainedTokenizerBase, TrainingArguments, set_seed
 
 from dpt_peft.tasks.metrics import ArgumentMetric, EntityMetric
-from dpt_peft.tasks.semantic_roles import SemanticRoleArguments, load_semantic_roles
-from dpt_peft.tasks.token_classification import TokenClassificationArguments, load_token_classification
+from dpt_peft.tasks.semantic_roles import load_semantic_roles
+from dpt_peft.tasks.token_classification import load_token_classification
 from dpt_peft.tasks.word_features import WordFeatures, load_word_tokenizer, make_word_features
 from dpt_peft.tasks.word_tagging import WordTaggingArguments, WordTaggingData, word_tagging_metrics
 from dpt_peft.training.families import TOKEN_CLASSIFICATION
@@ -160,52 +161,6 @@ def write_predictions(path: Path, rows: Dataset, tags: Sequence[Sequence[str]]) 
             file.write("\n")
 
 
-def run_token_classification(
-    model_args: ModelArguments,
-    data_args: TokenClassificationArguments,
-    method_args: WordTaggingMethodArguments,
-    sampling_args: SamplingArguments,
-    training_args: TrainingArguments,
-    *,
-    write_files: bool = True,
-    command: str | None = None,
-) -> dict[str, Any]:
-    """Does a run of named entities; see `run_word_tagging`."""
-    return run_word_tagging(
-        NAMED_ENTITIES,
-        model_args,
-        data_args,
-        method_args,
-        sampling_args,
-        training_args,
-        write_files=write_files,
-        command=command,
-    )
-
-
-def run_semantic_roles(
-    model_args: ModelArguments,
-    data_args: SemanticRoleArguments,
-    method_args: WordTaggingMethodArguments,
-    sampling_args: SamplingArguments,
-    training_args: TrainingArguments,
-    *,
-    write_files: bool = True,
-    command: str | None = None,
-) -> dict[str, Any]:
-    """Does a run of semantic roles; see `run_word_tagging`."""
-    return run_word_tagging(
-        SEMANTIC_ROLES,
-        model_args,
-        data_args,
-        method_args,
-        sampling_args,
-        training_args,
-        write_files=write_files,
-        command=command,
-    )
-
-
 def run_word_tagging(
     task: WordTask,
     model_args: ModelArguments,
@@ -311,3 +266,9 @@ def run_word_tagging(
         "rows": rows,
         "data_fingerprint": {split: data_fingerprint(dataset) for split, dataset in splits.items()},
     }
+
+
+#: A run of named entities: `run_word_tagging` with `TokenClassificationArguments`.
+run_token_classification = partial(run_word_tagging, NAMED_ENTITIES)
+#: A run of semantic roles: `run_word_tagging` with `SemanticRoleArguments`.
+run_semantic_roles = partial(run_word_tagging, SEMANTIC_ROLES)

@@ -107,6 +107,20 @@ def test_an_experiment_runs_records_and_goes_on(name, files, tmp_path, capsys):
     assert f"{mean(f1):.1f}" in other
 
 
+def test_names_are_one_more_family(files, tmp_path, capsys):
+    folder = tmp_path / "data" / "conll04"
+    folder.mkdir(parents=True)
+    for split in ("train", "validation", "test"):
+        rows = [{"tokens": ["the", word], "ner_tags": ["O", "B-X"]} for word in ("good", "bad", "film") * 4]
+        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    options = ("--methods", "fine_tuning", "deep_prompt", "--seeds", 1, "--train_fractions", 0.5, "--metric", "f1")
+    names = ("--data_dir", tmp_path / "data", "--datasets", "conll04")
+    table = run("low_resource", files, tmp_path / "o", capsys, *options, *names)
+    for record in lines(tmp_path / "o" / "records.jsonl"):
+        assert record["rows"] == {"train": 6, "validation": 12, "test": 12}
+        assert f"{100 * record['metrics']['f1']:.1f}" in table
+
+
 def test_a_search_is_on_validation_data(files, tmp_path, capsys):
     search = ("--methods", "dpt", "--seeds", 0, "--split", "validation", "--learning_rates", "dpt=1e-4", "dpt=1e-3")
     table = run("low_resource", files, tmp_path, capsys, *search, "--examples_per_class", 4)
