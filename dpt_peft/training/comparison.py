@@ -34,6 +34,11 @@ def title_of(run: Run) -> str:
     return ", ".join([METHODS[run["method"]].title, *options])
 
 
+def models_of(records: Sequence[Record]) -> str:
+    """Names the models of the records, for titles: the records may be another machine's."""
+    return ", ".join(dict.fromkeys(record["run"]["model"] for record in records))
+
+
 def by_row(records: Sequence[Record]) -> dict[tuple[str, float], dict[str, list[Record]]]:
     """Groups records by (title, learning rate), and below that by data set; all in the order in which they come."""
     rows: dict[tuple[str, float], dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))

@@ -17,7 +17,7 @@ from typing import Any
 from transformers import HfArgumentParser
 
 from dpt_peft.tasks.data_sets import DATA_SETS
-from dpt_peft.training.comparison import comparison
+from dpt_peft.training.comparison import comparison, models_of
 from dpt_peft.training.experiments import (
     ComparisonArguments,
     Record,
@@ -85,7 +85,7 @@ def draw(records: list[Record], arguments: DepthArguments, path: Path) -> None:
     plot_curves(
         curves,
         path,
-        title=f"{arguments.model}: prompt depth (bars: standard deviation over seeds)",
+        title=f"{models_of(records)}: prompt depth (bars: standard deviation over seeds)",
         x_label="layers with prompts (k)",
         y_label=f"{arguments.split} {arguments.metric} in %",
     )

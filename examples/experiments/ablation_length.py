@@ -16,7 +16,7 @@ from typing import Any
 from transformers import HfArgumentParser
 
 from dpt_peft.tasks.data_sets import DATA_SETS
-from dpt_peft.training.comparison import comparison
+from dpt_peft.training.comparison import comparison, models_of
 from dpt_peft.training.experiments import (
     ComparisonArguments,
     Record,
@@ -83,7 +83,7 @@ def draw(records: list[Record], arguments: LengthArguments, path: Path) -> None:
     plot_curves(
         curves,
         path,
-        title=f"{arguments.model}: prompt length and encoder (bars: standard deviation over seeds)",
+        title=f"{models_of(records)}: prompt length and encoder (bars: standard deviation over seeds)",
         x_label="prompts in every layer",
         y_label=f"{arguments.split} {arguments.metric} in %",
         log_x=True,

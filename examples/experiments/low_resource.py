@@ -18,7 +18,7 @@ from typing import Any
 from transformers import HfArgumentParser
 
 from dpt_peft.tasks.data_sets import DATA_SETS
-from dpt_peft.training.comparison import amount_of, comparison, title_of
+from dpt_peft.training.comparison import amount_of, comparison, models_of, title_of, values_by_data_set
 from dpt_peft.training.experiments import (
     ComparisonArguments,
     Record,
@@ -28,7 +28,7 @@ from dpt_peft.training.experiments import (
     values_of,
     write_results,
 )
-from dpt_peft.training.plots import plot_curves
+from dpt_peft.training.plots import plot_boxes, plot_curves
 
 
 @dataclass
@@ -63,7 +63,18 @@ def plan(arguments: LowResourceArguments) -> list[Run]:
 
 
 def draw(records: list[Record], arguments: LowResourceArguments, path: Path) -> None:
-    """Accuracy over training examples (one line a method) or over trained parameters (one line an amount of data)."""
+    """Accuracy over training examples (one line a method) or over trained parameters (one line an amount of data).
+
+    One amount of data makes no line: a box for each method then.
+    """
+    if arguments.x_axis == "examples" and len({amount_of(record["run"]) for record in records}) == 1:
+        plot_boxes(
+            values_by_data_set(records, arguments.metric),
+            path,
+            title=f"{models_of(records)}: {arguments.metric}, {amount_of(records[0]['run'])}",
+            y_label=f"{arguments.split} {arguments.metric} in %",
+        )
+        return
     curves: Any = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     by_parameters = arguments.x_axis == "parameters"
     for record in records:
@@ -74,7 +85,7 @@ def draw(records: list[Record], arguments: LowResourceArguments, path: Path) -> 
     plot_curves(
         curves,
         path,
-        title=f"{arguments.model}: {arguments.metric} with little data (bars: standard deviation over seeds)",
+        title=f"{models_of(records)}: {arguments.metric} with little data (bars: standard deviation over seeds)",
         x_label="trained parameters" if by_parameters else "training examples",
         y_label=f"{arguments.split} {arguments.metric} in %",
         log_x=True,

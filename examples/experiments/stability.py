@@ -13,7 +13,7 @@ from statistics import mean, stdev
 from transformers import HfArgumentParser
 
 from dpt_peft.tasks.data_sets import DATA_SETS
-from dpt_peft.training.comparison import by_row, values_by_data_set
+from dpt_peft.training.comparison import by_row, models_of, values_by_data_set
 from dpt_peft.training.experiments import (
     ComparisonArguments,
     Record,
@@ -57,7 +57,9 @@ def table(records: list[Record], metric: str, best: int) -> str:
     for (title, rate), row in by_row(records).items():
         for name, runs in row.items():
             values = values_of(runs, metric)
-            diverged = [run["metrics"]["accuracy"] <= run["metrics"]["majority_share"] for run in runs]
+            # Taggers and readers have no largest class to compare with.
+            compared = [run["metrics"] for run in runs if "majority_share" in run["metrics"]]
+            diverged = [metrics["accuracy"] <= metrics["majority_share"] for metrics in compared]
             lines.append(
                 [
                     DATA_SETS[name].title,
@@ -69,7 +71,7 @@ def table(records: list[Record], metric: str, best: int) -> str:
                     f"{min(values):.1f}",
                     f"{max(values):.1f}",
                     mean_of_best(values, best),
-                    f"{100 * mean(diverged):.0f} %",
+                    f"{100 * mean(diverged):.0f} %" if diverged else "-",
                 ]
             )
     header = ["data", "method", "learning rate", "seeds", "mean", "spread", "lowest", "highest", f"best {best}"]
@@ -87,7 +89,7 @@ def main(argv: list[str] | None = None) -> None:
         lambda path: plot_boxes(
             values_by_data_set(records, arguments.metric),
             path,
-            title=f"{arguments.model}: {arguments.metric} of each seed",
+            title=f"{models_of(records)}: {arguments.metric} of each seed",
             y_label=f"{arguments.split} {arguments.metric} in %",
         ),
     )

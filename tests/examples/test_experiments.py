@@ -10,7 +10,7 @@ from statistics import mean, stdev
 
 import pytest
 
-from dpt_peft.training.comparison import title_of
+from dpt_peft.training.comparison import models_of, title_of
 from dpt_peft.training.experiments import read_records
 from tests.training.tiny import write_discriminator, write_task
 
@@ -67,7 +67,7 @@ def lines(path):
 
 
 def test_every_experiment_is_tested():
-    ours = {script.stem for script in SCRIPTS.glob("*.py") if "run_missing" in script.read_text()}
+    ours = {script.stem for script in SCRIPTS.glob("*.py") if "training.experiments import" in script.read_text()}
     assert ours == set(EXPERIMENTS)
 
 
@@ -119,6 +119,14 @@ def test_names_are_one_more_family(files, tmp_path, capsys):
     for record in lines(tmp_path / "o" / "records.jsonl"):
         assert record["rows"] == {"train": 6, "validation": 12, "test": 12}
         assert f"{100 * record['metrics']['f1']:.1f}" in table
+    shown = ("--only_table", "--records", tmp_path / "o" / "records.jsonl", "--metric", "f1")
+    table = run("stability", files, tmp_path / "s", capsys, *shown)
+    assert [line.split("|")[-2].strip() for line in table.splitlines() if "CoNLL-2004" in line] == ["-", "-"]
+
+
+def test_pictures_name_the_models_of_the_records():
+    records = [{"run": {"model": name}} for name in ("b", "a", "b")]
+    assert models_of(records) == "b, a"
 
 
 def test_a_search_is_on_validation_data(files, tmp_path, capsys):
