@@ -23,6 +23,7 @@ from .discriminative import (
 )
 from .discriminative.embedded import embedded_discriminator
 from .tasks import multi_span_pipeline, question_answering_pipeline
+from .verbalizer import VerbalizerForSequenceClassification, VerbalizerForSequenceClassificationConfig
 
 multi_span_pipeline.register()
 question_answering_pipeline.register()
@@ -40,6 +41,8 @@ __all__ = [
     "DeepPromptLayer",
     "DeepPromptModel",
     "LabelTree",
+    "VerbalizerForSequenceClassification",
+    "VerbalizerForSequenceClassificationConfig",
     "copy_adapter",
     "embedded_discriminator",
     "hotswap_adapter",

@@ -16,9 +16,12 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 DEFAULT_TEMPLATE = "{text} Class: {labels}."
+#: Placeholder of what the model is asked about -> a template with it: DPT lists the classes, a masked language model
+#: fills a gap.
+DEFAULT_TEMPLATES = {"labels": DEFAULT_TEMPLATE, "mask": "{text} It was {mask}."}
 DEFAULT_SEPARATOR = ", "
 WORDPIECES = ("first", "mean", "max")
-_FIELDS = ("text", "text_a", "text_b", "labels", "sep")
+_FIELDS = ("text", "text_a", "text_b", "sep")
 
 
 @dataclass(frozen=True)
@@ -119,16 +122,21 @@ def resolve_label_order(label_order: Sequence[int] | int | None, num_labels: int
     return list(label_order)
 
 
-def parse_template(template: str) -> list[tuple[str, str | None]]:
+def parse_template(template: str, asked: str = "labels") -> list[tuple[str, str | None]]:
     """Split a template string into pairs (literal words, name of the placeholder behind them or `None`).
+
+    Args:
+        template: Template string.
+        asked: The placeholder of what the model is asked about, one of `DEFAULT_TEMPLATES`.
 
     Raises:
         TypeError: `template` is not a string.
         ValueError: A placeholder is missing, unknown, given twice or carries a format, `{text}` stands beside
             `{text_a}` or `{text_b}`, or a brace is left open.
     """
+    default = DEFAULT_TEMPLATES[asked]
     if not isinstance(template, str):
-        raise TypeError(f"`template` must be a string such as {DEFAULT_TEMPLATE!r}, got {type(template).__name__}")
+        raise TypeError(f"`template` must be a string such as {default!r}, got {type(template).__name__}")
     try:
         parsed = list(Formatter().parse(template))
     except ValueError as error:
@@ -139,24 +147,25 @@ def parse_template(template: str) -> list[tuple[str, str | None]]:
     found: list[str] = []
     for literal, field, spec, conversion in parsed:
         if field is not None:
-            if field not in _FIELDS or spec or conversion:
+            if field not in (*_FIELDS, asked) or spec or conversion:
                 raise ValueError(
                     f"`template` {template!r} has the unknown placeholder {{{field}}}: "
-                    "only {text} (or {text_a} and {text_b}), {labels} and {sep} are allowed, without a format"
+                    f"only {{text}} (or {{text_a}} and {{text_b}}), {{{asked}}} and {{sep}} are allowed, "
+                    "without a format"
                 )
             if field in found and field != "sep":
                 raise ValueError(f"`template` {template!r} has {{{field}}} twice")
             found.append(field)
         pieces.append((literal, field))
-    texts = sorted(set(found) - {"labels", "sep"})
+    texts = sorted(set(found) - {asked, "sep"})
     if texts not in (["text"], ["text_a", "text_b"]):
         problem = f"has {{{'} and {'.join(texts)}}}" if texts else "lacks {text}"
         raise ValueError(
             f"`template` {template!r} {problem}: it needs {{text}}, or {{text_a}} and {{text_b}}; "
-            f"the default is {DEFAULT_TEMPLATE!r}"
+            f"the default is {default!r}"
         )
-    if "labels" not in found:
-        raise ValueError(f"`template` {template!r} lacks {{labels}}; the default is {DEFAULT_TEMPLATE!r}")
+    if asked not in found:
+        raise ValueError(f"`template` {template!r} lacks {{{asked}}}; the default is {default!r}")
     return pieces
 
 
@@ -168,6 +177,7 @@ def resolve_template(
     *,
     label_separator: str = DEFAULT_SEPARATOR,
     wordpieces: str = "first",
+    asked: str = "labels",
 ) -> ResolvedTemplate:
     """Fill the template with the label words and tokenize it the way it stands in the running text.
 
@@ -180,6 +190,7 @@ def resolve_template(
         label_separator: What stands between two classes.
         wordpieces: Which wordpieces of a class are read: `"first"`, `"mean"` or `"max"`. Classes read at their first
             wordpiece only must differ there.
+        asked: The placeholder that the label words fill, see `parse_template`.
 
     Raises:
         TypeError, ValueError: See `parse_template` and `check_label_words`.
@@ -195,9 +206,9 @@ def resolve_template(
     # Character span of every word within its side.
     spans: dict[int, tuple[int, int]] = {}
     labels_side = 0
-    for literal, field in parse_template(template):
+    for literal, field in parse_template(template, asked):
         sides[-1] += literal
-        if field == "labels":
+        if field == asked:
             labels_side = len(sides) - 1
             for position, index in enumerate(order):
                 sides[-1] += label_separator if position else ""

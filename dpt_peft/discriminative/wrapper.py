@@ -111,7 +111,7 @@ class DiscriminatorWrapperConfig(PreTrainedConfig):
             return limit
         if not 0 < max_length <= limit:
             raise ValueError(
-                f"`max_length` must be between 1 and {limit}, the most that this discriminator reads, got {max_length}"
+                f"`max_length` must be between 1 and {limit}, the most that this model reads, got {max_length}"
             )
         return max_length
 
@@ -125,7 +125,7 @@ class DiscriminatorWrapperConfig(PreTrainedConfig):
         ids = {name: getattr(tokenizer, name) for name in ("cls_token_id", "sep_token_id", "pad_token_id")}
         for name, value in ids.items():
             if value is None:
-                raise ValueError(f"`tokenizer` has no `{name}`, which the rows of a discriminator need")
+                raise ValueError(f"`tokenizer` has no `{name}`, which the rows of this model need")
         return ids
 
 

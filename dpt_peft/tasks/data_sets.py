@@ -27,6 +27,7 @@ class DataSet:
         options: Further values of the family's data arguments, wherever the data comes from.
         hub: Further arguments for the Hub's copy (`dataset_config_name`, split names, ...).
         label_words: DPT's word for each class, in the order of the sorted labels.
+        mask_words: A verbalizer's word for each class, in the same order. None: `label_words`.
         metric: The metric that its papers report.
         held_out: Rows of the unused training data to validate on, where there is no validation split.
         obtain: Where to get it, if not from the Hub.
@@ -39,6 +40,7 @@ class DataSet:
     hub: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
     label_words: tuple[str, ...] = ()
+    mask_words: tuple[str, ...] = ()
     metric: str = "accuracy"
     held_out: int | None = None
     obtain: str = ""
@@ -48,8 +50,8 @@ _TEXT, _NAMES, _ROLES = "text-classification", "token-classification", "semantic
 _CHOICE, _QUESTIONS = "multiple-choice", "question-answering"
 
 DATA_SETS = {
-    # Label words of the DPT paper's released code.
-    "sst2": DataSet("SST-2", _TEXT, "SetFit/sst2", label_words=LABEL_WORDS["sst2"]),
+    # Label words of the DPT paper's released code; mask words of P-tuning v2, section 4.4.
+    "sst2": DataSet("SST-2", _TEXT, "SetFit/sst2", label_words=LABEL_WORDS["sst2"], mask_words=("false", "true")),
     "sst5": DataSet(
         "SST-5",
         _TEXT,
@@ -96,6 +98,7 @@ DATA_SETS = {
         {"text_column_name": "premise", "text_pair_column_name": "hypothesis"},
         {"dataset_config_name": "cb"},
         label_words=("true", "false", "unknown"),
+        mask_words=("true", "false", "neutral"),
     ),
     "boolq": DataSet(
         "BoolQ",
@@ -103,6 +106,7 @@ DATA_SETS = {
         "google/boolq",
         {"text_column_name": "question", "text_pair_column_name": "passage", "label_column_name": "answer"},
         label_words=("no", "yes"),
+        mask_words=("false", "true"),
     ),
     # Names, tagged word by word.
     "conll03": DataSet("CoNLL-2003", _NAMES, "lukasgarbas/conll-03", metric="f1", obtain=SOURCES),

@@ -28,6 +28,7 @@ from dpt_peft.tasks.question_answering import QuestionAnsweringArguments
 from dpt_peft.tasks.semantic_roles import SemanticRoleArguments
 from dpt_peft.tasks.text_classification import TextClassificationArguments
 from dpt_peft.tasks.token_classification import TokenClassificationArguments
+from dpt_peft.training.families import LANGUAGE_MODEL
 from dpt_peft.training.methods import METHODS
 from dpt_peft.training.multi_span_sampling import MultiSpanSamplingArguments
 from dpt_peft.training.multiple_choice import MultipleChoiceMethodArguments, run_multiple_choice
@@ -188,7 +189,9 @@ def _train(run: Run, arguments: ExperimentArguments, model_path: str) -> dict[st
     data_args = family.data_arguments(
         **data_arguments(run["dataset"], arguments.data_dir), max_seq_length=run["max_seq_length"]
     )
-    prefers_own_words = {"label_words": list(data.label_words)} if data.label_words else {}
+    at_mask = METHODS[run["method"]].base == LANGUAGE_MODEL
+    words = data.mask_words or data.label_words if at_mask else data.label_words
+    prefers_own_words = {"label_words": list(words)} if words else {}
     by_class = {} if run["examples_per_class"] is None else {"examples_per_class": run["examples_per_class"]}
     return family.run(
         ModelArguments(model_name_or_path=model_path),

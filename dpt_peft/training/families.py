@@ -19,6 +19,7 @@ from transformers import (
 
 from dpt_peft.discriminative.modeling import DPTForSequenceClassification
 from dpt_peft.discriminative.multi_span import DPTForMultiSpanQuestionAnswering
+from dpt_peft.verbalizer import VerbalizerForSequenceClassification
 
 #: Which pretrained part of a model answers: a new head, a discriminator's own, a masked language model's own.
 NEW_HEAD, DISCRIMINATOR, LANGUAGE_MODEL = "new head", "discriminator", "language model"
@@ -145,10 +146,25 @@ def _load_dpt_reader(path: str, _label_names: Sequence[str], options: Any, **kwa
     return DPTForMultiSpanQuestionAnswering.from_pretrained(path, score_function=options.score_function, **kwargs)
 
 
+def _load_verbalizer(path: str, label_names: Sequence[str], options: Any, **kwargs: Any) -> PreTrainedModel:
+    return VerbalizerForSequenceClassification.from_pretrained(
+        path,
+        label_words=words_of_classes(label_names, options.label_words),
+        template=options.mask_template,
+        id2label=dict(enumerate(label_names)),
+        label2id={name: index for index, name in enumerate(label_names)},
+        **kwargs,
+    )
+
+
 TEXT_CLASSIFICATION = TaskFamily(
     "text-classification",
     TaskType.SEQ_CLS,
-    {NEW_HEAD: new_head(AutoModelForSequenceClassification), DISCRIMINATOR: _load_dpt_classifier},
+    {
+        NEW_HEAD: new_head(AutoModelForSequenceClassification),
+        DISCRIMINATOR: _load_dpt_classifier,
+        LANGUAGE_MODEL: _load_verbalizer,
+    },
     prompts_as_tokens=True,
 )
 TOKEN_CLASSIFICATION = TaskFamily(

@@ -11,7 +11,7 @@ from peft import get_peft_model
 
 from dpt_peft._compatibility import quiet_peft
 from dpt_peft.training import adapters
-from dpt_peft.training.families import DISCRIMINATOR, NEW_HEAD, TaskFamily
+from dpt_peft.training.families import DISCRIMINATOR, LANGUAGE_MODEL, NEW_HEAD, TaskFamily
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ METHODS = {
     "dpt": Method("DPT", DISCRIMINATOR, None, 1e-4),
     "deep_prompt": Method("Deep prompts, new head", NEW_HEAD, adapters.deep_prompt, 1e-2),
     "dpt_deep_prompt": Method("DPT + deep prompts, frozen", DISCRIMINATOR, adapters.deep_prompt, 1e-2),
+    "verbalizer": Method("Deep prompts, verbalizer", LANGUAGE_MODEL, adapters.deep_prompt, 1e-2),
     "lora": Method("LoRA, new head", NEW_HEAD, adapters.lora, 1e-3),
     "shallow_prompt": Method("Shallow prompts, new head", NEW_HEAD, adapters.shallow_prompt, 1e-2, as_tokens=True),
     "p_tuning": Method("P-tuning, new head", NEW_HEAD, adapters.p_tuning, 1e-3, as_tokens=True),
@@ -52,6 +53,7 @@ METHODS = {
 | `dpt` | discriminator under its own head | everything, no new parameter (DPT, section 3) |
 | `deep_prompt` | backbone under a new head | prompts in every layer and the head (P-tuning v2) |
 | `dpt_deep_prompt` | discriminator under its own head | prompts in every layer alone |
+| `verbalizer` | masked language model under its own head | prompts in every layer alone (P-tuning v2, Table 5) |
 | `lora` | backbone under a new head | low-rank matrices and the head |
 | `shallow_prompt` | backbone under a new head | prompts at the input and the head (Lester et al. 2021) |
 | `p_tuning` | backbone under a new head | prompts at the input, their MLP, and the head (Liu et al. 2021) |
@@ -69,12 +71,17 @@ class MethodOptions(adapters.AdapterOptions):
     label_words: list[str] | None = field(
         default=None,
         metadata={
-            "help": "dpt*: one word (or words) per class, in the order of the labels. Default: the label names."
+            "help": "dpt*, verbalizer: one word (or words) per class, in the order of the labels. Default: the label "
+            "names."
         },
     )
     template: str | None = field(
         default=None,
         metadata={"help": "dpt*: template around {text} and {labels}. Default: '{text} Class: {labels}.'"},
+    )
+    mask_template: str | None = field(
+        default=None,
+        metadata={"help": "verbalizer: template around {text} and {mask}. Default: '{text} It was {mask}.'"},
     )
     score_function: Literal["one_minus_sigmoid", "sigmoid"] = field(
         default="one_minus_sigmoid",
@@ -109,7 +116,8 @@ def build_model(
     Args:
         family: One of `dpt_peft.training.families`.
         method: One of `methods_of(family)`.
-        model_name_or_path: Hub id or folder; for `dpt*` a discriminator with its tokenizer.
+        model_name_or_path: Hub id or folder; for `dpt*` a discriminator, for `verbalizer` a masked language model,
+            with its tokenizer.
         label_names: Names of the classes in the order of their ids; they become `config.id2label`. None for families
             without classes.
         options: What the methods can be told; see `MethodOptions`. Default: its defaults.

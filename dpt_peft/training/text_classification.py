@@ -29,7 +29,7 @@ from dpt_peft.tasks.text_classification import (
     tokenize_texts,
 )
 from dpt_peft.training.cached_layers import CacheArguments, cached_features
-from dpt_peft.training.families import DISCRIMINATOR, TEXT_CLASSIFICATION, TaskFamily
+from dpt_peft.training.families import DISCRIMINATOR, LANGUAGE_MODEL, NEW_HEAD, TEXT_CLASSIFICATION, TaskFamily
 from dpt_peft.training.low_resource import hold_out, sample_per_class
 from dpt_peft.training.methods import METHODS, MethodOptions, build_model, count_parameters
 from dpt_peft.training.model_card import ModelCardFacts
@@ -63,9 +63,9 @@ class ModelArguments:
 class MethodArguments(MethodOptions):
     """Which tuning method, and its options."""
 
-    method: Literal["fine_tuning", "dpt", "deep_prompt", "dpt_deep_prompt", "lora", "shallow_prompt", "p_tuning"] = (
-        field(default="dpt", metadata={"help": "Tuning method."})
-    )
+    method: Literal[
+        "fine_tuning", "dpt", "deep_prompt", "dpt_deep_prompt", "verbalizer", "lora", "shallow_prompt", "p_tuning"
+    ] = field(default="dpt", metadata={"help": "Tuning method."})
 
 
 @dataclass
@@ -148,7 +148,7 @@ def loading_code(method: str, folder: str, model: Any) -> str:
         Lines to paste.
     """
     adapter, base_kind = METHODS[method].adapter, METHODS[method].base
-    if adapter is not None and base_kind == DISCRIMINATOR:
+    if adapter is not None and base_kind in (DISCRIMINATOR, LANGUAGE_MODEL):
         base = model.get_base_model()
         return (
             "import dpt_peft\nfrom peft import PeftModel\n\n"
@@ -173,7 +173,8 @@ def loading_code(method: str, folder: str, model: Any) -> str:
 def _task_of(config: Any) -> str:
     if getattr(config, "label_tree", None) is not None:
         return f"label_tree=dpt_peft.LabelTree.from_dict({config.label_tree!r}), wordpieces={config.wordpieces!r}"
-    return f"label_words={config.label_words!r}, score_function={config.score_function!r}"
+    score = f", score_function={config.score_function!r}" if hasattr(config, "score_function") else ""
+    return f"label_words={config.label_words!r}{score}"
 
 
 def write_predictions(path: Path, output: PredictionOutput, label_names: list[str]) -> None:
@@ -301,9 +302,10 @@ def tune_text_classifier(
         "Batch size": training_args.train_batch_size,
         "Seed": training_args.seed,
     }
-    if METHODS[method_args.method].base == DISCRIMINATOR:
+    if METHODS[method_args.method].base != NEW_HEAD:
         details["Label words"] = ", ".join(method_args.label_words or data.label_names)
-        details["Template"] = f"`{method_args.template or '{text} Class: {labels}.'}`"
+        config: Any = model.config
+        details["Template"] = f"`{config.template}`"
     card = ModelCardFacts(
         method=method_args.method,
         base_model=model_name,

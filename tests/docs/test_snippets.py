@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 import pytest
-from transformers import AutoModelForPreTraining, BertTokenizer
+from transformers import AutoModelForMaskedLM, AutoModelForPreTraining, BertTokenizer
 
 from tests.architectures import make_config, make_model
 
@@ -19,6 +19,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # name in the docs: architecture, and the number of labels that the docs use it with
 BACKBONES = {"FacebookAI/roberta-base": ("roberta", 3), "google-bert/bert-base-uncased": ("bert", 2)}
 DISCRIMINATOR = "google/electra-base-discriminator"
+LANGUAGE_MODEL = "google-bert/bert-base-cased"
 # room for the template and for "last 8"
 SIZES = {"num_hidden_layers": 8, "vocab_size": 60}
 
@@ -42,7 +43,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, (architecture, num_labels) in BACKBONES.items():
         make_model(architecture, num_labels=num_labels, **SIZES).save_pretrained(tmp_path / name)
     AutoModelForPreTraining.from_config(make_config("electra", **SIZES)).save_pretrained(tmp_path / DISCRIMINATOR)
-    tokenizer.save_pretrained(tmp_path / DISCRIMINATOR)
+    AutoModelForMaskedLM.from_config(make_config("bert", **SIZES)).save_pretrained(tmp_path / LANGUAGE_MODEL)
+    for name in (DISCRIMINATOR, LANGUAGE_MODEL):
+        tokenizer.save_pretrained(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -12,7 +12,7 @@ import pytest
 
 from dpt_peft.training.comparison import models_of, title_of
 from dpt_peft.training.experiments import read_records
-from tests.training.tiny import write_discriminator, write_task
+from tests.training.tiny import write_discriminator, write_language_model, write_task
 
 SCRIPTS = Path(__file__).parents[2] / "examples" / "experiments"
 #: Script -> arguments that make it small; titles in its table.
@@ -20,6 +20,10 @@ EXPERIMENTS = {
     "low_resource": (("--train_fractions", 0.25), ("Fine-tuning, new head", "DPT")),
     "stability": (("--train_fraction", 0.25), ("Fine-tuning, new head", "DPT")),
     "ablation_score": (("--train_fraction", 0.25), ("DPT", "DPT, sigmoid")),
+    "ablation_head": (
+        ("--train_fraction", 0.25, "--num_virtual_tokens", 3, "--split", "test"),
+        ("Deep prompts, new head, 3 prompts", "Deep prompts, verbalizer, 3 prompts"),
+    ),
     "ablation_depth": (
         ("--train_fraction", 0.25, "--depths", 1, 2, "--num_virtual_tokens", 3),
         tuple(f"Deep prompts, new head, 3 prompts, {layers} layers" for layers in ("first 1", "last 1", "last 2")),
@@ -47,6 +51,7 @@ def load(name):
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
     write_discriminator(folder / "tiny")
+    write_language_model(folder / "language_model")
     (folder / "data" / "sst2").mkdir(parents=True)
     for split in ("train", "validation", "test"):
         with write_task(folder / "rows.csv", 40, seed=len(split)).open() as file:
@@ -56,7 +61,8 @@ def files(tmp_path_factory):
 
 
 def run(name, files, output_dir, capsys, *words):
-    where = ("--data_dir", files / "data", "--output_dir", output_dir, "--model_name_or_path", files / "tiny")
+    model = files / ("language_model" if name == "ablation_head" else "tiny")
+    where = ("--data_dir", files / "data", "--output_dir", output_dir, "--model_name_or_path", model)
     small = ("--datasets", "sst2", "--epochs", 1, "--batch_size", 8)
     load(name).main([*map(str, (*where, *small, *words))])
     return capsys.readouterr().out

@@ -11,9 +11,9 @@ from peft import AutoPeftModelForSequenceClassification, PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer, pipeline
 
-from dpt_peft.discriminative import DPTForSequenceClassification
+from dpt_peft import DPTForSequenceClassification, VerbalizerForSequenceClassification
 from dpt_peft.training.methods import METHODS
-from tests.training.tiny import write_discriminator, write_task
+from tests.training.tiny import write_discriminator, write_language_model, write_task
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "run_text_classification.py"
 WEIGHTS = {"fine_tuning": "model", "dpt": "model"}
@@ -33,14 +33,16 @@ def script():
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
     write_discriminator(folder / "discriminator")
+    write_language_model(folder / "language_model")
     for seed, (split, rows) in enumerate([("train", 40), ("validation", 10), ("test", 12)]):
         write_task(folder / f"{split}.csv", rows, seed)
     return folder
 
 
 def arguments(files, output_dir, method, *more):
+    model = files / ("language_model" if method == "verbalizer" else "discriminator")
     return [
-        *("--method", method, "--model_name_or_path", files / "discriminator", "--output_dir", output_dir),
+        *("--method", method, "--model_name_or_path", model, "--output_dir", output_dir),
         *("--train_file", files / "train.csv", "--validation_file", files / "validation.csv"),
         *("--test_file", files / "test.csv", "--label_words", *WORDS, "--num_virtual_tokens", 3),
         *("--examples_per_class", 8, "--per_device_train_batch_size", 4, "--max_steps", 6, "--report_to", "none"),
@@ -59,6 +61,9 @@ def weights(folder, method):
 def load(folder, method, files):
     if method == "dpt_deep_prompt":
         base = DPTForSequenceClassification.from_pretrained(files / "discriminator", label_words=WORDS)
+        return PeftModel.from_pretrained(base, folder)
+    if method == "verbalizer":
+        base = VerbalizerForSequenceClassification.from_pretrained(files / "language_model", label_words=WORDS)
         return PeftModel.from_pretrained(base, folder)
     auto = AutoModelForSequenceClassification if method in WEIGHTS else AutoPeftModelForSequenceClassification
     return auto.from_pretrained(folder)

@@ -6,9 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.tiny import write_discriminator
+from tests.training.tiny import write_discriminator, write_language_model
 
 
 @pytest.fixture(scope="session")
 def discriminator(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_discriminator(tmp_path_factory.mktemp("discriminator"))
+
+
+@pytest.fixture(scope="session")
+def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_language_model(tmp_path_factory.mktemp("language_model"))

@@ -7,11 +7,12 @@ from transformers import (
     AutoTokenizer,
     BertConfig,
     BertForMaskedLM,
+    ElectraForMaskedLM,
     ElectraForPreTraining,
     ElectraForSequenceClassification,
 )
 
-from dpt_peft import DeepPromptModel
+from dpt_peft import DeepPromptModel, VerbalizerForSequenceClassification
 from dpt_peft.discriminative import DPTForSequenceClassification
 from dpt_peft.training.families import MULTIPLE_CHOICE, QUESTION_ANSWERING, TEXT_CLASSIFICATION, TOKEN_CLASSIFICATION
 from dpt_peft.training.methods import (
@@ -31,11 +32,15 @@ def build(method, discriminator, **kwargs):
     return build_model(TEXT_CLASSIFICATION, method, str(discriminator), NAMES, label_words=WORDS, **kwargs)
 
 
+#: The methods on a discriminator, or on the encoder in it; a verbalizer needs another model.
+ON_DISCRIMINATORS = [name for name in METHODS if name != "verbalizer"]
+
+
 def base_of(model):
     return model.get_base_model() if isinstance(model, peft.PeftModel) else model
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ON_DISCRIMINATORS)
 def test_model_trains_what_the_method_says(method, discriminator):
     model = build(method, discriminator, num_virtual_tokens=3, encoder_hidden_size=8)
     dpt = method in ("dpt", "dpt_deep_prompt")
@@ -59,7 +64,7 @@ def test_model_trains_what_the_method_says(method, discriminator):
     assert trained == expected[method]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ON_DISCRIMINATORS)
 def test_pretrained_weights_are_loaded(method, discriminator):
     pretrained = ElectraForPreTraining.from_pretrained(discriminator).electra.state_dict()
     state = base_of(build(method, discriminator)).state_dict()
@@ -68,7 +73,7 @@ def test_pretrained_weights_are_loaded(method, discriminator):
         assert torch.equal(found, pretrained[name])
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ON_DISCRIMINATORS)
 def test_a_forward_pass_gives_a_loss_that_reaches_every_trained_parameter(method, discriminator):
     model = build(method, discriminator).train()
     tokenizer = AutoTokenizer.from_pretrained(discriminator)
@@ -78,6 +83,21 @@ def test_a_forward_pass_gives_a_loss_that_reaches_every_trained_parameter(method
     output.loss.backward()
     without = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert without == []
+
+
+def test_a_verbalizer_trains_prompts_in_a_masked_language_model_alone(language_model, discriminator):
+    model = build("verbalizer", language_model, num_virtual_tokens=3, mask_template="class : {mask} . {text}")
+    base = base_of(model)
+    assert isinstance(base, VerbalizerForSequenceClassification)
+    assert (base.config.id2label, base.config.label_words) == (dict(enumerate(NAMES)), WORDS)
+    assert base.config.template == "class : {mask} . {text}"
+    assert count_parameters(model)[0] == 2 * 2 * 3 * 16  # keys and values, layers, prompt length, hidden size
+    pretrained = ElectraForMaskedLM.from_pretrained(language_model).state_dict()
+    for name, parameter in base.language_model.named_parameters():
+        if "deep_prompt" not in name:
+            assert torch.equal(parameter, pretrained[name.replace("base_layer.", "")])
+    with pytest.raises(ValueError, match="no pretrained language-model head"):
+        build("verbalizer", discriminator)
 
 
 def test_options_reach_the_models(discriminator):
@@ -113,7 +133,7 @@ def test_the_expected_new_head_is_not_reported(discriminator, caplog, recwarn):
     transformers_logger = logging.getLogger("transformers")
     transformers_logger.addHandler(caplog.handler)
     try:
-        for method in METHODS:
+        for method in ON_DISCRIMINATORS:
             build(method, discriminator)
         assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
         assert [str(warning.message) for warning in recwarn if warning.category is not DeprecationWarning] == []

@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 
 import torch
-from transformers import BertTokenizer, ElectraConfig, ElectraForPreTraining
+from transformers import BertTokenizer, ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining
 
 WORDS = (
     "[PAD] [UNK] [CLS] [SEP] [MASK] . , : class the film was really good great fine bad poor dull positive negative"
@@ -15,8 +15,8 @@ WORDS = (
 GOOD, BAD = ("good", "great", "fine"), ("bad", "poor", "dull")
 
 
-def write_discriminator(folder: Path) -> Path:
-    words = WORDS.split()
+def write_discriminator(folder: Path, words: str = WORDS) -> Path:
+    words = words.split()
     torch.manual_seed(0)
     config = ElectraConfig(
         vocab_size=len(words),
@@ -30,6 +30,14 @@ def write_discriminator(folder: Path) -> Path:
     )
     ElectraForPreTraining(config).save_pretrained(folder)
     BertTokenizer(vocab={word: index for index, word in enumerate(words)}, model_max_length=64).save_pretrained(folder)
+    return folder
+
+
+def write_language_model(folder: Path) -> Path:
+    """A masked language model of the same sizes, which knows the words of P-tuning v2's Table 5 besides."""
+    config = ElectraConfig.from_pretrained(write_discriminator(folder, f"{WORDS} it true false"))
+    torch.manual_seed(0)
+    ElectraForMaskedLM(config).save_pretrained(folder)
     return folder
 
 

@@ -1,0 +1,77 @@
+"""[CLS] with a linear head against a verbalizer with the LM head, both with deep prompts. P-tuning v2, Table 5.
+
+python examples/experiments/ablation_head.py --output_dir runs/head --model_name_or_path FacebookAI/roberta-large
+
+The label words are the paper's: "true" and "false", for CB "neutral" besides. The model must be a masked language
+model (a checkpoint with its head). GLUE and SuperGLUE keep their test labels, so the validation split is measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from transformers import HfArgumentParser
+
+from dpt_peft.training.comparison import comparison, values_by_data_set
+from dpt_peft.training.experiments import ComparisonArguments, Run, learning_rates_of, run_missing, write_results
+from dpt_peft.training.plots import plot_boxes
+
+
+@dataclass
+class HeadArguments(ComparisonArguments):
+    """What this experiment can be told besides."""
+
+    methods: list[str] = field(
+        default_factory=lambda: ["deep_prompt", "verbalizer"],
+        metadata={"help": "deep_prompt, verbalizer or both.", "choices": ["deep_prompt", "verbalizer"]},
+    )
+    datasets: list[str] = field(
+        default_factory=lambda: ["sst2", "rte", "boolq", "cb"],
+        metadata={"help": "Names of data sets.", "choices": ["sst2", "rte", "boolq", "cb"]},
+    )
+    split: str = field(
+        default="validation", metadata={"help": "What is measured on.", "choices": ["test", "validation"]}
+    )
+    train_fraction: float | None = field(
+        default=None, metadata={"help": "Share of each class's training examples. Default: all, as in the paper."}
+    )
+    num_virtual_tokens: int = field(default=20, metadata={"help": "Prompt length."})
+
+
+def plan(arguments: HeadArguments) -> list[Run]:
+    """The runs, seed by seed."""
+    return [
+        arguments.run(
+            dataset,
+            method,
+            seed,
+            rate,
+            train_fraction=arguments.train_fraction,
+            options={"num_virtual_tokens": arguments.num_virtual_tokens},
+        )
+        for seed in arguments.seeds
+        for method in arguments.methods
+        for rate in learning_rates_of(arguments, method)
+        for dataset in arguments.datasets
+    ]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs what is missing, writes tables and picture."""
+    (arguments,) = HfArgumentParser(HeadArguments, description=__doc__).parse_args_into_dataclasses(argv)
+    records = run_missing(plan(arguments), arguments)
+    write_results(
+        arguments,
+        records,
+        comparison(records, arguments.metric, arguments.best),
+        lambda path: plot_boxes(
+            values_by_data_set(records, arguments.metric),
+            path,
+            title=f"{arguments.model}: linear head and verbalizer",
+            y_label=f"{arguments.split} {arguments.metric} in %",
+        ),
+    )
+
+
+if __name__ == "__main__":
+    main()
