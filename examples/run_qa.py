@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from dpt_peft.tasks.question_answering import QuestionAnsweringArguments
 from dpt_peft.training.command_line import parse_arguments
-from dpt_peft.training.multi_span_sampling import MultiSpanSamplingArguments
 from dpt_peft.training.question_answering import QuestionAnsweringMethodArguments, run_question_answering
+from dpt_peft.training.question_sampling import QuestionSamplingArguments
 from dpt_peft.training.schedules import ScriptTrainingArguments
 from dpt_peft.training.text_classification import ModelArguments
 
@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> dict[str, object]:
             ModelArguments,
             QuestionAnsweringArguments,
             QuestionAnsweringMethodArguments,
-            MultiSpanSamplingArguments,
+            QuestionSamplingArguments,
             ScriptTrainingArguments,
         ),
         __doc__,

@@ -30,9 +30,9 @@ from dpt_peft.tasks.text_classification import TextClassificationArguments
 from dpt_peft.tasks.token_classification import TokenClassificationArguments
 from dpt_peft.training.families import LANGUAGE_MODEL
 from dpt_peft.training.methods import METHODS
-from dpt_peft.training.multi_span_sampling import MultiSpanSamplingArguments
 from dpt_peft.training.multiple_choice import MultipleChoiceMethodArguments, run_multiple_choice
 from dpt_peft.training.question_answering import QuestionAnsweringMethodArguments, run_question_answering
+from dpt_peft.training.question_sampling import QuestionSamplingArguments
 from dpt_peft.training.records import append_json_line, command_line, read_json_lines, software_versions
 from dpt_peft.training.text_classification import (
     MethodArguments,
@@ -65,7 +65,7 @@ FAMILIES = {
         QuestionAnsweringArguments,
         run_question_answering,
         QuestionAnsweringMethodArguments,
-        MultiSpanSamplingArguments,
+        QuestionSamplingArguments,
     ),
 }
 
@@ -193,6 +193,8 @@ def _train(run: Run, arguments: ExperimentArguments, model_path: str) -> dict[st
     words = data.mask_words or data.label_words if at_mask else data.label_words
     prefers_own_words = {"label_words": list(words)} if words else {}
     by_class = {} if run["examples_per_class"] is None else {"examples_per_class": run["examples_per_class"]}
+    if by_class and family.sampling_arguments is QuestionSamplingArguments:
+        raise ValueError(f"`examples_per_class`: {data.title} has no classes; give a share of its questions.")
     return family.run(
         ModelArguments(model_name_or_path=model_path),
         data_args,

@@ -28,7 +28,7 @@ from dpt_peft.tasks.windows import window_length
 from dpt_peft.training.families import DISCRIMINATOR, MULTI_SPAN_QUESTION_ANSWERING
 from dpt_peft.training.methods import METHODS, MethodOptions, build_model, count_parameters
 from dpt_peft.training.model_card import ModelCardFacts
-from dpt_peft.training.multi_span_sampling import MultiSpanSamplingArguments, select_questions
+from dpt_peft.training.question_sampling import QuestionSamplingArguments, select_questions
 from dpt_peft.training.records import data_fingerprint
 from dpt_peft.training.runner import run_training
 from dpt_peft.training.text_classification import ModelArguments
@@ -105,7 +105,7 @@ def run_multi_span_qa(
     model_args: ModelArguments,
     data_args: MultiSpanQAArguments,
     method_args: MultiSpanMethodArguments,
-    sampling_args: MultiSpanSamplingArguments,
+    sampling_args: QuestionSamplingArguments,
     training_args: TrainingArguments,
     *,
     write_files: bool = True,

@@ -22,7 +22,7 @@ from dpt_peft.tasks.questions import load_questions
 from dpt_peft.tasks.windows import window_length
 from dpt_peft.training.families import QUESTION_ANSWERING
 from dpt_peft.training.methods import METHODS, MethodOptions
-from dpt_peft.training.multi_span_sampling import MultiSpanSamplingArguments, select_questions
+from dpt_peft.training.question_sampling import QuestionSamplingArguments, select_questions
 from dpt_peft.training.runner import run_training
 from dpt_peft.training.text_classification import ModelArguments
 from dpt_peft.training.tuned_run import card_facts, facts_of_run, prepare_model
@@ -87,7 +87,7 @@ def run_question_answering(
     model_args: ModelArguments,
     data_args: QuestionAnsweringArguments,
     method_args: QuestionAnsweringMethodArguments,
-    sampling_args: MultiSpanSamplingArguments,
+    sampling_args: QuestionSamplingArguments,
     training_args: TrainingArguments,
     *,
     write_files: bool = True,

@@ -21,7 +21,7 @@ from transformers import TrainingArguments
 
 from dpt_peft.tasks.multi_span_qa import MultiSpanQAArguments
 from dpt_peft.training.multi_span_qa import MultiSpanMethodArguments, run_multi_span_qa
-from dpt_peft.training.multi_span_sampling import MultiSpanSamplingArguments
+from dpt_peft.training.question_sampling import QuestionSamplingArguments
 from dpt_peft.training.records import append_json_line, command_line, read_json_lines, software_versions
 from dpt_peft.training.text_classification import ModelArguments
 
@@ -90,7 +90,7 @@ def run(arguments: argparse.Namespace, config: dict[str, Any]) -> dict[str, Any]
             mentions=arguments.mentions,
         ),
         MultiSpanMethodArguments(tune_threshold=True, **ROWS[config["row"]][1]),
-        MultiSpanSamplingArguments(
+        QuestionSamplingArguments(
             validation_size=arguments.validation_size, max_predict_samples=arguments.max_predict_samples
         ),
         TrainingArguments(

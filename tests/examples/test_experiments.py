@@ -12,6 +12,8 @@ import pytest
 
 from dpt_peft.training.comparison import models_of, title_of
 from dpt_peft.training.experiments import read_records
+from tests.tasks.choices import make_rows, write_chooser
+from tests.tasks.reader import ask, write_reader
 from tests.training.tiny import write_discriminator, write_language_model, write_task
 
 SCRIPTS = Path(__file__).parents[2] / "examples" / "experiments"
@@ -128,6 +130,29 @@ def test_names_are_one_more_family(files, tmp_path, capsys):
     shown = ("--only_table", "--records", tmp_path / "o" / "records.jsonl", "--metric", "f1")
     table = run("stability", files, tmp_path / "s", capsys, *shown)
     assert [line.split("|")[-2].strip() for line in table.splitlines() if "CoNLL-2004" in line] == ["-", "-"]
+
+
+def test_multiple_choice_and_questions_are_families_too(files, tmp_path, capsys):
+    write_chooser(files / "chooser")
+    write_reader(files / "reader")
+    rows = {"copa": make_rows(8), "squad_v2": [ask(number, impossible=number % 4 == 3) for number in range(8)]}
+    for name, content in rows.items():
+        (files / "data" / name).mkdir()
+        for split in ("train", "dev_half_validation"):
+            (files / "data" / name / f"{split}.jsonl").write_text("\n".join(map(json.dumps, content)))
+    common = ("--methods", "deep_prompt", "--seeds", 1, "--split", "validation", "--max_seq_length", 40)
+    half = ("--train_fractions", 0.5)
+    words = ("--datasets", "copa", "--model_name_or_path", files / "chooser")
+    assert "COPA" in run("low_resource", files, tmp_path / "copa", capsys, *common, *half, *words)
+    words = ("--datasets", "squad_v2", "--model_name_or_path", files / "reader", "--metric", "f1")
+    assert "SQuAD 2.0" in run("low_resource", files, tmp_path / "squad", capsys, *common, *half, *words)
+    (choice,), (reading,) = lines(tmp_path / "copa" / "records.jsonl"), lines(tmp_path / "squad" / "records.jsonl")
+    assert choice["rows"] == {"train": 4, "validation": 8}
+    assert {"accuracy", "majority_share"} <= choice["metrics"].keys()
+    assert reading["rows"] == {"train": 4, "validation": 8}
+    assert {"exact_match", "f1", "HasAns_f1", "NoAns_f1", "best_f1"} <= reading["metrics"].keys()
+    with pytest.raises(ValueError, match="SQuAD 2.0 has no classes; give a share of its questions"):
+        run("low_resource", files, tmp_path / "few", capsys, *common, *words, "--examples_per_class", 2)
 
 
 def test_pictures_name_the_models_of_the_records():

@@ -1,4 +1,4 @@
-"""Which questions of a multi-span data set are trained on, held out and measured on."""
+"""Which questions of a data set are trained on, held out and measured on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dpt_peft.training.low_resource import hold_out_groups
 
 
 @dataclass
-class MultiSpanSamplingArguments:
+class QuestionSamplingArguments:
     """How much of the data is used."""
 
     train_fraction: float | None = field(
@@ -47,7 +47,7 @@ def hold_out_paragraphs(contexts: Sequence[str], size: int, *, seed: int = 0) ->
     return hold_out_groups(contexts, size, seed=seed)
 
 
-def select_questions(splits: dict[str, Dataset], sampling: MultiSpanSamplingArguments) -> dict[str, Dataset]:
+def select_questions(splits: dict[str, Dataset], sampling: QuestionSamplingArguments) -> dict[str, Dataset]:
     """Holds out validation paragraphs where asked, then samples the training questions.
 
     Args:

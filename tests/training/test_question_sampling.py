@@ -3,7 +3,7 @@
 import pytest
 from datasets import Dataset
 
-from dpt_peft.training.multi_span_sampling import MultiSpanSamplingArguments, hold_out_paragraphs, select_questions
+from dpt_peft.training.question_sampling import QuestionSamplingArguments, hold_out_paragraphs, select_questions
 
 
 def test_no_paragraph_on_both_sides():
@@ -27,11 +27,11 @@ def test_selection():
     test = Dataset.from_dict({"context": ["x"] * 5})
     chosen = select_questions(
         {"train": train, "test": test},
-        MultiSpanSamplingArguments(train_fraction=0.5, validation_size=4, max_eval_samples=3, max_predict_samples=2),
+        QuestionSamplingArguments(train_fraction=0.5, validation_size=4, max_eval_samples=3, max_predict_samples=2),
     )
     assert {split: len(rows) for split, rows in chosen.items()} == {"train": 8, "validation": 3, "test": 2}
     assert not set(chosen["train"]["context"]) & set(chosen["validation"]["context"])
-    whole = MultiSpanSamplingArguments()
+    whole = QuestionSamplingArguments()
     assert select_questions({"train": train}, whole)["train"][:] == train[:]
     with pytest.raises(ValueError, match="take from training data"):
-        select_questions({"test": test}, MultiSpanSamplingArguments(train_fraction=0.5))
+        select_questions({"test": test}, QuestionSamplingArguments(train_fraction=0.5))
