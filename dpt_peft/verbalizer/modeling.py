@@ -129,7 +129,7 @@ class VerbalizerForSequenceClassification(PreTrainedModel):
                 `label2id` and `problem_type` go to the wrapper's config, the rest to the language model.
 
         Returns:
-            The model, in evaluation mode.
+            The model, in evaluation mode; with `output_loading_info=True` the pair (model, loading info).
 
         Raises:
             TypeError, ValueError: Label words or template cannot work, or the checkpoint has no weights of a
@@ -170,6 +170,7 @@ class VerbalizerForSequenceClassification(PreTrainedModel):
                     labels.setdefault("label2id", None)
                 saved = type(saved).from_dict({**saved.to_dict(), **labels})
             return super().from_pretrained(pretrained_model_name_or_path, *model_args, config=saved, **kwargs)
+        output_loading_info = kwargs.pop("output_loading_info", False)
         language_model, info = AutoModelForMaskedLM.from_pretrained(
             pretrained_model_name_or_path, config=config, output_loading_info=True, **kwargs
         )
@@ -184,9 +185,12 @@ class VerbalizerForSequenceClassification(PreTrainedModel):
         # A copy: a config sets its sub-configs' attention kernel, and the language model has chosen its own already.
         made = complete(deepcopy(language_model.config))
         made.dtype = language_model.dtype
-        model = cls(made, language_model)
+        model = cls(made, language_model).eval()
         made.name_or_path = model.name_or_path = str(pretrained_model_name_or_path)
-        return model.eval()
+        # The language model may have been loaded onto an accelerator.
+        model.splicer.to(language_model.device)
+        model.label_token_ids = model.label_token_ids.to(language_model.device)
+        return (model, info) if output_loading_info else model
 
     @can_return_tuple
     def forward(
@@ -240,9 +244,11 @@ class VerbalizerForSequenceClassification(PreTrainedModel):
             return_dict=True,
             **kwargs,
         )
-        rows = torch.arange(input_ids.shape[0], device=outputs.logits.device)
-        at_mask = outputs.logits[rows, spliced.label_positions[:, 0]]
-        logits = at_mask.index_select(1, self.label_token_ids)
+        # A model spread over devices gives its output on another one than it takes its input.
+        device = outputs.logits.device
+        rows = torch.arange(input_ids.shape[0], device=device)
+        at_mask = outputs.logits[rows, spliced.label_positions[:, 0].to(device)]
+        logits = at_mask.index_select(1, self.label_token_ids.to(device))
         return SequenceClassifierOutput(
             loss=None if labels is None else self._loss(logits, labels),
             logits=logits,

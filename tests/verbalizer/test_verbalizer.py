@@ -128,6 +128,22 @@ def test_saving_and_loading(path, tmp_path):
     assert other.config.id2label == {0: "good", 1: "bad"}
 
 
+def test_loading_options(path, tmp_path):
+    model, info = load(path, output_loading_info=True, dtype=torch.bfloat16, attn_implementation="eager")
+    assert info["missing_keys"] == set()
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+    assert model.config.dtype == torch.bfloat16
+    batch = TOKENIZER(TEXTS, padding=True, return_tensors="pt")
+    outputs = model(**batch, output_attentions=True, output_hidden_states=True)
+    assert len(outputs.attentions) + 1 == len(outputs.hidden_states)
+    exact = load(path)(**batch).logits
+    assert torch.allclose(outputs.logits.float(), exact, atol=0.1)
+    load(path).save_pretrained(tmp_path)
+    again, info = VerbalizerForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
+    assert info["missing_keys"] == set()
+    assert torch.equal(again(**batch).logits, exact)
+
+
 def test_with_deep_prompts(path, tmp_path):
     batch, labels = TOKENIZER(TEXTS, padding=True, return_tensors="pt"), torch.tensor([1, 0, 1])
     config = DeepPromptConfig(task_type=TaskType.SEQ_CLS, num_virtual_tokens=3, init_std=1.0)
