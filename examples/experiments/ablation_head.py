@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from transformers import HfArgumentParser
 
-from dpt_peft.training.comparison import comparison, values_by_data_set
+from dpt_peft.training.comparison import comparison, models_of, values_by_data_set
 from dpt_peft.training.experiments import ComparisonArguments, Run, learning_rates_of, run_missing, write_results
 from dpt_peft.training.plots import plot_boxes
 
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
         lambda path: plot_boxes(
             values_by_data_set(records, arguments.metric),
             path,
-            title=f"{arguments.model}: linear head and verbalizer",
+            title=f"{models_of(records)}: linear head and verbalizer",
             y_label=f"{arguments.split} {arguments.metric} in %",
         ),
     )
