@@ -85,7 +85,7 @@ def test_scores_are_products_of_equation_2_along_the_path(load, flat_logits, tok
     assert model.config.id2label == dict(enumerate(CLASSES))
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tree=trees(most=7), text=st.lists(st.sampled_from(WORDS[5:]), max_size=30).map(" ".join))
 def test_random_trees(load, flat_logits, tokenizer, tree, text):
     model = load(tree)
