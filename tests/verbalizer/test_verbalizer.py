@@ -3,15 +3,21 @@
 import pytest
 import torch
 from peft import PeftModel, TaskType, get_peft_model
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import (
     AutoConfig,
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     BertTokenizer,
+    PreTrainedTokenizerFast,
     pipeline,
 )
 
-from dpt_peft import DeepPromptConfig, VerbalizerForSequenceClassification
+from dpt_peft import (
+    DeepPromptConfig,
+    VerbalizerForSequenceClassification,
+    VerbalizerForSequenceClassificationConfig,
+)
 from tests.architectures import make_config
 
 WORDS = (
@@ -105,6 +111,39 @@ def test_a_long_text_is_cut_and_the_template_is_not(path):
 def test_a_word_of_several_pieces_is_read_at_its_first(path):
     model = load(path, label_words=["false", "true"])
     assert model.config.label_token_ids == TOKENIZER.convert_tokens_to_ids(["fal", "true"])
+
+
+def test_byte_level_vocabularies_read_the_word_with_its_space():
+    """As RoBERTa has it: words carry the space before them, and the mask token takes it away."""
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    inner = Tokenizer(models.BPE(unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    inner.train_from_iterator(["It was good. It was bad. good bad film"] * 20, trainer)
+    inner.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        **{f"{name}_token": token for name, token in zip(("bos", "pad", "eos", "unk"), special, strict=False)},
+        cls_token="<s>",
+        sep_token="</s>",
+        mask_token=AddedToken("<mask>", lstrip=True),
+        model_max_length=60,
+    )
+    config = make_config("roberta", vocab_size=400)
+    made = VerbalizerForSequenceClassificationConfig.from_language_model_config(config, tokenizer, ["good", "bad"])
+    assert tokenizer.convert_ids_to_tokens(made.label_token_ids) == ["Ġgood", "Ġbad"]
+    model = VerbalizerForSequenceClassification(made).eval()
+    texts = ["film", "good film good"]
+    batch = tokenizer(texts, padding=True, return_tensors="pt")
+    spliced = model.splicer(batch["input_ids"], batch["attention_mask"])
+    for row, text, position in zip(
+        spliced.input_ids, ["film", "good film good"], spliced.label_positions, strict=True
+    ):
+        written = tokenizer(f"{text} It was <mask>.")["input_ids"]
+        assert row[: len(written)].tolist() == written
+        assert row[position] == tokenizer.mask_token_id
 
 
 def test_saving_and_loading(path, tmp_path):
