@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any, ClassVar
 
@@ -15,6 +15,7 @@ from .template import DEFAULT_SEPARATOR, DEFAULT_TEMPLATE, WORDPIECES
 from .wrapper import DiscriminatorWrapperConfig
 
 SCORE_FUNCTIONS = ("one_minus_sigmoid", "sigmoid")
+PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
 
 
 class DPTForSequenceClassificationConfig(DiscriminatorWrapperConfig):
@@ -104,12 +105,14 @@ class DPTForSequenceClassificationConfig(DiscriminatorWrapperConfig):
             raise ValueError(f"`label_smoothing` must be at least 0 and less than 1, got {self.label_smoothing}")
         self.calibration = None if self.calibration is None else [float(bias) for bias in self.calibration]
         self.class_weights = None if self.class_weights is None else [float(weight) for weight in self.class_weights]
-        if self.class_weights is not None and min(self.class_weights, default=0) < 0:
-            raise ValueError(f"`class_weights` must not be negative, got {self.class_weights}")
+        if self.class_weights is not None and not all(0 <= weight < float("inf") for weight in self.class_weights):
+            raise ValueError(f"`class_weights` must be numbers that are not negative, got {self.class_weights}")
         if self.problem_type == "regression":
             raise ValueError(
                 "`problem_type` 'regression' makes no sense for DPT, whose classes are words of a template"
             )
+        if self.problem_type not in (None, *PROBLEM_TYPES):
+            raise ValueError(f"`problem_type` must be None or one of {PROBLEM_TYPES}, got {self.problem_type!r}")
         if self.label_words:
             id2label = self.id2label or dict(enumerate(self.label_words))
             counts = {"num_labels": kwargs.pop("num_labels", None), "id2label": len(id2label)}
@@ -155,14 +158,29 @@ class DPTForSequenceClassificationConfig(DiscriminatorWrapperConfig):
             )
         names = {*self.tokenizer_options, *self.task_attributes} - {"label_order", "preset"}
         names -= {"num_labels", "id2label", "label2id", "return_dict", "output_attentions", "output_hidden_states"}
+        measured = self.tasks
         if changed & template:
             # What was measured with the former list.
             names -= {"calibration"}
+        if changed & {"score_function", "wordpieces"}:
+            names -= {"calibration"}
+            measured = self.uncalibrated_tasks
         if "label_words" in changed:
             names -= {"class_weights", "classes_per_pass"}
         else:
             names |= {"label_order", "id2label"}
-        return {name: getattr(self, name) for name in names - changed} | {"tasks": self.tasks}
+        return {name: getattr(self, name) for name in names - changed} | {"tasks": measured}
+
+    @property
+    def uncalibrated_tasks(self) -> list[dict[str, Any]]:
+        """The further tasks without their calibration, which holds for one way to read the scores only."""
+        return [{**task, "calibration": None} for task in self.tasks]
+
+    def consequences(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
+        """A calibration was measured with one score function, and has another sign in the other."""
+        if attributes.get("score_function", self.score_function) == self.score_function:
+            return super().consequences(attributes)
+        return super().consequences(attributes) | {"calibration": None, "tasks": self.uncalibrated_tasks}
 
     @classmethod
     def from_discriminator_config(

@@ -78,8 +78,10 @@ class DPTForHierarchicalClassificationConfig(DiscriminatorWrapperConfig):
             raise ValueError(f"`path_score` must be one of {PATH_SCORES}, got {self.path_score!r}")
         if self.wordpieces not in WORDPIECES:
             raise ValueError(f"`wordpieces` must be one of {WORDPIECES}, got {self.wordpieces!r}")
-        if self.beam_width is not None and self.beam_width < 1:
-            raise ValueError(f"`beam_width` must be at least 1, or None for all branches, got {self.beam_width}")
+        if self.beam_width is not None and not (isinstance(self.beam_width, int) and self.beam_width >= 1):
+            raise ValueError(
+                f"`beam_width` must be a whole number from 1, or None for all branches, got {self.beam_width!r}"
+            )
         if not 0 <= self.beam_threshold <= 1:
             raise ValueError(f"`beam_threshold` must be between 0 and 1, got {self.beam_threshold}")
         if self.problem_type not in (None, "single_label_classification"):

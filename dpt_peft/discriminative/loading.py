@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from dataclasses import fields
 from pathlib import Path
@@ -59,6 +60,9 @@ def prepare_config(
     options = {name: value for name, value in options.items() if value is not None}
     if not isinstance(config, PreTrainedConfig):
         config = AutoConfig.from_pretrained(config or path, **hub_arguments)
+    else:
+        # As everywhere in transformers, a config that was passed stays as it was.
+        config = copy.deepcopy(config)
     assert isinstance(config, PreTrainedConfig)
 
     saved = config if isinstance(config, config_class) else None
@@ -113,6 +117,4 @@ def _load_tokenizer(
 def _change_attributes(saved: DiscriminatorWrapperConfig, attributes: dict[str, Any]) -> DiscriminatorWrapperConfig:
     if not attributes:
         return saved
-    if "id2label" in attributes:
-        attributes.setdefault("label2id", None)
-    return type(saved).from_dict({**saved.to_dict(), **attributes})
+    return type(saved).from_dict({**saved.to_dict(), **saved.consequences(attributes), **attributes})

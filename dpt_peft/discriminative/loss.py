@@ -22,8 +22,9 @@ def dpt_loss(
         labels: (batch,) class indices, or with `multi_label` (batch, classes) numbers between 0 and 1.
         multi_label: Which of the two.
         class_weights: (classes,). For single labels the weight of a row is that of its class, and the mean is the
-            weighted one, as in `torch.nn.CrossEntropyLoss(weight=...)`. For multiple labels it multiplies the positive
-            part of each class, as `pos_weight` does in `torch.nn.BCEWithLogitsLoss`.
+            weighted one, as in `torch.nn.CrossEntropyLoss(weight=...)` (but zero where all rows weigh nothing). For
+            multiple labels it multiplies the positive part of each class, as `pos_weight` does in
+            `torch.nn.BCEWithLogitsLoss`.
         label_smoothing: How far the targets of each class are drawn from 0 and 1 towards 1/2: t becomes
             (1 - smoothing) t + smoothing / 2. Every class is a yes-or-no question of its own in Eq. 3.
 
@@ -46,7 +47,8 @@ def dpt_loss(
     if weights is None or multi_label:
         return rows.mean()
     row_weights = weights[labels.reshape(-1)]
-    return (rows * row_weights).sum() / row_weights.sum()
+    # A batch of nothing but classes of weight zero has the loss zero, and not 0 / 0, which would end a training.
+    return (rows * row_weights).sum() / row_weights.sum().clamp(min=torch.finfo(rows.dtype).tiny)
 
 
 def _class_targets(labels: torch.Tensor, logits: torch.Tensor, present: torch.Tensor) -> torch.Tensor:

@@ -261,20 +261,28 @@ class DPTForSequenceClassification(DiscriminatorWrapper):
         return outputs, logits
 
     def _loss(self, logits: torch.Tensor, labels: torch.Tensor, *, own_task: bool) -> torch.Tensor:
-        if self.config.problem_type is None:
-            # As transformers' own classifiers do: the first labelled batch tells, and the config remembers.
+        kind = self.config.problem_type
+        if kind is None:
             kind = "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
-            self.config.problem_type = kind
         weights = self.config.class_weights
         if weights is not None and not own_task:
             raise ValueError("`class_weights` are those of the wrapper's own task: train others without `task_names`")
-        return dpt_loss(
+        loss = dpt_loss(
             logits,
             labels,
-            multi_label=self.config.problem_type == "multi_label_classification",
+            multi_label=kind == "multi_label_classification",
             class_weights=None if weights is None else torch.tensor(weights, device=logits.device),
             label_smoothing=self.config.label_smoothing,
         )
+        # As transformers' own classifiers do: the first labelled batch tells, and the config remembers. One that was
+        # refused tells nothing.
+        self.config.problem_type = kind
+        return loss
+
+    @property
+    def new_modules(self) -> list[str]:
+        """Modules with parameters that are not pretrained: for PEFT's `modules_to_save`."""
+        return [name for name in ("label_tokens", "label_bias") if hasattr(self, name)]
 
     @property
     def task_names(self) -> list[str]:

@@ -26,7 +26,7 @@ def add_task(
     config = model.config
     if name == OWN_TASK:
         raise ValueError(f"`name` {OWN_TASK!r} is the wrapper's own task; load the wrapper with other label words")
-    extras = [part for part in ("label_tokens", "label_bias") if hasattr(model, part)]
+    extras = model.new_modules
     for part in extras:
         if not isinstance(getattr(model, part), nn.Embedding) or name in model.task_names:
             raise ValueError(

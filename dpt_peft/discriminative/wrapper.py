@@ -16,6 +16,7 @@ dropout and the like to the backbone's config.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -73,6 +74,10 @@ class DiscriminatorWrapperConfig(PreTrainedConfig):
     def choices_to_keep(self, changed: set[str]) -> dict[str, Any]:
         """Arguments of `from_discriminator_config` that make this config again, but for those in `changed`."""
         raise NotImplementedError
+
+    def consequences(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
+        """What of a saved config does not hold any more once these attributes change, with its new values."""
+        return {"label2id": None} if "id2label" in attributes else {}
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:

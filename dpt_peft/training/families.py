@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from peft import TaskType
@@ -14,11 +14,14 @@ from transformers import (
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
+    AutoTokenizer,
     PreTrainedModel,
 )
 
+from dpt_peft.discriminative.loading import HUB_ARGUMENTS
 from dpt_peft.discriminative.modeling import DPTForSequenceClassification
 from dpt_peft.discriminative.multi_span import DPTForMultiSpanQuestionAnswering
+from dpt_peft.discriminative.presets import preset_options
 from dpt_peft.verbalizer import VerbalizerForSequenceClassification
 
 #: Which pretrained part of a model answers: a new head, a discriminator's own, a masked language model's own.
@@ -129,20 +132,47 @@ def words_of_classes(label_names: Sequence[str], label_words: Sequence[str] | No
 def _load_dpt_classifier(
     model_name_or_path: str, label_names: Sequence[str], options: Any, **kwargs: Any
 ) -> PreTrainedModel:
-    if options.template is not None:
-        kwargs["template"] = options.template
-    return DPTForSequenceClassification.from_pretrained(
+    preset = {} if options.template_preset is None else preset_options(options.template_preset)
+    label_words = preset.get("label_words") if options.label_words is None else options.label_words
+    model = DPTForSequenceClassification.from_pretrained(
         model_name_or_path,
-        label_words=words_of_classes(label_names, options.label_words),
+        label_words=words_of_classes(label_names, label_words),
+        preset=options.template_preset,
+        template=options.template,
+        wordpieces=options.wordpieces,
+        classes_per_pass=options.classes_per_pass,
         score_function=options.score_function,
         # The data's own names, and not the label words, are what a user expects a prediction to say.
         id2label=dict(enumerate(label_names)),
         label2id={name: index for index, name in enumerate(label_names)},
         **kwargs,
     )
+    if options.calibrate:
+        where = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+        model.calibrate(AutoTokenizer.from_pretrained(model_name_or_path, **where))
+    return model
+
+
+def refuse_options(options: Any, names: Sequence[str], reason: str) -> None:
+    """Raises where an option is set that a family's discriminators have no use for.
+
+    Args:
+        options: The `MethodOptions`.
+        names: Its fields that would do nothing.
+        reason: Why, for the message.
+
+    Raises:
+        ValueError: If one of them is not at its default.
+    """
+    defaults = {field.name: field.default for field in fields(options)}
+    for name in names:
+        if getattr(options, name) != defaults[name]:
+            raise ValueError(f"`{name}` has no use here: {reason}.")
 
 
 def _load_dpt_reader(path: str, _label_names: Sequence[str], options: Any, **kwargs: Any) -> PreTrainedModel:
+    of_templates = ("label_words", "template", "template_preset", "wordpieces", "classes_per_pass", "calibrate")
+    refuse_options(options, of_templates, "multi-span question answering has no template")
     return DPTForMultiSpanQuestionAnswering.from_pretrained(path, score_function=options.score_function, **kwargs)
 
 

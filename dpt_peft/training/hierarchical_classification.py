@@ -24,7 +24,14 @@ from dpt_peft.tasks.hierarchical_classification import (
     hierarchical_metrics,
     load_hierarchical_classification,
 )
-from dpt_peft.training.families import DISCRIMINATOR, NEW_HEAD, TEXT_CLASSIFICATION, TaskFamily, new_head
+from dpt_peft.training.families import (
+    DISCRIMINATOR,
+    NEW_HEAD,
+    TEXT_CLASSIFICATION,
+    TaskFamily,
+    new_head,
+    refuse_options,
+)
 from dpt_peft.training.families import words_of_classes as words_of
 from dpt_peft.training.inference_cost import inference_cost, peak_memory_mb
 from dpt_peft.training.methods import METHODS
@@ -52,9 +59,6 @@ class HierarchyArguments:
     beam_threshold: float = field(
         default=0.3, metadata={"help": "A branch is followed if it has this share of the best one's score (0 to 1)."}
     )
-    wordpieces: Literal["first", "mean", "max"] = field(
-        default="first", metadata={"help": "dpt* with a hierarchy: which wordpieces of a name are read."}
-    )
     measure_cost: bool = field(
         default=False, metadata={"help": "Also measure time and tokens a text on the test data (or validation data)."}
     )
@@ -74,18 +78,22 @@ def hierarchy_of(tree: LabelTree, hierarchy_args: HierarchyArguments) -> TaskFam
 
     Args:
         tree: The tree.
-        hierarchy_args: Wordpieces and beam.
+        hierarchy_args: The beam.
     """
 
     def load(path: str, label_names: Sequence[str], options: Any, **kwargs: Any) -> PreTrainedModel:
-        if options.template is not None:
-            kwargs["template"] = options.template
+        refuse_options(
+            options,
+            ("score_function", "template_preset", "classes_per_pass", "calibrate"),
+            "it is for all classes in one template (`label_hierarchy` 'none')",
+        )
         if tuple(label_names) != tree.classes:
             raise ValueError(f"the classes of data and tree differ: {sorted(set(label_names) ^ set(tree.classes))}")
         return DPTForHierarchicalClassification.from_pretrained(
             path,
             label_tree=tree,
-            wordpieces=hierarchy_args.wordpieces,
+            template=options.template,
+            wordpieces=options.wordpieces,
             beam_width=hierarchy_args.beam_width,
             beam_threshold=hierarchy_args.beam_threshold,
             **kwargs,

@@ -10,6 +10,7 @@ import torch
 from peft import get_peft_model
 
 from dpt_peft._compatibility import quiet_peft
+from dpt_peft.discriminative.presets import PRESETS as TEMPLATE_PRESETS
 from dpt_peft.training import adapters
 from dpt_peft.training.families import DISCRIMINATOR, LANGUAGE_MODEL, NEW_HEAD, TaskFamily
 
@@ -83,6 +84,28 @@ class MethodOptions(adapters.AdapterOptions):
         default=None,
         metadata={"help": "verbalizer: template around {text} and {mask}. Default: '{text} It was {mask}.'"},
     )
+    template_preset: str | None = field(
+        default=None,
+        metadata={
+            "help": "dpt*: template (and label words, and trainable label tokens) of the paper or its released code; "
+            "what `template` and `label_words` give goes before it. Default: paper.",
+            "choices": list(TEMPLATE_PRESETS),
+        },
+    )
+    wordpieces: Literal["first", "mean", "max"] = field(
+        default="first", metadata={"help": "dpt*: which wordpieces of a class are read."}
+    )
+    classes_per_pass: int | None = field(
+        default=None,
+        metadata={"help": "dpt*: most classes in one template; with more of them a text is read several times."},
+    )
+    calibrate: bool = field(
+        default=False,
+        metadata={
+            "help": "dpt*: take from every class what it scores without a text, before anything is trained "
+            "(for use without training, or with little)."
+        },
+    )
     score_function: Literal["one_minus_sigmoid", "sigmoid"] = field(
         default="one_minus_sigmoid",
         metadata={"help": "dpt*: how the head's output is read; 'sigmoid' is the ablation of the paper's Table 3."},
@@ -142,8 +165,12 @@ def build_model(
     model = load(model_name_or_path, label_names, options, dtype=dtype, **(model_kwargs or {}))
     if chosen.adapter is None:
         return model
+    adapter = chosen.adapter(options, family.task_type)
+    if new := getattr(model, "new_modules", None):
+        # Beside the pretrained head stands something new (the released code's label tokens): frozen it would be idle.
+        adapter.modules_to_save = new
     with quiet_peft():
-        return get_peft_model(model, chosen.adapter(options, family.task_type))
+        return get_peft_model(model, adapter)
 
 
 def count_parameters(model: torch.nn.Module) -> tuple[int, int]:

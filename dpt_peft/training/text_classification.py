@@ -153,9 +153,8 @@ def loading_code(method: str, folder: str, model: Any) -> str:
         return (
             "import dpt_peft\nfrom peft import PeftModel\n\n"
             f"base = dpt_peft.{type(base).__name__}.from_pretrained(\n"
-            f"    {base.config.name_or_path!r}, {_task_of(base.config)},\n"
-            f"    template={base.config.template!r},\n"
-            f"    id2label={base.config.id2label!r},\n)\n"
+            + "".join(f"    {argument},\n" for argument in (repr(base.config.name_or_path), *_choices_of(base.config)))
+            + ")\n"
             f'model = PeftModel.from_pretrained(base, "{folder}")'
         )
     if adapter is not None:
@@ -170,11 +169,26 @@ def loading_code(method: str, folder: str, model: Any) -> str:
     )
 
 
-def _task_of(config: Any) -> str:
+#: Arguments of the wrappers' `from_pretrained` that decide their logits and names.
+_CHOICES = (
+    *("label_words", "template", "label_separator", "label_order", "wordpieces", "classes_per_pass"),
+    *("score_function", "untied_labels", "label_bias", "calibration"),
+    *("path_score", "beam_width", "beam_threshold", "id2label"),
+)
+
+
+def _choices_of(config: Any) -> list[str]:
+    """Writes the arguments that make a wrapper's config again, those at their default left out."""
+    default = type(config)()
+    written = []
     if getattr(config, "label_tree", None) is not None:
-        return f"label_tree=dpt_peft.LabelTree.from_dict({config.label_tree!r}), wordpieces={config.wordpieces!r}"
-    score = f", score_function={config.score_function!r}" if hasattr(config, "score_function") else ""
-    return f"label_words={config.label_words!r}{score}"
+        written.append(f"label_tree=dpt_peft.LabelTree.from_dict({config.label_tree!r})")
+    for name in _CHOICES:
+        value = getattr(config, name, None)
+        in_order = name == "label_order" and value == sorted(value or [])
+        if value != getattr(default, name, None) and not in_order:
+            written.append(f"{name}={value!r}")
+    return written
 
 
 def write_predictions(path: Path, output: PredictionOutput, label_names: list[str]) -> None:
@@ -303,8 +317,9 @@ def tune_text_classifier(
         "Seed": training_args.seed,
     }
     if METHODS[method_args.method].base != NEW_HEAD:
-        details["Label words"] = ", ".join(method_args.label_words or data.label_names)
         config: Any = model.config
+        words = getattr(config, "label_words", None) or config.tree.class_words
+        details["Label words"] = ", ".join(words)
         details["Template"] = f"`{config.template}`"
     card = ModelCardFacts(
         method=method_args.method,

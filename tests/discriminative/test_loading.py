@@ -86,6 +86,16 @@ def test_usual_arguments_pass_through(discriminator_path, tokenizer, tmp_path):
         DPTForSequenceClassification.from_pretrained(discriminator_path, label_words=LABEL_WORDS, colour="red")
 
 
+def test_a_config_that_is_passed_stays_as_it_was(discriminator_path):
+    config = AutoConfig.from_pretrained(discriminator_path)
+    before = config.to_dict()
+    model = DPTForSequenceClassification.from_pretrained(
+        discriminator_path, label_words=LABEL_WORDS, config=config, hidden_dropout_prob=0.25
+    )
+    assert model.discriminator.config.hidden_dropout_prob == 0.25
+    assert config.to_dict() == before
+
+
 def test_the_stored_precision_is_kept(discriminator_path, tokenizer, tmp_path):
     ElectraForPreTraining.from_pretrained(discriminator_path).half().save_pretrained(tmp_path)
     model = DPTForSequenceClassification.from_pretrained(tmp_path, label_words=LABEL_WORDS, tokenizer=tokenizer)

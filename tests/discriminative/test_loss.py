@@ -47,6 +47,14 @@ def test_class_weights_weigh_the_positives_of_multiple_labels():
     assert loss.item() == pytest.approx(expected, rel=1e-12)
 
 
+def test_a_batch_of_weight_zero_has_the_loss_zero():
+    logits = LOGITS.clone().requires_grad_()
+    loss = dpt_loss(logits, torch.tensor([1, 1]), multi_label=False, class_weights=torch.tensor([1.0, 0.0, 1.0]))
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.equal(logits.grad, torch.zeros_like(logits))
+
+
 def test_a_class_that_a_row_lacks_adds_nothing():
     logits = LOGITS.clone()
     logits[0, 2] = -torch.inf
@@ -79,11 +87,23 @@ def test_the_wrapper_hands_them_on(discriminator_path, tokenizer, tmp_path):
         model(**rows, labels=torch.tensor([0, 1]), task_names=["mood", "default"])
 
 
+def test_refused_labels_do_not_tell_the_problem_type(discriminator_path, tokenizer):
+    model = DPTForSequenceClassification.from_pretrained(discriminator_path, label_words=["bad", "good", "very"])
+    rows = tokenizer(["a film", "the game"], return_tensors="pt")
+    with pytest.raises(ValueError, match="`labels` for multi-label classification"):
+        model(**rows, labels=torch.tensor([1.0, 0.0]))
+    assert model.config.problem_type is None
+    model(**rows, labels=torch.tensor([1, 0]))
+    assert model.config.problem_type == "single_label_classification"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"class_weights": [1, 2]}, "`class_weights` says 2 classes, but there are 3"),
-        ({"class_weights": [1, 2, -1]}, "must not be negative"),
+        ({"class_weights": [1, 2, -1]}, "numbers that are not negative"),
+        ({"class_weights": [1, 2, float("nan")]}, "numbers that are not negative"),
+        ({"problem_type": "multilabel"}, "`problem_type` must be None or one of .*, got 'multilabel'"),
         ({"label_smoothing": 1.0}, "at least 0 and less than 1"),
         ({"calibration": [0.0]}, "`calibration` says 1 classes"),
     ],

@@ -32,6 +32,10 @@ def rows(tokenizer):
     return tokenizer(TEXTS, padding=True, return_tensors="pt")
 
 
+def from_saved(path, **kwargs) -> DPTForSequenceClassification:
+    return DPTForSequenceClassification.from_pretrained(path, dtype=torch.float64, **kwargs)
+
+
 def logits(model, rows, **kwargs) -> torch.Tensor:
     with torch.no_grad():
         return model(**rows, **kwargs).logits
@@ -196,6 +200,25 @@ def test_calibration_takes_the_content_free_logits_away(load, rows, tokenizer, t
     assert other.config.calibration is None
     model.calibrate(tokenizer, ())
     assert torch.equal(logits(model, rows), plain)
+
+
+@pytest.mark.parametrize("change", [{"score_function": "sigmoid"}, {"wordpieces": "mean"}], ids=str)
+def test_a_calibration_does_not_outlive_the_way_it_was_measured(load, rows, tokenizer, tmp_path, change):
+    model = load()
+    model.add_task("mood", ["bad", "good"], tokenizer)
+    for task in model.task_names:
+        model.calibrate(tokenizer, task=task)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    changed = from_saved(tmp_path, **change)
+    assert changed.config.calibration is None
+    assert changed.config.tasks[0]["calibration"] is None
+    fresh = load(**change)
+    torch.testing.assert_close(logits(changed, rows), logits(fresh, rows), rtol=0, atol=1e-12)
+    # What does not concern it leaves it.
+    kept = from_saved(tmp_path, label_smoothing=0.1)
+    assert kept.config.calibration == model.config.calibration
+    assert kept.config.tasks == model.config.tasks
 
 
 def test_calibration_of_another_task(load, rows, tokenizer):

@@ -179,6 +179,35 @@ def test_table_3_ablation_is_reachable(script, files, tmp_path):
     assert DPTForSequenceClassification.from_pretrained(tmp_path).config.score_function == "sigmoid"
 
 
+@pytest.mark.parametrize("method", ["dpt", "dpt_deep_prompt"])
+def test_presets_passes_and_calibration_come_back(script, files, tmp_path, method):
+    choices = ("--template_preset", "sst2-released", "--wordpieces", "mean", "--classes_per_pass", 1, "--calibrate")
+    metrics = run(script, files, tmp_path, method, "--do_train", "--do_predict", *choices)
+    card = (tmp_path / "README.md").read_text()
+    assert "| Template | `{text}{sep} sentiment : _ {labels}` |" in card
+    if method == "dpt":
+        model = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    else:
+        # As the card says; a base without preset or calibration would answer otherwise.
+        namespace: dict = {}
+        code = card.split("```python\n")[1].split("```")[0]
+        exec(code.replace(f'"{tmp_path.name}"', repr(str(tmp_path))), namespace)
+        model = namespace["model"]
+    config = model.config
+    assert (config.label_separator, config.wordpieces, config.classes_per_pass) == (" , ", "mean", 1)
+    assert config.untied_labels
+    assert config.label_bias
+    assert len(set(config.calibration)) == 2
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    texts, labels = zip(
+        *[line.rsplit(",", 1) for line in (files / "test.csv").read_text().splitlines()[1:]], strict=True
+    )
+    with torch.no_grad():
+        batch = tokenizer(list(texts), padding=True, return_tensors="pt")
+        loss = model.eval()(**batch, labels=torch.tensor([WORDS.index(label) for label in labels])).loss
+    assert metrics["test_loss"] == pytest.approx(loss.item(), abs=1e-4)
+
+
 def test_empty_and_very_long_texts(script, files, tmp_path):
     (tmp_path / "odd.csv").write_text(f'text,label\n"",positive\n{"film " * 10_000},negative\n')
     for method in ("fine_tuning", "dpt", "deep_prompt"):

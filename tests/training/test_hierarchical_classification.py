@@ -7,15 +7,17 @@ import torch
 from datasets import Dataset
 from transformers import AutoTokenizer, TrainingArguments
 
-from dpt_peft.discriminative import DPTForHierarchicalClassification, DPTForSequenceClassification
+from dpt_peft.discriminative import DPTForHierarchicalClassification, DPTForSequenceClassification, LabelTree
 from dpt_peft.tasks.hierarchical_classification import HierarchicalClassificationArguments
 from dpt_peft.training.class_scaling import balanced_tree, class_scaling_cost
 from dpt_peft.training.hierarchical_classification import (
     HierarchyArguments,
     compare_beams,
+    hierarchy_of,
     run_hierarchical_classification,
 )
 from dpt_peft.training.inference_cost import in_new_process, inference_cost, peak_memory_mb
+from dpt_peft.training.methods import build_model
 from dpt_peft.training.text_classification import MethodArguments, ModelArguments, SamplingArguments
 
 NESTED = {"good": ["great", "fine"], "bad": ["poor", "dull"]}
@@ -91,6 +93,20 @@ def test_saved_with_an_adapter_and_shown_how_to_load(run, tmp_path):
     namespace: dict = {}
     exec(code.replace(f'"{tmp_path.name}"', repr(str(tmp_path))), namespace)
     assert namespace["model"].get_base_model().config.tree.classes == ("dull", "fine", "great", "poor")
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"score_function": "sigmoid"}, {"calibrate": True}, {"classes_per_pass": 2}, {"template_preset": "released"}],
+    ids=str,
+)
+def test_options_that_a_hierarchy_has_no_use_for(discriminator, option):
+    family = hierarchy_of(LabelTree.from_nested(NESTED), HierarchyArguments())
+    classes = ["great", "fine", "poor", "dull"]
+    with pytest.raises(ValueError, match=f"`{next(iter(option))}` has no use here.*`label_hierarchy` 'none'"):
+        build_model(family, "dpt", str(discriminator), classes, **option)
+    model = build_model(family, "dpt", str(discriminator), classes, wordpieces="max", template="{text} : {labels}")
+    assert (model.config.wordpieces, model.config.template) == ("max", "{text} : {labels}")
 
 
 def test_given_needs_levels(run):

@@ -14,7 +14,13 @@ from transformers import (
 
 from dpt_peft import DeepPromptModel, VerbalizerForSequenceClassification
 from dpt_peft.discriminative import DPTForSequenceClassification
-from dpt_peft.training.families import MULTIPLE_CHOICE, QUESTION_ANSWERING, TEXT_CLASSIFICATION, TOKEN_CLASSIFICATION
+from dpt_peft.training.families import (
+    MULTI_SPAN_QUESTION_ANSWERING,
+    MULTIPLE_CHOICE,
+    QUESTION_ANSWERING,
+    TEXT_CLASSIFICATION,
+    TOKEN_CLASSIFICATION,
+)
 from dpt_peft.training.methods import (
     METHODS,
     MethodOptions,
@@ -122,6 +128,50 @@ def test_options_reach_the_models(discriminator):
     model = build("lora", discriminator, lora_r=2, lora_target_modules=["key"])
     assert model.peft_config["default"].r == 2
     assert {name.split(".")[-4] for name, _ in model.named_parameters() if "lora_A" in name} == {"key"}
+
+
+def test_presets_and_passes_reach_the_discriminator(discriminator):
+    model = build_model(TEXT_CLASSIFICATION, "dpt", str(discriminator), ["good", "bad"], template_preset="released")
+    assert model.config.label_words == ["good", "bad"]
+    assert model.config.template == "{text}{sep} labels : {labels}"
+    assert (model.config.untied_labels, model.config.label_bias) == (True, True)
+
+    # The words of a preset, its template, and what is said besides.
+    model = build_model(TEXT_CLASSIFICATION, "dpt", str(discriminator), NAMES, template_preset="sst2")
+    assert model.config.label_words == WORDS
+    assert model.config.id2label == dict(enumerate(NAMES))
+    more = {"wordpieces": "mean", "classes_per_pass": 1, "template": "class: {labels} {text}"}
+    model = build("dpt", discriminator, template_preset="sst2-released", **more)
+    assert {name: getattr(model.config, name) for name in more} == more
+    assert len(model.config.templates) == 2
+    assert model.config.label_separator == " , "
+
+    with pytest.raises(ValueError, match="4 label words"):
+        build_model(TEXT_CLASSIFICATION, "dpt", str(discriminator), NAMES, template_preset="ag_news")
+    with pytest.raises(ValueError, match="`preset` must be one of paper, released"):
+        build("dpt", discriminator, template_preset="none")
+
+
+@pytest.mark.parametrize("method", ["dpt", "dpt_deep_prompt"])
+def test_calibrated_before_training(method, discriminator):
+    tokenizer = AutoTokenizer.from_pretrained(discriminator)
+    plain, calibrated = (base_of(build(method, discriminator, calibrate=choice)) for choice in (False, True))
+    measured = DPTForSequenceClassification.from_pretrained(discriminator, label_words=WORDS).calibrate(tokenizer)
+    assert plain.config.calibration is None
+    torch.testing.assert_close(torch.tensor(calibrated.config.calibration), measured, rtol=0, atol=1e-6)
+
+
+def test_label_tokens_are_trained_beside_an_adapter(discriminator):
+    model = build("dpt_deep_prompt", discriminator, template_preset="released", num_virtual_tokens=3)
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    own = [name for name in trained if "deep_prompt" not in name]
+    assert sorted(name.split(".")[-4] for name in own) == ["label_bias", "label_tokens"]
+
+
+def test_options_that_would_do_nothing_are_refused(discriminator):
+    for option in ({"template": "{text} {labels}"}, {"label_words": WORDS}, {"calibrate": True}):
+        with pytest.raises(ValueError, match=f"`{next(iter(option))}` has no use here: multi-span"):
+            build_model(MULTI_SPAN_QUESTION_ANSWERING, "dpt", str(discriminator), **option)
 
 
 def test_label_words_default_to_the_label_names(discriminator):
