@@ -50,12 +50,14 @@ class AttentionModule:
         layer_class: the class that brings prompts into it.
         runs: the layers of its stack that it is run as, usually one.
         is_cross: whether it attends to another stack's output.
+        stack: what layers are counted in: modules with the same value stand in one stack.
     """
 
     name: str
     layer_class: type[DeepPromptLayer]
     runs: tuple[int, ...]
     is_cross: bool
+    stack: tuple[str, bool]
 
 
 def find_attention_modules(model: nn.Module) -> list[AttentionModule]:
@@ -88,7 +90,7 @@ def find_attention_modules(model: nn.Module) -> list[AttentionModule]:
         stack = (re.split(r"\.\d+\.", name, maxsplit=1)[0], is_cross)
         runs = layer_class.runs(model, name, positions[stack])
         positions[stack] += 1
-        found.append(AttentionModule(name, layer_class, runs, is_cross))
+        found.append(AttentionModule(name, layer_class, runs, is_cross, stack))
     return found
 
 

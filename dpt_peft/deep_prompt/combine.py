@@ -65,14 +65,9 @@ def combined_config(
             "use combination_type='cat'."
         )
     return replace(
-        first,
+        first.without_initialisation(),
         num_virtual_tokens=lengths[0] if combination_type == "linear" else sum(lengths),
         encoder_reparameterization="none",
-        init_weights="normal",
-        init_text=None,
-        tokenizer_name_or_path=None,
-        tokenizer_kwargs=None,
-        init_from=None,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import enum
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -36,7 +37,7 @@ class DeepPromptConfig(PeftConfig):
             tasks (section 4.4, Figure 3).
         layers_to_transform (`int`, `list[int]`, `range` or `str`, *optional*):
             Prompt depth (Figure 4): the layers that get prompts, counted from 0, or `"last 8"` / `"first 8"`. Default:
-            every layer. In an encoder-decoder the choice applies to both stacks.
+            every layer. In an encoder-decoder the choice applies to both stacks, "last" in each by its own count.
         prompt_dropout (`float`, defaults to 0.0):
             Dropout probability on the prompts' keys and values while training.
         encoder_reparameterization (`"none"` or `"mlp"`, defaults to `"none"`):
@@ -62,7 +63,7 @@ class DeepPromptConfig(PeftConfig):
             Standard deviation of the normal distribution that new prompts are drawn from.
         init_from (`str`, *optional*):
             Start from the prompts of another adapter: its name if it is on the same model, or folder or Hub id of a
-            saved one. Lengths, layers and encoder have to be the same. Forgotten once the prompts are made.
+            saved one. Lengths, layers and encoder have to be the same. Not saved.
         shift_positions (`bool`, defaults to `False`):
             Count token positions from `num_virtual_tokens`, as the released P-tuning v2 code and PEFT's prefix tuning
             do, so that outputs equal theirs. Takes room in the backbone's position table.
@@ -145,10 +146,13 @@ class DeepPromptConfig(PeftConfig):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"`{name}` must be a whole number of at least 1, got {value!r}.")
-        if not 0.0 <= self.prompt_dropout < 1.0:
+        if not _is_number(self.prompt_dropout) or not 0.0 <= self.prompt_dropout < 1.0:
             raise ValueError(f"`prompt_dropout` must be at least 0 and below 1, got {self.prompt_dropout!r}.")
-        if self.init_std < 0.0:
-            raise ValueError(f"`init_std` must not be negative, got {self.init_std!r}.")
+        if not _is_number(self.init_std) or not 0.0 <= self.init_std < math.inf:
+            raise ValueError(f"`init_std` must be a number that is not negative, got {self.init_std!r}.")
+        for name in ("use_gate", "shift_positions"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"`{name}` must be True or False, got {getattr(self, name)!r}.")
         choices = get_args(EncoderReparameterization)
         if self.encoder_reparameterization not in choices:
             raise ValueError(
@@ -181,11 +185,19 @@ class DeepPromptConfig(PeftConfig):
             raise ValueError("`init_from` and `init_weights` cannot both say what new prompts are.")
 
     def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
-        """As in PEFT, without what made the prompts of tokens: loading must not make them anew."""
-        saved = copy.copy(self)
-        saved.init_weights, saved.init_text = "normal", None
-        saved.tokenizer_name_or_path, saved.tokenizer_kwargs = None, None
-        PeftConfig.save_pretrained(saved, save_directory, **kwargs)
+        """As in PEFT, without what the prompts were made of: loading must not make them anew."""
+        PeftConfig.save_pretrained(self.without_initialisation(), save_directory, **kwargs)
+
+    def without_initialisation(self) -> DeepPromptConfig:
+        """A copy for prompts that exist: it does not say what they are made of."""
+        made = copy.deepcopy(self)
+        made.init_weights, made.init_text, made.init_from = "normal", None, None
+        made.tokenizer_name_or_path, made.tokenizer_kwargs = None, None
+        return made
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def select_layers(choice: list[int] | int | str | None, num_layers: int | None) -> list[int]:

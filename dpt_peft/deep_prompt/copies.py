@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import fields
 from typing import Any
 
+import torch
 from peft import PeftConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.utils import load_peft_weights
 
@@ -14,6 +14,7 @@ from .config import DeepPromptConfig
 # What may differ between an adapter and the one that takes its place: how it was made and how it was trained.
 _FREE = frozenset(
     {
+        "auto_mapping",
         "base_model_name_or_path",
         "inference_mode",
         "init_from",
@@ -44,12 +45,11 @@ def copy_adapter(model: PeftModel, source: str, adapter_name: str) -> None:
         raise ValueError(f"`source`: there is no adapter {source!r}, only {', '.join(map(repr, model.peft_config))}.")
     if adapter_name in model.peft_config:
         raise ValueError(f"`adapter_name`: there is an adapter {adapter_name!r} already.")
-    config = copy.deepcopy(model.peft_config[source])
-    making = {"init_weights": "normal", "init_text": None, "tokenizer_name_or_path": None, "tokenizer_kwargs": None}
-    for name, value in making.items():
-        setattr(config, name, value)
-    model.add_adapter(adapter_name, config)
-    set_peft_model_state_dict(model, get_peft_model_state_dict(model, adapter_name=source), adapter_name=adapter_name)
+    config: Any = model.peft_config[source]
+    state = get_peft_model_state_dict(model, adapter_name=source)
+    in_float32 = all(tensor.dtype == torch.float32 for key, tensor in state.items() if ".deep_prompt_" in key)
+    model.add_adapter(adapter_name, config.without_initialisation(), autocast_adapter_dtype=in_float32)
+    set_peft_model_state_dict(model, state, adapter_name=adapter_name)
 
 
 def hotswap_adapter(

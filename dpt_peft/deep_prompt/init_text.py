@@ -13,6 +13,8 @@ from transformers import AutoTokenizer
 
 from .config import DeepPromptConfig
 from .layer import DeepPromptLayer
+from .mixed_batch import BASE, RowPlan
+from .positions import ShiftedPositions
 
 
 def initialise_from_tokens(model: nn.Module, adapter_name: str, config: DeepPromptConfig) -> None:
@@ -20,8 +22,8 @@ def initialise_from_tokens(model: nn.Module, adapter_name: str, config: DeepProm
 
     The tokens are run through the backbone as a text of their own, and every prompted attention module contributes its
     keys and values, by layer. Prompts join keys after positions have been applied. Backbones with rotary positions are
-    given the positions -n to -1, so that a causal one then reads every batch as if the text stood before it. Others
-    have the text at its usual positions.
+    given the positions -n to -1, so that a causal one then reads every batch as if the text stood before it. Others,
+    and those whose tokens make room for it by `shift_positions`, have the text at its usual positions.
 
     Args:
         model: the backbone with the new prompts in it.
@@ -32,15 +34,12 @@ def initialise_from_tokens(model: nn.Module, adapter_name: str, config: DeepProm
         ValueError: if an attention module's keys and values cannot be read; the message names it.
     """
     layers = [m for m in model.modules() if isinstance(m, DeepPromptLayer) and adapter_name in m.slots]
-    if any(parameter.is_meta for parameter in model.parameters()):
-        # made to be loaded into
-        return
     input_ids = _tokens(model, config)
     room = _room(model) or len(input_ids)
     parts = []
     for piece in input_ids.split(room):
         with _recording(model, layers):
-            _run(model, piece)
+            _run(model, piece, config.shift_positions)
             parts.append([layer.recorded or [] for layer in layers])
     for index, layer in enumerate(layers):
         for run, slot in layer.slots[adapter_name].items():
@@ -64,16 +63,20 @@ def _tokens(model: Any, config: DeepPromptConfig) -> torch.Tensor:
     return ids.repeat(-(-count // len(ids)))[:count]
 
 
-def _run(model: Any, input_ids: torch.Tensor) -> None:
+def _run(model: Any, input_ids: torch.Tensor, positions_are_shifted: bool) -> None:
     body = getattr(model, "base_model", model)
     kwargs = {"input_ids": input_ids[None], "attention_mask": torch.ones_like(input_ids[None])}
     parameters = inspect.signature(body.forward).parameters
     if getattr(body.config, "is_encoder_decoder", False):
         kwargs["decoder_input_ids"] = input_ids[None]
-    elif "position_ids" in parameters and any("RotaryEmbedding" in type(m).__name__ for m in body.modules()):
+    elif "position_ids" in parameters and not positions_are_shifted and _has_rotary_positions(body):
         kwargs["position_ids"] = torch.arange(-len(input_ids), 0, device=input_ids.device)[None]
     with torch.no_grad():
         body(**kwargs)
+
+
+def _has_rotary_positions(model: nn.Module) -> bool:
+    return any("RotaryEmbedding" in type(module).__name__ for module in model.modules())
 
 
 def _room(model: Any) -> int | None:
@@ -85,9 +88,12 @@ def _room(model: Any) -> int | None:
 
 @contextmanager
 def _recording(model: nn.Module, layers: list[DeepPromptLayer]) -> Iterator[None]:
-    """Let `layers` run without prompts and note keys and values in `recorded`, with all dropout off."""
+    """Let `layers` note keys and values in `recorded`: no layer has prompts, no position is shifted, no dropout."""
     training = {module: module.training for module in model.modules()}
+    switched = [module for module in model.modules() if isinstance(module, DeepPromptLayer | ShiftedPositions)]
     model.eval()
+    for part in switched:
+        part.plan_rows(RowPlan((BASE,), (0,)))
     for layer in layers:
         layer.recorded = []
     try:
@@ -97,3 +103,5 @@ def _recording(model: nn.Module, layers: list[DeepPromptLayer]) -> Iterator[None
             module.training = mode
         for layer in layers:
             layer.recorded = None
+        for part in switched:
+            part.plan_rows(None)

@@ -11,8 +11,13 @@ from torch import nn
 from .config import DeepPromptConfig
 from .encoder import DeepPromptEncoder, device_and_dtype, init_linear
 from .mixed_batch import RowPlan, spread_over
-from .projections import key_and_value_projections
+from .projections import record_projections
 from .prompts import AdapterPrompts, EncodedPrompts, GatedPrompts, Prompts, StoredPrompts
+
+CANNOT_BE_MERGED = (
+    "Deep prompts cannot be merged into the backbone's weights. Use `unload()` to get the backbone back, or "
+    "keep the adapter: it is small."
+)
 
 
 class DeepPromptLayer(nn.Module, BaseTunerLayer):
@@ -244,27 +249,8 @@ class DeepPromptLayer(nn.Module, BaseTunerLayer):
             ValueError: if the module does not make them in projections of their own.
         """
         assert self.recorded is not None
-        first_outputs: dict[nn.Module, torch.Tensor] = {}
-        projections = key_and_value_projections(self.base_layer) or ()
-        # DeBERTa projects its relative positions with the same layers, after the tokens
-
-        def keep(projection: nn.Module, _: Any, output: torch.Tensor) -> None:
-            first_outputs.setdefault(projection, output)
-
-        hooks = [projection.register_forward_hook(keep) for projection in projections]
-        try:
-            result = self.base_layer(*args, **kwargs)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        outputs = [first_outputs[projection] for projection in projections if projection in first_outputs]
-        expected = [(1, self.key_size), (1, self.value_size)]
-        if [(output.shape[0], output.shape[-1]) for output in outputs] != expected:
-            raise ValueError(
-                f"`init_weights`: keys and values of {type(self.base_layer).__name__} cannot be read from its "
-                "projections. Use 'normal'."
-            )
-        self.recorded.append((outputs[0][0], outputs[1][0]))
+        result, tokens = record_projections(self.base_layer, (self.key_size, self.value_size), args, kwargs)
+        self.recorded.append(tokens)
         return result
 
     def switch(self, prompted: bool) -> None:
@@ -292,13 +278,7 @@ class DeepPromptLayer(nn.Module, BaseTunerLayer):
         Raises:
             ValueError: always.
         """
-        raise ValueError(
-            "Deep prompts cannot be merged into the backbone's weights. Use `unload()` to get the backbone back, or "
-            "keep the adapter: it is small."
-        )
-
-    def unmerge(self) -> None:
-        """Nothing is ever merged."""
+        raise ValueError(CANNOT_BE_MERGED)
 
     def _get_base_layer_device_and_dtype(self, base_layer: nn.Module) -> tuple[Any, Any]:
         # an attention module has no weight of its own to read the device from

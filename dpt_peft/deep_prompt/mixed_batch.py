@@ -31,7 +31,7 @@ class RowPlan:
             TypeError: if `adapter_names` is no list of strings.
             ValueError: if it is empty, or one of the names is no existing adapter and not `"__base__"`.
         """
-        if isinstance(adapter_names, str) or not all(isinstance(name, str) for name in adapter_names):
+        if not isinstance(adapter_names, list | tuple) or not all(isinstance(name, str) for name in adapter_names):
             raise TypeError(f"`adapter_names` must be a list with one adapter name per row, got {adapter_names!r}.")
         if len(adapter_names) == 0:
             raise ValueError("`adapter_names` is empty: there must be one adapter name per row.")

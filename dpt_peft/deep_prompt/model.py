@@ -11,14 +11,15 @@ import torch
 from peft.tuners.tuners_utils import BaseTuner, check_target_module_exists
 from torch import nn
 
-from .architectures import AttentionModule, describe_refusal, find_attention_modules
 from .combine import combine_prompts, combined_config, initialise_from
-from .config import DeepPromptConfig, select_layers
+from .config import DeepPromptConfig
 from .encoder import DeepPromptEncoder
 from .init_text import initialise_from_tokens
-from .layer import DeepPromptLayer
+from .layer import CANNOT_BE_MERGED, DeepPromptLayer
 from .mixed_batch import RowPlan
 from .positions import ShiftedPositions, find_positions, shift_positions
+from .saved import check_fit, prompts_of
+from .targets import choose_targets
 from .task_head import TaskHead
 
 # must not begin with the prefix: transformers puts the adapter name behind the first name that does
@@ -55,7 +56,7 @@ class DeepPromptModel(BaseTuner):
         return peft_config
 
     def _prepare_model(self, peft_config: DeepPromptConfig, model: nn.Module) -> None:
-        self._targets = _choose_targets(peft_config, model)
+        self._targets = choose_targets(peft_config, model)
         if peft_config.shift_positions:
             find_positions(model)
 
@@ -102,6 +103,13 @@ class DeepPromptModel(BaseTuner):
         # PEFT's version also copies `weight` and `bias`, which attention modules do not have
         setattr(parent, child_name, new_module)
 
+    def _check_merge_allowed(self) -> None:
+        # before anything is taken apart
+        raise ValueError(CANNOT_BE_MERGED)
+
+    def unmerge_adapter(self) -> None:
+        """Nothing is ever merged."""
+
     def unload(self) -> nn.Module:
         """Return the backbone without any prompts, as it was before."""
         model = super().unload()
@@ -110,17 +118,30 @@ class DeepPromptModel(BaseTuner):
         return model
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
-        """As in PEFT; then the new prompts are made of tokens, or take over those of `init_from`, as configured."""
+        """As in PEFT; then the new prompts are made of tokens, or take over those of `init_from`, as configured.
+
+        If that fails, nothing is left of the adapter.
+        """
         super().inject_adapter(model, adapter_name, *args, **kwargs)
         self._heads_may_be_new = True
         config = self.peft_config[adapter_name]
         if config.shift_positions:
             shift_positions(model, adapter_name, config, self.active_adapters)
-        if config.init_weights != "normal" and not config.inference_mode:
-            initialise_from_tokens(self.model, adapter_name, config)
-        if config.init_from is not None:
-            source, config.init_from = config.init_from, None
-            initialise_from(self, adapter_name, source)
+        if self._is_on_meta(adapter_name):
+            # made to be loaded into
+            return
+        try:
+            if config.init_weights != "normal" and not config.inference_mode:
+                initialise_from_tokens(self.model, adapter_name, config)
+            if config.init_from is not None:
+                initialise_from(self, adapter_name, config.init_from)
+        except Exception:
+            self.delete_adapter(adapter_name)
+            raise
+
+    def _is_on_meta(self, adapter_name: str) -> bool:
+        prompts = prompts_of(dict(self.model.named_parameters()), adapter_name, self.prefix)
+        return any(parameter.is_meta for parameter in prompts.values())
 
     def add_weighted_adapter(
         self,
@@ -171,7 +192,8 @@ class DeepPromptModel(BaseTuner):
         encoder = getattr(self.model, _ENCODER)
         del encoder.deep_prompt_table[adapter_name]
         del encoder.deep_prompt_hidden[adapter_name]
-        config.encoder_reparameterization = "none"
+        # the object may be another adapter's configuration too
+        self.peft_config[adapter_name] = replace(config, encoder_reparameterization="none")
 
     @contextmanager
     def _enable_peft_forward_hooks(self, *_: Any, **kwargs: Any) -> Iterator[None]:
@@ -224,63 +246,5 @@ class DeepPromptModel(BaseTuner):
         state_dict: dict[str, torch.Tensor],
     ) -> dict[str, torch.Tensor]:
         remapped = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
-        _check_fit(model.state_dict(), remapped, adapter_name, cls.prefix)
+        check_fit(model.state_dict(), remapped, adapter_name, cls.prefix)
         return remapped
-
-
-def _choose_targets(config: DeepPromptConfig, model: nn.Module) -> dict[str, tuple[AttentionModule, set[int]]]:
-    """The attention modules to prompt, by name, each with those of its layers that get prompts."""
-    available = find_attention_modules(model)
-    if not available:
-        raise ValueError(describe_refusal(model))
-    chosen = available
-    if config.target_modules is None:
-        chosen = [attention for attention in chosen if not attention.is_cross]
-    if config.target_modules is not None or config.exclude_modules is not None:
-        names = replace(config, target_modules=config.target_modules or ".*")
-        chosen = [attention for attention in chosen if check_target_module_exists(names, attention.name)]
-    if not chosen:
-        raise ValueError(
-            f"`target_modules={config.target_modules!r}` and `exclude_modules={config.exclude_modules!r}` choose none "
-            f"of the attention modules: {_shorten([attention.name for attention in available])}."
-        )
-    ungated = [attention.name for attention in chosen if not attention.layer_class.can_be_gated]
-    if config.use_gate and ungated:
-        raise ValueError(f"`use_gate` is not supported by the attention modules {_shorten(ungated)}.")
-    num_layers = 1 + max(layer for attention in chosen for layer in attention.runs)
-    layers = set(select_layers(config.layers_to_transform, num_layers))
-    return {a.name: (a, layers.intersection(a.runs)) for a in chosen if layers.intersection(a.runs)}
-
-
-def _check_fit(
-    model_state: dict[str, torch.Tensor], adapter_state: dict[str, torch.Tensor], adapter_name: str, prefix: str
-) -> None:
-    """Raise if a saved adapter's prompts are not exactly those that this backbone has room for."""
-
-    def prompts(state: dict[str, Any]) -> dict[str, torch.Tensor]:
-        marker = f".{prefix}"
-        return {k: v for k, v in state.items() if marker in k and f".{adapter_name}" in k.rpartition(marker)[2]}
-
-    ours, theirs = prompts(model_state), prompts({k: v for k, v in adapter_state.items() if k in model_state})
-    foreign = [key for key in adapter_state if f".{prefix}" in key and key not in model_state]
-    wrong = [
-        f"{key} is {tuple(theirs[key].shape)}, expected {tuple(value.shape)}"
-        for key, value in ours.items()
-        if key in theirs and theirs[key].shape != value.shape
-    ]
-    missing = [key for key in ours if key not in theirs]
-    if wrong or missing or foreign:
-        parts = [
-            f"of another size: {_shorten(wrong)}" if wrong else "",
-            f"missing in the adapter: {_shorten(missing)}" if missing else "",
-            f"unknown to the backbone: {_shorten(foreign)}" if foreign else "",
-        ]
-        raise ValueError(
-            "The adapter was trained on another backbone, or with another configuration, and was not loaded. "
-            f"Prompts {'; '.join(part for part in parts if part)}."
-        )
-
-
-def _shorten(names: list[str], limit: int = 4) -> str:
-    listed = ", ".join(names[:limit])
-    return listed if len(names) <= limit else f"{listed}, and {len(names) - limit} more"

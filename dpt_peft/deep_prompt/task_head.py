@@ -56,7 +56,7 @@ class TaskHead(ModulesToSaveWrapper):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the copy of the active adapter, of each row's own, or the backbone's own head."""
-        if self._plan is not None:
+        if self._plan is not None and not self.disable_adapters:
             return self._forward_per_row(self._plan, *args, **kwargs)
         self._look_up()
         return self._in_use[0](*args, **kwargs)

@@ -100,3 +100,26 @@ def test_excluding_modules_warns_of_nothing():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
         prompted("bert", exclude_modules=r".*layer\.0\.attention\.self")
+
+
+def test_one_configuration_hands_prompts_on_to_several_adapters():
+    model = prompted("bert")
+    config = prompt_config(init_from="default")
+    for name in ("b", "c"):
+        model.add_adapter(name, config)
+        for layer in layers_of(model):
+            assert torch.equal(layer.deep_prompt_key[name], layer.deep_prompt_key["default"])
+
+
+@pytest.mark.parametrize(
+    "values", [{"init_from": "/no/such/folder"}, {"init_from": "default", "num_virtual_tokens": 9}]
+)
+def test_nothing_is_left_of_an_adapter_that_could_not_be_made(values):
+    model = prompted("bert", shift_positions=True)
+    keys, expected = model.state_dict().keys(), logits(model, "bert")
+    with pytest.raises(ValueError):  # noqa: PT011 -- the Hub's or ours
+        model.add_adapter("b", prompt_config(shift_positions=True, **values))
+    assert model.state_dict().keys() == keys
+    assert not any("b" in layer.slots for layer in layers_of(model))
+    assert list(model.peft_config) == ["default"]
+    assert torch.equal(logits(model, "bert"), expected)

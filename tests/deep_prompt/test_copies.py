@@ -86,3 +86,24 @@ def test_dropout_and_origin_may_differ(tmp_path):
     model.set_adapter("b")
     loaded = PeftModel.from_pretrained(make_model("bert"), tmp_path).eval()
     assert torch.equal(logits(model, "bert"), logits(loaded, "bert"))
+
+
+def test_a_copy_has_the_precision_of_its_source():
+    base = make_model("bert").to(torch.bfloat16)
+    model = get_peft_model(base, prompt_config(), autocast_adapter_dtype=False).eval()
+    model.add_adapter("in_float32", prompt_config())
+    for source, dtype in (("default", torch.bfloat16), ("in_float32", torch.float32)):
+        copy_adapter(model, source, f"copy_of_{source}")
+        assert layers_of(model)[0].deep_prompt_key[f"copy_of_{source}"].dtype == dtype
+
+
+def test_adapters_without_a_task_type_are_swapped(tmp_path):
+    """PEFT notes the backbone's class in their saved configuration alone."""
+    model = prompted("bert", task_type=None)
+    model.save_pretrained(tmp_path)
+    expected = logits(model, "bert")
+    with torch.no_grad():
+        for layer in layers_of(model):
+            layer.deep_prompt_key["default"].zero_()
+    hotswap_adapter(model, str(tmp_path))
+    assert torch.equal(logits(model, "bert"), expected)

@@ -146,3 +146,23 @@ def test_attention_that_keeps_keys_to_itself_is_refused_by_name(tokenizer):
 def test_bad_values_name_the_argument(values, message):
     with pytest.raises(ValueError, match=message):
         prompt_config(**values)
+
+
+@pytest.mark.parametrize("shift_positions", [False, True])
+def test_other_adapters_in_use_do_not_color_the_keys_and_values(shift_positions, tokenizer):
+    model = prompted("bert", layers_to_transform=[0], shift_positions=shift_positions)
+    model.add_adapter("b", prompt_config(layers_to_transform=[2], **from_text(tokenizer)))
+    alone = prompted("bert", layers_to_transform=[2], **from_text(tokenizer))
+    ours, expected = layers_of(model)[-1].deep_prompt_key["b"], layers_of(alone)[-1].deep_prompt_key["default"]
+    assert torch.equal(ours, expected)
+
+
+@pytest.mark.parametrize("name", ["bert", "llama"])
+def test_the_text_stands_before_the_tokens_where_positions_are_shifted(name, tokenizer):
+    plain, shifted = (prompted(name, shift_positions=shift, **from_text(tokenizer)) for shift in (False, True))
+    if name == "llama":
+        # rotary positions count from one another: the tokens see the text as far away as without the shift
+        assert torch.allclose(logits(shifted, name), logits(plain, name), atol=1e-5)
+    else:
+        for ours, expected in zip(layers_of(shifted), layers_of(plain), strict=True):
+            assert torch.equal(ours.deep_prompt_key["default"], expected.deep_prompt_key["default"])

@@ -99,6 +99,14 @@ def test_generation_with_one_adapter_per_row(kwargs):
     assert torch.equal(mixed[2:], model.generate(input_ids=input_ids[2:], **kwargs))
 
 
+def test_disabled_layers_have_the_backbones_own_heads_in_every_row():
+    model = several_adapters("bert")
+    model.base_model.disable_adapter_layers()
+    batch = six_rows("bert", padded=True)
+    with torch.no_grad():
+        assert torch.equal(model(**batch, adapter_names=NAMES).logits, make_model("bert")(**batch).logits)
+
+
 def test_errors_name_the_argument():
     model = several_adapters("bert")
     batch = six_rows("bert", padded=False)
@@ -106,6 +114,8 @@ def test_errors_name_the_argument():
         model(**batch, adapter_names=["nobody"] * 6)
     with pytest.raises(TypeError, match="adapter_names.*one adapter name per row"):
         model(**batch, adapter_names="short")
+    with pytest.raises(TypeError, match="adapter_names.*one adapter name per row, got 5"):
+        model(**batch, adapter_names=5)
     with pytest.raises(ValueError, match="adapter_names.*4 names.*6 rows"):
         model(**batch, adapter_names=["short"] * 4)
     model.base_model.model.gradient_checkpointing_enable()

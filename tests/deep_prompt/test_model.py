@@ -6,9 +6,16 @@ import pytest
 import torch
 from peft import PeftModel, get_peft_model
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
-from transformers import AutoModelForSequenceClassification, FNetConfig, T5Config, T5ForConditionalGeneration
+from transformers import (
+    AutoModelForSequenceClassification,
+    BartConfig,
+    BartModel,
+    FNetConfig,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
-from dpt_peft import DeepPromptConfig, DeepPromptModel
+from dpt_peft import DeepPromptConfig, DeepPromptLayer, DeepPromptModel
 from dpt_peft.deep_prompt.architectures import find_attention_modules
 from tests.architectures import TEXT, make_batch, make_model, tiny_config
 from tests.deep_prompt.test_common import layers_of, logits, prompt_config, prompted
@@ -138,3 +145,63 @@ def test_initialisation_is_normal_with_the_given_spread():
 def test_attention_without_a_softmax_over_tokens_is_refused_by_name_and_reason(model_type, reason):
     with pytest.raises(ValueError, match=f"`{model_type}`.*{reason}.*no softmax over tokens"):
         get_peft_model(TEXT.make(tiny_config(model_type)), prompt_config())
+
+
+@pytest.mark.parametrize("encoder", ["none", "mlp"])
+def test_prompts_load_beside_adapters_whose_names_begin_alike(encoder, tmp_path):
+    """`b` also begins the name of a linear layer's bias."""
+    saved = prompted("bert", encoder)
+    saved.save_pretrained(tmp_path)
+    model = get_peft_model(make_model("bert"), prompt_config("mlp"), adapter_name="best").eval()
+    for name in ("be", "b"):
+        model.load_adapter(tmp_path, name)
+        model.set_adapter(name)
+        assert torch.equal(logits(model, "bert"), logits(saved, "bert"))
+
+
+def test_folding_leaves_another_adapter_of_the_same_configuration_alone(tmp_path):
+    config = prompt_config("mlp")
+    model = get_peft_model(make_model("bert"), config).eval()
+    model.add_adapter("b", config)
+    model.fold_encoder("default")
+    assert model.peft_config["default"].encoder_reparameterization == "none"
+    model.set_adapter("b")
+    model.save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(make_model("bert"), tmp_path / "b").eval()
+    assert torch.equal(logits(loaded, "bert"), logits(model, "bert"))
+    model.fold_encoder("b")
+    assert torch.equal(logits(loaded, "bert"), logits(model, "bert"))
+
+
+def test_the_last_layers_are_each_stacks_own():
+    config = BartConfig(
+        vocab_size=99, d_model=32, encoder_layers=4, decoder_layers=2, encoder_attention_heads=4,
+        decoder_attention_heads=4, encoder_ffn_dim=37, decoder_ffn_dim=37,
+    )  # fmt: skip
+
+    def prompted_layers(choice: object) -> list[str]:
+        config_of_prompts = prompt_config(task_type="FEATURE_EXTRACTION", layers_to_transform=choice)
+        model = get_peft_model(BartModel(config), config_of_prompts).get_base_model()
+        return [name for name, module in model.named_modules() if isinstance(module, DeepPromptLayer)]
+
+    encoder, decoder = ([f"{stack}.layers.{i}.self_attn" for i in range(4)] for stack in ("encoder", "decoder"))
+    assert prompted_layers("last 1") == [encoder[3], decoder[1]]
+    assert prompted_layers("last 3") == [*encoder[1:], *decoder[:2]]
+    assert prompted_layers([1, 3]) == [encoder[1], encoder[3], decoder[1]]
+    with pytest.raises(ValueError, match="only 4 layers"):
+        prompted_layers("last 5")
+
+
+def test_no_modules_are_not_all_modules():
+    with pytest.raises(ValueError, match="target_modules=set.*choose none"):
+        prompted("bert", target_modules=[])
+
+
+def test_a_refused_merge_takes_nothing_apart():
+    model = prompted("bert", "mlp", shift_positions=True)
+    expected = logits(model, "bert")
+    for merge in (model.merge_and_unload, model.merge_adapter):
+        with pytest.raises(ValueError, match="cannot be merged"):
+            merge()
+    model.unmerge_adapter()
+    assert torch.equal(logits(model, "bert"), expected)
