@@ -43,6 +43,8 @@ class DPTForSequenceClassification(DiscriminatorWrapper):
     """
 
     config_class = DPTForSequenceClassificationConfig
+    # New in a discriminator's checkpoint, and no accident: no report that something is missing.
+    _keys_to_ignore_on_load_missing = [r"^label_tokens\.", r"^label_bias\."]  # noqa: RUF012
 
     def __init__(self, config: DPTForSequenceClassificationConfig) -> None:
         super().__init__(config)
@@ -60,7 +62,6 @@ class DPTForSequenceClassification(DiscriminatorWrapper):
             # An embedding of size 1, which PEFT can keep per adapter (`modules_to_save`) and choose per row.
             self.label_bias = nn.Embedding(self.task_bank.num_classes, 1)
         self.post_init()
-        self._copy_label_tokens()
 
     def _set_tasks(self) -> None:
         """Make template bank and splicer of the config's tasks."""
@@ -76,19 +77,16 @@ class DPTForSequenceClassification(DiscriminatorWrapper):
         )
         self.task_bank = bank
 
-    @torch.no_grad()
-    def _copy_label_tokens(self, first: int = 0) -> None:
-        """Let the label tokens from the given one on be what the words in the text are (released code)."""
-        embeddings: Any = self.get_input_embeddings()
-        words = embeddings.weight
-        if self.config.untied_labels and not words.is_meta:
-            ids = torch.tensor(self.task_bank.label_token_ids[first:], device=words.device)
-            self.label_tokens.weight[first:] = words[ids]
-
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if self.config.label_bias and module is self.label_bias:
             init.zeros_(module.weight)
+        words: Any = self.get_input_embeddings()
+        if self.config.untied_labels and module is self.label_tokens and not words.weight.is_meta:
+            # They start as what the words in the text are (released code). Where a checkpoint has them, transformers
+            # leaves what it has loaded.
+            ids = torch.tensor(self.task_bank.label_token_ids, device=words.weight.device)
+            init.copy_(module.weight, words.weight[ids])
 
     @classmethod
     def from_pretrained(
@@ -147,8 +145,7 @@ class DPTForSequenceClassification(DiscriminatorWrapper):
         }
         defaults = {} if preset is None else preset_options(preset)
         chosen = {**defaults, **{name: value for name, value in chosen.items() if value is not None}}
-        output_loading_info = kwargs.pop("output_loading_info", False)
-        model, info = super().from_pretrained(
+        return super().from_pretrained(
             pretrained_model_name_or_path,
             *model_args,
             tokenizer=tokenizer,
@@ -157,13 +154,9 @@ class DPTForSequenceClassification(DiscriminatorWrapper):
             wordpieces=wordpieces,
             classes_per_pass=classes_per_pass,
             max_length=max_length,
-            output_loading_info=True,
             **chosen,
             **kwargs,
         )
-        if "label_tokens.weight" in info["missing_keys"]:
-            model._copy_label_tokens()
-        return (model, info) if output_loading_info else model
 
     @can_return_tuple
     def forward(

@@ -53,7 +53,9 @@ def add_task(
         model.label_bias = _grown(model.label_bias, model.task_bank.num_classes)
     if "label_tokens" in extras:
         model.label_tokens = _grown(model.label_tokens, len(model.task_bank.label_token_ids))
-        model._copy_label_tokens(first=tokens)
+        words: Any = model.get_input_embeddings()
+        with torch.no_grad():
+            model.label_tokens.weight[tokens:] = words.weight[model.task_bank.label_token_ids[tokens:]]
 
 
 def _grown(table: nn.Embedding, rows: int) -> nn.Embedding:

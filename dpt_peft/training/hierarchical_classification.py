@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from dpt_peft.discriminative.hierarchy import DPTForHierarchicalClassification
+from dpt_peft.discriminative.hierarchy_config import DPTForHierarchicalClassificationConfig
 from dpt_peft.discriminative.label_tree import LabelTree
 from dpt_peft.tasks.hierarchical_classification import (
     HierarchicalClassificationArguments,
@@ -137,6 +138,8 @@ def run_hierarchical_classification(
     Raises:
         ValueError: If arguments, data or labels do not fit; the message names the argument.
     """
+    for beam in hierarchy_args.beams or []:
+        read_beam(beam)
     data = load_hierarchical_classification(data_args)
     given, names = data.tree, data.texts.label_names
     kind = hierarchy_args.label_hierarchy
@@ -187,6 +190,27 @@ def run_hierarchical_classification(
     return results
 
 
+def read_beam(beam: str) -> dict[str, Any]:
+    """Reads a beam written width:threshold:score, such as "2:0.3:sigmoid" or "all:0:softmax".
+
+    Returns:
+        The values of `beam_width`, `beam_threshold` and `path_score`.
+
+    Raises:
+        ValueError: It is written otherwise.
+    """
+    width, _, rest = beam.partition(":")
+    threshold, _, score = rest.partition(":")
+    try:
+        values = {"beam_width": None if width == "all" else int(width), "beam_threshold": float(threshold)}
+        DPTForHierarchicalClassificationConfig(**values, path_score=score)
+    except ValueError as error:
+        raise ValueError(
+            f"`beams` must be written as in 2:0.3:sigmoid or all:0:softmax, got {beam!r}: {error}"
+        ) from None
+    return {**values, "path_score": score}
+
+
 def compare_beams(
     model: Any, features: Dataset, tokenizer: PreTrainedTokenizerBase, beams: Sequence[str]
 ) -> list[dict[str, Any]]:
@@ -209,8 +233,8 @@ def compare_beams(
     compared = []
     model.eval()
     for beam in beams:
-        width, threshold, config.path_score = beam.split(":")
-        config.beam_width, config.beam_threshold = None if width == "all" else int(width), float(threshold)
+        for name, value in read_beam(beam).items():
+            setattr(config, name, value)
         right = reached = 0
         for start in range(0, len(order), 32):
             batch = pad([features[row] for row in order[start : start + 32]]).to(device)

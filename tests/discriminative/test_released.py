@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -118,6 +120,29 @@ def test_they_exist_with_that_preset_only(load):
         assert not names & NEW
     only_bias = load(label_words=LABEL_WORDS, label_bias=True)
     assert set(only_bias.state_dict()) & NEW == {"label_bias.weight"}
+
+
+def test_what_is_new_is_not_reported_as_missing(load, rows, tmp_path, caplog):
+    transformers_logger = logging.getLogger("transformers")
+    transformers_logger.addHandler(caplog.handler)
+    try:
+        model = load(label_words=LABEL_WORDS, preset="released")
+        words = model.get_input_embeddings().weight
+        assert torch.equal(model.label_tokens.weight, words[torch.tensor(model.task_bank.label_token_ids)])
+        assert not model.label_bias.weight.any()
+        unloaded = DPTForSequenceClassification(model.config)
+        ids = torch.tensor(unloaded.task_bank.label_token_ids)
+        assert torch.equal(unloaded.label_tokens.weight, unloaded.get_input_embeddings().weight[ids])
+        with torch.no_grad():
+            model.label_tokens.weight.add_(1)
+            model.label_bias.weight.add_(1)
+        model.save_pretrained(tmp_path / "trained")
+        again = load(tmp_path / "trained")
+        assert torch.equal(again.label_tokens.weight, model.label_tokens.weight)
+        assert torch.equal(logits(again, rows), logits(model, rows))
+        assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+    finally:
+        transformers_logger.removeHandler(caplog.handler)
 
 
 def test_peft_keeps_them_per_adapter(model, rows, load, tmp_path):

@@ -136,6 +136,13 @@ def test_tokens_are_counted_over_all_passes(discriminator, features):
     )
 
 
+@pytest.mark.parametrize("beam", ["2:0.3:product", "2:0.3", "two:0:sigmoid", "0:0:sigmoid", "2:1.5:softmax"])
+def test_beams_are_read_before_training(run, monkeypatch, beam):
+    monkeypatch.setattr("dpt_peft.training.hierarchical_classification.tune_text_classifier", pytest.fail)
+    with pytest.raises(ValueError, match=f"`beams` must be written as in .*, got '{beam}'"):
+        run(beams=[beam])
+
+
 def test_beams_are_set_back(discriminator, features):
     tokenizer, rows = features
     model = DPTForHierarchicalClassification.from_pretrained(discriminator, label_tree=NESTED)
