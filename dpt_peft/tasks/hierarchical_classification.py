@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -74,8 +74,7 @@ def load_hierarchical_classification(args: HierarchicalClassificationArguments) 
         raise ValueError(
             "`class_names` is for labels in one column; with `level_column_names` the names are the data's."
         )
-    args.label_column_name = args.level_column_names[-1]
-    texts = load_text_classification(args)
+    texts = load_text_classification(replace(args, label_column_name=args.level_column_names[-1]))
     # All labels occur in the training data, so its rows are the table.
     train = load_splits(args)["train"]
     require_columns(

@@ -38,6 +38,12 @@ def test_the_label_columns_are_the_tree(train_file, tmp_path):
     assert data.tree.class_words == ["dog", "elm", "house cat", "oak"]
 
 
+def test_arguments_stay_as_they_were(train_file):
+    args = HierarchicalClassificationArguments(train_file=train_file, level_column_names=LEVELS)
+    load_hierarchical_classification(args)
+    assert args == HierarchicalClassificationArguments(train_file=train_file, level_column_names=LEVELS)
+
+
 def test_without_levels_there_is_no_tree(train_file):
     data = load(train_file=train_file, label_column_name="name")
     assert data.tree is None
