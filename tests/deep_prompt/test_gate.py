@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from dpt_peft import DeepPromptConfig
 from dpt_peft.deep_prompt.attention import deep_prompt_attention
 from tests.architectures import CONFIGS, make_batch, make_config, make_model
-from tests.deep_prompt.test_common import layers_of, logits, prompt_config, prompted
+from tests.deep_prompt.test_common import every_encoder_once, layers_of, logits, prompt_config, prompted
 
 every_architecture = pytest.mark.parametrize("name", CONFIGS)
 GATE = 0.7
@@ -26,8 +26,7 @@ def open_gates(model: torch.nn.Module, gate: float = GATE) -> torch.nn.Module:
     return model
 
 
-@every_architecture
-@pytest.mark.parametrize("encoder", ["none", "mlp"])
+@every_encoder_once
 def test_training_starts_at_the_base_model_and_moves_the_gates_first(name, encoder):
     expected = logits(make_model(name), name)
     model = prompted(name, encoder, use_gate=True)
@@ -40,8 +39,7 @@ def test_training_starts_at_the_base_model_and_moves_the_gates_first(name, encod
         assert torch.equal(logits(model, name), expected)
 
 
-@every_architecture
-@pytest.mark.parametrize("encoder", ["none", "mlp"])
+@every_encoder_once
 def test_gates_are_saved_loaded_and_kept_by_folding(name, encoder, tmp_path):
     model = open_gates(prompted(name, encoder, use_gate=True))
     expected = logits(model, name)

@@ -80,7 +80,7 @@ def test_preparation_for_training(name):
     assert model.get_input_embeddings()(ids).requires_grad
 
 
-@every_architecture
+@pytest.mark.parametrize("name", [*NAMES, "albert"])
 @pytest.mark.parametrize("options", [{}, {"encoder": "mlp"}, {"use_gate": True}], ids=["plain", "mlp", "gate"])
 def test_loading_through_the_meta_device(name, options, tmp_path):
     model = prompted(name, **options)

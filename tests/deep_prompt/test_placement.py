@@ -1,4 +1,4 @@
-"""Where weights stand: `device_map`, offloading, and the meta device."""
+"""Where weights stand: `device_map`, offloading, and backbones on the meta device."""
 
 from __future__ import annotations
 
@@ -57,17 +57,6 @@ def test_layers_offloaded_to_disk(encoder, tmp_path):
     expected = gradients(reference, "bert")
     for key, gradient in gradients(model, "bert").items():
         assert torch.allclose(gradient, expected[key], atol=1e-6), key
-
-
-@pytest.mark.parametrize("name", ARCHITECTURES)
-@every_encoder
-def test_low_cpu_mem_usage_starts_on_the_meta_device_and_loads_the_same(name, encoder, tmp_path):
-    reference = prompted(name, encoder)
-    reference.save_pretrained(tmp_path)
-    empty = get_peft_model(make_model(name), prompt_config(encoder), low_cpu_mem_usage=True)
-    assert all(p.is_meta for key, p in empty.named_parameters() if ".deep_prompt_" in key)
-    loaded = PeftModel.from_pretrained(make_model(name), tmp_path, low_cpu_mem_usage=True).eval()
-    assert torch.equal(logits(loaded, name), logits(reference, name))
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -7,7 +7,7 @@ import torch
 from peft import PeftModel, get_peft_model
 
 from tests.architectures import CONFIGS, make_batch, make_model
-from tests.deep_prompt.test_common import every_architecture, every_encoder, logits, prompt_config, prompted
+from tests.deep_prompt.test_common import every_encoder_once, logits, prompt_config, prompted
 
 LABELS = torch.tensor([0, 1])
 # bfloat16 has 8 bits of mantissa; logits are sums over many products that were rounded to that
@@ -30,8 +30,7 @@ def assert_trains_in_float32(model: torch.nn.Module, loss: torch.Tensor) -> None
         assert parameter.grad.abs().max() > 0, name
 
 
-@every_architecture
-@every_encoder
+@every_encoder_once
 def test_a_bfloat16_backbone_trains_prompts_in_float32(name, encoder, tmp_path):
     expected = logits(prompted(name, encoder), name)
     model = prompted(name, encoder, make_model(name).to(torch.bfloat16))
@@ -46,8 +45,7 @@ def test_a_bfloat16_backbone_trains_prompts_in_float32(name, encoder, tmp_path):
     assert torch.equal(logits(loaded, name), ours)
 
 
-@every_architecture
-@every_encoder
+@every_encoder_once
 def test_bfloat16_autocast(name, encoder):
     base = make_model(name)
     with torch.autocast("cpu", torch.bfloat16):

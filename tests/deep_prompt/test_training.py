@@ -28,10 +28,18 @@ def assert_same(ours: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]
         assert torch.allclose(ours[key], gradient, atol=1e-6), key
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if make_model(name).supports_gradient_checkpointing])
+CHECKPOINTED = [name for name in CONFIGS if make_model(name).supports_gradient_checkpointing]
+
+
 @pytest.mark.parametrize("use_reentrant", [True, False])
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("encoder", ["none", "mlp"])
+@pytest.mark.parametrize(
+    ("name", "when", "encoder"),
+    [
+        *((name, "before", "none") for name in CHECKPOINTED),
+        *((name, "after", "none") for name in ("bert", "llama", "roformer")),
+        *((name, "before", "mlp") for name in ("bert", "llama", "roformer")),
+    ],
+)
 def test_gradient_checkpointing_gives_the_same_gradients(name, use_reentrant, when, encoder):
     expected = gradients(prompted(name, encoder), name)
     base = make_model(name)
@@ -47,7 +55,8 @@ def test_gradient_checkpointing_gives_the_same_gradients(name, use_reentrant, wh
     assert_same(gradients(model, name), expected)
 
 
-@pytest.mark.parametrize("name", ["bert", "distilbert", "albert", "modernbert", "deberta-v2", "llama", "mpnet"])
+# others: in the test of switching, below
+@pytest.mark.parametrize("name", ["distilbert", "modernbert", "mpnet"])
 def test_compiled_gives_the_same_in_one_graph(name):
     model = prompted(name)
     expected = logits(model, name)
