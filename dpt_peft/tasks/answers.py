@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from transformers import PreTrainedTokenizerBase
+
+from dpt_peft.tasks.windows import Window
 
 DEFAULT_N_BEST = 20
 DEFAULT_MAX_ANSWER_LENGTH = 30
@@ -80,6 +83,12 @@ class RankedAnswers:
             return []
         exponents = np.exp(scores - scores.max())
         return [float(value) for value in exponents / exponents.sum()]
+
+
+def null_position(window: Window, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Returns the token that stands for "no answer in this window": the first [CLS], else the first token."""
+    ids = window.inputs["input_ids"]
+    return ids.index(tokenizer.cls_token_id) if tokenizer.cls_token_id in ids else 0
 
 
 def rank_answers(

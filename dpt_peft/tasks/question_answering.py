@@ -8,7 +8,7 @@ from typing import Any
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from dpt_peft.tasks.answers import DEFAULT_MAX_ANSWER_LENGTH, DEFAULT_N_BEST
+from dpt_peft.tasks.answers import DEFAULT_MAX_ANSWER_LENGTH, DEFAULT_N_BEST, null_position
 from dpt_peft.tasks.questions import Example, QuestionArguments, read_examples
 from dpt_peft.tasks.windows import DEFAULT_DOC_STRIDE, DEFAULT_MAX_LENGTH, Window, make_windows
 
@@ -39,12 +39,6 @@ class QuestionAnsweringArguments(QuestionArguments):
     def null_threshold(self) -> float | None:
         """`null_score_diff_threshold`, or `None` where every question has an answer."""
         return self.null_score_diff_threshold if self.version_2_with_negative else None
-
-
-def null_position(window: Window, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Returns the token that stands for "no answer in this window": the first [CLS], else the first token."""
-    ids = window.inputs["input_ids"]
-    return ids.index(tokenizer.cls_token_id) if tokenizer.cls_token_id in ids else 0
 
 
 def label_window(window: Window, answer: tuple[int, int] | None, no_answer: int) -> tuple[int, int]:

@@ -11,8 +11,7 @@ from typing import Any
 from transformers import AutoModelForQuestionAnswering
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from dpt_peft.tasks.answers import DEFAULT_MAX_ANSWER_LENGTH, DEFAULT_N_BEST, WindowLogits, rank_answers
-from dpt_peft.tasks.question_answering import null_position
+from dpt_peft.tasks.answers import DEFAULT_MAX_ANSWER_LENGTH, DEFAULT_N_BEST, WindowLogits, null_position, rank_answers
 from dpt_peft.tasks.question_pipeline import QuestionPipeline
 
 TASK = "extractive-question-answering"

@@ -117,7 +117,7 @@ def test_a_tree_of_label_words(discriminator_path, rows):
         ({"label_tree": None}, "`label_tree` is missing"),
         ({"label_words": ["a", "b"]}, "give `label_tree`, or `label_words`"),
         ({"label_tree": {"sports": ["bad", "badly"], "world": None}}, "below sports of the label tree: .*same token"),
-        ({"beam_width": 0}, "`beam_width` must be at least 1"),
+        ({"beam_width": 0}, "`beam_width` must be a whole number from 1"),
         ({"beam_threshold": 1.5}, "`beam_threshold` must be between 0 and 1"),
         ({"wordpieces": "last"}, "`wordpieces` must be one of"),
         ({"path_score": "sum"}, "`path_score` must be one of"),
