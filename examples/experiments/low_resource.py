@@ -80,8 +80,9 @@ def draw(records: list[Record], arguments: LowResourceArguments, path: Path) -> 
     for record in records:
         run = record["run"]
         x = record["trained_parameters"] if by_parameters else record["rows"]["train"]
-        series = amount_of(run) if by_parameters else title_of(run)
-        curves[DATA_SETS[run["dataset"]].title][series][x] += values_of([record], arguments.metric)
+        # A method's parameters do not grow with the data: amounts need panels of their own.
+        panel = DATA_SETS[run["dataset"]].title + (f", {amount_of(run)}" if by_parameters else "")
+        curves[panel][title_of(run)][x] += values_of([record], arguments.metric)
     plot_curves(
         curves,
         path,
