@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from transformers import HfArgumentParser
+
 from dpt_peft.tasks.data_sets import DATA_SETS
-from dpt_peft.training.experiments import Record, Run, values_of
+from dpt_peft.training.experiments import (
+    ComparisonArguments,
+    ExperimentArguments,
+    Record,
+    Run,
+    run_missing,
+    values_of,
+    write_results,
+)
 from dpt_peft.training.methods import METHODS
+from dpt_peft.training.plots import plot_boxes
 from dpt_peft.training.tables import markdown_table, mean_and_spread, mean_of_best
 
 #: Option -> how its value is written in a row's title.
@@ -95,3 +107,49 @@ def values_by_data_set(records: Sequence[Record], metric: str) -> Mapping[str, M
         for name, runs in row.items():
             groups[DATA_SETS[name].title].setdefault(title, []).extend(values_of(runs, metric))
     return groups
+
+
+def draw_boxes(records: Sequence[Record], arguments: ExperimentArguments, path: Path, what: str) -> Path:
+    """Draws a box for each row of the table, one panel a data set.
+
+    Args:
+        records: The runs.
+        arguments: The experiment's arguments.
+        path: PNG to write.
+        what: What the picture shows, for its title.
+    """
+    return plot_boxes(
+        values_by_data_set(records, arguments.metric),
+        path,
+        title=f"{models_of(records)}: {what}",
+        y_label=f"{arguments.split} {arguments.metric} in %",
+    )
+
+
+def run_comparison(
+    arguments_class: type[ComparisonArguments],
+    description: str | None,
+    plan: Callable[[Any], list[Run]],
+    draw: Callable[[list[Record], Any, Path], Any],
+    argv: list[str] | None = None,
+    table: Callable[[list[Record], str, int], str] = comparison,
+) -> None:
+    """Is the main function of an experiment: reads the command line, runs what is missing, writes tables and picture.
+
+    Args:
+        arguments_class: The experiment's arguments.
+        description: For `--help`.
+        plan: From the arguments to the runs.
+        draw: From records and arguments to the picture, in the file it is given.
+        argv: The command line. Default: this process's.
+        table: From records, metric and number of best seeds to the tables.
+    """
+    parser = HfArgumentParser(arguments_class, description=description)
+    (arguments,) = parser.parse_args_into_dataclasses(argv)
+    records = run_missing(plan(arguments), arguments)
+    write_results(
+        arguments,
+        records,
+        table(records, arguments.metric, arguments.best),
+        lambda path: draw(records, arguments, path),
+    )

@@ -182,6 +182,30 @@ def learning_rates_of(arguments: ComparisonArguments, method: str) -> list[float
     return rates or [METHODS[method].learning_rate]
 
 
+def every_run(arguments: ComparisonArguments, settings: Iterable[dict[str, Any]] = ({},)) -> list[Run]:
+    """Returns the runs of a comparison, seed by seed, so that what is finished early is already a table.
+
+    Args:
+        arguments: Seeds, methods with their learning rates, and data sets; all of them are crossed.
+        settings: What else differs between runs, as for `ExperimentArguments.run`. A `learning_rate` among it takes
+            the place of the methods' own.
+
+    Raises:
+        ValueError: See `learning_rates_of`.
+    """
+    settings = list(settings)
+    return [
+        arguments.run(dataset, method, seed, **{"learning_rate": rate, **setting})
+        for seed in arguments.seeds
+        for setting in settings
+        for method in arguments.methods
+        for rate in (
+            [setting["learning_rate"]] if "learning_rate" in setting else learning_rates_of(arguments, method)
+        )
+        for dataset in arguments.datasets
+    ]
+
+
 def _train(run: Run, arguments: ExperimentArguments, model_path: str) -> dict[str, Any]:
     """Does one run through the same function as its family's script."""
     data = DATA_SETS[run["dataset"]]

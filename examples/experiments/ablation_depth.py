@@ -14,19 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformers import HfArgumentParser
-
 from dpt_peft.tasks.data_sets import DATA_SETS
-from dpt_peft.training.comparison import comparison, models_of
-from dpt_peft.training.experiments import (
-    ComparisonArguments,
-    Record,
-    Run,
-    learning_rates_of,
-    run_missing,
-    values_of,
-    write_results,
-)
+from dpt_peft.training.comparison import models_of, run_comparison
+from dpt_peft.training.experiments import ComparisonArguments, Record, Run, every_run, values_of
 from dpt_peft.training.plots import plot_curves
 
 #: Order of the paper's figure -> word of `layers_to_transform`.
@@ -52,24 +42,19 @@ def plan(arguments: DepthArguments) -> list[Run]:
     """The runs, seed by seed. Prompts in all layers are one run, and not one for each order."""
     largest = max(arguments.depths)
     choices = [(order, depth) for depth in sorted(arguments.depths) for order in ORDERS if depth < largest]
-    return [
-        arguments.run(
-            dataset,
-            method,
-            seed,
-            rate,
-            train_fraction=arguments.train_fraction,
-            options={
-                "num_virtual_tokens": arguments.num_virtual_tokens,
-                "layers_to_transform": [order, str(depth)],
-            },
-        )
-        for seed in arguments.seeds
-        for method in arguments.methods
-        for order, depth in [*choices, ("last", largest)]
-        for rate in learning_rates_of(arguments, method)
-        for dataset in arguments.datasets
-    ]
+    return every_run(
+        arguments,
+        (
+            {
+                "train_fraction": arguments.train_fraction,
+                "options": {
+                    "num_virtual_tokens": arguments.num_virtual_tokens,
+                    "layers_to_transform": [order, str(depth)],
+                },
+            }
+            for order, depth in [*choices, ("last", largest)]
+        ),
+    )
 
 
 def draw(records: list[Record], arguments: DepthArguments, path: Path) -> None:
@@ -93,14 +78,7 @@ def draw(records: list[Record], arguments: DepthArguments, path: Path) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Runs what is missing, writes tables and picture."""
-    (arguments,) = HfArgumentParser(DepthArguments, description=__doc__).parse_args_into_dataclasses(argv)
-    records = run_missing(plan(arguments), arguments)
-    write_results(
-        arguments,
-        records,
-        comparison(records, arguments.metric, arguments.best),
-        lambda path: draw(records, arguments, path),
-    )
+    run_comparison(DepthArguments, __doc__, plan, draw, argv)
 
 
 if __name__ == "__main__":

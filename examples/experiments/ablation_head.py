@@ -9,12 +9,10 @@ model (a checkpoint with its head). GLUE and SuperGLUE keep their test labels, s
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from transformers import HfArgumentParser
-
-from dpt_peft.training.comparison import comparison, models_of, values_by_data_set
-from dpt_peft.training.experiments import ComparisonArguments, Run, learning_rates_of, run_missing, write_results
-from dpt_peft.training.plots import plot_boxes
+from dpt_peft.training.comparison import draw_boxes, run_comparison
+from dpt_peft.training.experiments import ComparisonArguments, Record, Run, every_run
 
 
 @dataclass
@@ -40,37 +38,18 @@ class HeadArguments(ComparisonArguments):
 
 def plan(arguments: HeadArguments) -> list[Run]:
     """The runs, seed by seed."""
-    return [
-        arguments.run(
-            dataset,
-            method,
-            seed,
-            rate,
-            train_fraction=arguments.train_fraction,
-            options={"num_virtual_tokens": arguments.num_virtual_tokens},
-        )
-        for seed in arguments.seeds
-        for method in arguments.methods
-        for rate in learning_rates_of(arguments, method)
-        for dataset in arguments.datasets
-    ]
+    options = {"num_virtual_tokens": arguments.num_virtual_tokens}
+    return every_run(arguments, [{"train_fraction": arguments.train_fraction, "options": options}])
+
+
+def draw(records: list[Record], arguments: HeadArguments, path: Path) -> None:
+    """A box for each head."""
+    draw_boxes(records, arguments, path, "linear head and verbalizer")
 
 
 def main(argv: list[str] | None = None) -> None:
     """Runs what is missing, writes tables and picture."""
-    (arguments,) = HfArgumentParser(HeadArguments, description=__doc__).parse_args_into_dataclasses(argv)
-    records = run_missing(plan(arguments), arguments)
-    write_results(
-        arguments,
-        records,
-        comparison(records, arguments.metric, arguments.best),
-        lambda path: plot_boxes(
-            values_by_data_set(records, arguments.metric),
-            path,
-            title=f"{models_of(records)}: linear head and verbalizer",
-            y_label=f"{arguments.split} {arguments.metric} in %",
-        ),
-    )
+    run_comparison(HeadArguments, __doc__, plan, draw, argv)
 
 
 if __name__ == "__main__":

@@ -13,19 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformers import HfArgumentParser
-
 from dpt_peft.tasks.data_sets import DATA_SETS
-from dpt_peft.training.comparison import comparison, models_of
-from dpt_peft.training.experiments import (
-    ComparisonArguments,
-    Record,
-    Run,
-    learning_rates_of,
-    run_missing,
-    values_of,
-    write_results,
-)
+from dpt_peft.training.comparison import models_of, run_comparison
+from dpt_peft.training.experiments import ComparisonArguments, Record, Run, every_run, values_of
 from dpt_peft.training.plots import plot_curves
 
 #: `encoder_reparameterization` -> its name in the paper.
@@ -54,22 +44,14 @@ class LengthArguments(ComparisonArguments):
 
 def plan(arguments: LengthArguments) -> list[Run]:
     """The runs, seed by seed."""
-    return [
-        arguments.run(
-            dataset,
-            method,
-            seed,
-            rate,
-            train_fraction=arguments.train_fraction,
-            options={"num_virtual_tokens": length, "encoder_reparameterization": encoder},
-        )
-        for seed in arguments.seeds
-        for method in arguments.methods
-        for length in arguments.lengths
-        for encoder in arguments.encoders
-        for rate in (encoder == "mlp" and arguments.mlp_learning_rates) or learning_rates_of(arguments, method)
-        for dataset in arguments.datasets
-    ]
+    settings = []
+    for length in arguments.lengths:
+        for encoder in arguments.encoders:
+            options = {"num_virtual_tokens": length, "encoder_reparameterization": encoder}
+            setting = {"train_fraction": arguments.train_fraction, "options": options}
+            rates = arguments.mlp_learning_rates if encoder == "mlp" else []
+            settings += [{**setting, "learning_rate": rate} for rate in rates] or [setting]
+    return every_run(arguments, settings)
 
 
 def draw(records: list[Record], arguments: LengthArguments, path: Path) -> None:
@@ -93,14 +75,7 @@ def draw(records: list[Record], arguments: LengthArguments, path: Path) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Runs what is missing, writes tables and picture."""
-    (arguments,) = HfArgumentParser(LengthArguments, description=__doc__).parse_args_into_dataclasses(argv)
-    records = run_missing(plan(arguments), arguments)
-    write_results(
-        arguments,
-        records,
-        comparison(records, arguments.metric, arguments.best),
-        lambda path: draw(records, arguments, path),
-    )
+    run_comparison(LengthArguments, __doc__, plan, draw, argv)
 
 
 if __name__ == "__main__":

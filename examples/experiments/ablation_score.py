@@ -6,12 +6,10 @@ python examples/experiments/ablation_score.py --output_dir runs/score --datasets
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from transformers import HfArgumentParser
-
-from dpt_peft.training.comparison import comparison, models_of, values_by_data_set
-from dpt_peft.training.experiments import ComparisonArguments, Run, learning_rates_of, run_missing, write_results
-from dpt_peft.training.plots import plot_boxes
+from dpt_peft.training.comparison import draw_boxes, run_comparison
+from dpt_peft.training.experiments import ComparisonArguments, Record, Run, every_run
 
 #: The paper's own reading is the default: these runs are those of the other experiments.
 READINGS: tuple[dict[str, str], ...] = ({}, {"score_function": "sigmoid"})
@@ -30,38 +28,18 @@ class ScoreArguments(ComparisonArguments):
 
 def plan(arguments: ScoreArguments) -> list[Run]:
     """The runs, seed by seed."""
-    return [
-        arguments.run(
-            dataset,
-            method,
-            seed,
-            rate,
-            train_fraction=arguments.train_fraction,
-            options=options,
-        )
-        for seed in arguments.seeds
-        for method in arguments.methods
-        for options in READINGS
-        for rate in learning_rates_of(arguments, method)
-        for dataset in arguments.datasets
-    ]
+    settings = ({"train_fraction": arguments.train_fraction, "options": options} for options in READINGS)
+    return every_run(arguments, settings)
+
+
+def draw(records: list[Record], arguments: ScoreArguments, path: Path) -> None:
+    """A box for each reading."""
+    draw_boxes(records, arguments, path, "how the head is read")
 
 
 def main(argv: list[str] | None = None) -> None:
     """Runs what is missing, writes tables and picture."""
-    (arguments,) = HfArgumentParser(ScoreArguments, description=__doc__).parse_args_into_dataclasses(argv)
-    records = run_missing(plan(arguments), arguments)
-    write_results(
-        arguments,
-        records,
-        comparison(records, arguments.metric, arguments.best),
-        lambda path: plot_boxes(
-            values_by_data_set(records, arguments.metric),
-            path,
-            title=f"{models_of(records)}: how the head is read",
-            y_label=f"{arguments.split} {arguments.metric} in %",
-        ),
-    )
+    run_comparison(ScoreArguments, __doc__, plan, draw, argv)
 
 
 if __name__ == "__main__":

@@ -15,20 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformers import HfArgumentParser
-
 from dpt_peft.tasks.data_sets import DATA_SETS
-from dpt_peft.training.comparison import amount_of, comparison, models_of, title_of, values_by_data_set
-from dpt_peft.training.experiments import (
-    ComparisonArguments,
-    Record,
-    Run,
-    learning_rates_of,
-    run_missing,
-    values_of,
-    write_results,
-)
-from dpt_peft.training.plots import plot_boxes, plot_curves
+from dpt_peft.training.comparison import amount_of, draw_boxes, models_of, run_comparison, title_of
+from dpt_peft.training.experiments import ComparisonArguments, Record, Run, every_run, values_of
+from dpt_peft.training.plots import plot_curves
 
 
 @dataclass
@@ -52,14 +42,7 @@ def plan(arguments: LowResourceArguments) -> list[Run]:
     fractions = arguments.train_fractions or ([] if arguments.examples_per_class else [0.1])
     amounts: list[dict[str, float | int]] = [{"train_fraction": share} for share in fractions]
     amounts += [{"examples_per_class": count} for count in arguments.examples_per_class]
-    return [
-        arguments.run(dataset, method, seed, rate, **amount)
-        for seed in arguments.seeds
-        for amount in amounts
-        for method in arguments.methods
-        for rate in learning_rates_of(arguments, method)
-        for dataset in arguments.datasets
-    ]
+    return every_run(arguments, amounts)
 
 
 def draw(records: list[Record], arguments: LowResourceArguments, path: Path) -> None:
@@ -68,12 +51,7 @@ def draw(records: list[Record], arguments: LowResourceArguments, path: Path) -> 
     One amount of data makes no line: a box for each method then.
     """
     if arguments.x_axis == "examples" and len({amount_of(record["run"]) for record in records}) == 1:
-        plot_boxes(
-            values_by_data_set(records, arguments.metric),
-            path,
-            title=f"{models_of(records)}: {arguments.metric}, {amount_of(records[0]['run'])}",
-            y_label=f"{arguments.split} {arguments.metric} in %",
-        )
+        draw_boxes(records, arguments, path, f"{arguments.metric}, {amount_of(records[0]['run'])}")
         return
     curves: Any = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     by_parameters = arguments.x_axis == "parameters"
@@ -95,14 +73,7 @@ def draw(records: list[Record], arguments: LowResourceArguments, path: Path) -> 
 
 def main(argv: list[str] | None = None) -> None:
     """Runs what is missing, writes tables and picture."""
-    (arguments,) = HfArgumentParser(LowResourceArguments, description=__doc__).parse_args_into_dataclasses(argv)
-    records = run_missing(plan(arguments), arguments)
-    write_results(
-        arguments,
-        records,
-        comparison(records, arguments.metric, arguments.best),
-        lambda path: draw(records, arguments, path),
-    )
+    run_comparison(LowResourceArguments, __doc__, plan, draw, argv)
 
 
 if __name__ == "__main__":

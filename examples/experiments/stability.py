@@ -8,22 +8,12 @@ The table also says how many runs diverged: those that are no better than always
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import mean, stdev
 
-from transformers import HfArgumentParser
-
 from dpt_peft.tasks.data_sets import DATA_SETS
-from dpt_peft.training.comparison import by_row, models_of, values_by_data_set
-from dpt_peft.training.experiments import (
-    ComparisonArguments,
-    Record,
-    Run,
-    learning_rates_of,
-    run_missing,
-    values_of,
-    write_results,
-)
-from dpt_peft.training.plots import plot_boxes
+from dpt_peft.training.comparison import by_row, draw_boxes, run_comparison
+from dpt_peft.training.experiments import ComparisonArguments, Record, Run, every_run, values_of
 from dpt_peft.training.tables import markdown_table, mean_of_best
 
 
@@ -42,13 +32,7 @@ def plan(arguments: StabilityArguments) -> list[Run]:
     """The runs, seed by seed."""
     count = arguments.examples_per_class
     amount = {"train_fraction": arguments.train_fraction} if count is None else {"examples_per_class": count}
-    return [
-        arguments.run(dataset, method, seed, rate, **amount)
-        for seed in arguments.seeds
-        for method in arguments.methods
-        for rate in learning_rates_of(arguments, method)
-        for dataset in arguments.datasets
-    ]
+    return every_run(arguments, [amount])
 
 
 def table(records: list[Record], metric: str, best: int) -> str:
@@ -78,21 +62,14 @@ def table(records: list[Record], metric: str, best: int) -> str:
     return markdown_table([*header, "diverged"], sorted(lines, key=lambda line: line[0]), left=2)
 
 
+def draw(records: list[Record], arguments: StabilityArguments, path: Path) -> None:
+    """A box for each method."""
+    draw_boxes(records, arguments, path, f"{arguments.metric} of each seed")
+
+
 def main(argv: list[str] | None = None) -> None:
     """Runs what is missing, writes table and picture."""
-    (arguments,) = HfArgumentParser(StabilityArguments, description=__doc__).parse_args_into_dataclasses(argv)
-    records = run_missing(plan(arguments), arguments)
-    write_results(
-        arguments,
-        records,
-        table(records, arguments.metric, arguments.best),
-        lambda path: plot_boxes(
-            values_by_data_set(records, arguments.metric),
-            path,
-            title=f"{models_of(records)}: {arguments.metric} of each seed",
-            y_label=f"{arguments.split} {arguments.metric} in %",
-        ),
-    )
+    run_comparison(StabilityArguments, __doc__, plan, draw, argv, table)
 
 
 if __name__ == "__main__":
