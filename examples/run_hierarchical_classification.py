@@ -21,7 +21,8 @@ from dpt_peft.tasks.hierarchical_classification import HierarchicalClassificatio
 from dpt_peft.training.command_line import parse_arguments
 from dpt_peft.training.hierarchical_classification import HierarchyArguments, run_hierarchical_classification
 from dpt_peft.training.schedules import ScriptTrainingArguments
-from dpt_peft.training.text_classification import MethodArguments, ModelArguments, SamplingArguments
+from dpt_peft.training.text_classification import MethodArguments, SamplingArguments
+from dpt_peft.training.tuned_run import ModelArguments
 
 
 def main(argv: list[str] | None = None) -> dict[str, object]:

@@ -18,7 +18,8 @@ from dpt_peft.training.command_line import parse_arguments
 from dpt_peft.training.joint_tasks import MultiTaskArguments
 from dpt_peft.training.multi_task import MultiTaskMethodArguments, run_multi_task
 from dpt_peft.training.schedules import ScriptTrainingArguments
-from dpt_peft.training.text_classification import ModelArguments, SamplingArguments
+from dpt_peft.training.text_classification import SamplingArguments
+from dpt_peft.training.tuned_run import ModelArguments
 
 
 def main(argv: list[str] | None = None) -> dict[str, object]:

@@ -16,7 +16,8 @@ from dpt_peft.tasks.multiple_choice import MultipleChoiceArguments
 from dpt_peft.training.command_line import parse_arguments
 from dpt_peft.training.multiple_choice import MultipleChoiceMethodArguments, run_multiple_choice
 from dpt_peft.training.schedules import ScriptTrainingArguments
-from dpt_peft.training.text_classification import ModelArguments, SamplingArguments
+from dpt_peft.training.text_classification import SamplingArguments
+from dpt_peft.training.tuned_run import ModelArguments
 
 
 def main(argv: list[str] | None = None) -> dict[str, object]:

@@ -15,7 +15,8 @@ from __future__ import annotations
 from dpt_peft.tasks.token_classification import TokenClassificationArguments
 from dpt_peft.training.command_line import parse_arguments
 from dpt_peft.training.schedules import ScriptTrainingArguments
-from dpt_peft.training.text_classification import ModelArguments, SamplingArguments
+from dpt_peft.training.text_classification import SamplingArguments
+from dpt_peft.training.tuned_run import ModelArguments
 from dpt_peft.training.word_tagging import WordTaggingMethodArguments, run_token_classification
 
 

@@ -18,7 +18,7 @@ from dpt_peft.training.command_line import parse_arguments
 from dpt_peft.training.question_answering import QuestionAnsweringMethodArguments, run_question_answering
 from dpt_peft.training.question_sampling import QuestionSamplingArguments
 from dpt_peft.training.schedules import ScriptTrainingArguments
-from dpt_peft.training.text_classification import ModelArguments
+from dpt_peft.training.tuned_run import ModelArguments
 
 
 def main(argv: list[str] | None = None) -> dict[str, object]:

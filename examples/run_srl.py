@@ -18,7 +18,8 @@ from __future__ import annotations
 from dpt_peft.tasks.semantic_roles import SemanticRoleArguments
 from dpt_peft.training.command_line import parse_arguments
 from dpt_peft.training.schedules import ScriptTrainingArguments
-from dpt_peft.training.text_classification import ModelArguments, SamplingArguments
+from dpt_peft.training.text_classification import SamplingArguments
+from dpt_peft.training.tuned_run import ModelArguments
 from dpt_peft.training.word_tagging import WordTaggingMethodArguments, run_semantic_roles
 
 

@@ -18,12 +18,8 @@ from dpt_peft.tasks.text_classification import TextClassificationArguments
 from dpt_peft.training.cached_layers import CacheArguments
 from dpt_peft.training.command_line import parse_arguments
 from dpt_peft.training.schedules import ScriptTrainingArguments
-from dpt_peft.training.text_classification import (
-    MethodArguments,
-    ModelArguments,
-    SamplingArguments,
-    run_text_classification,
-)
+from dpt_peft.training.text_classification import MethodArguments, SamplingArguments, run_text_classification
+from dpt_peft.training.tuned_run import ModelArguments
 
 
 def main(argv: list[str] | None = None) -> dict[str, object]:

@@ -34,12 +34,8 @@ from dpt_peft.training.multiple_choice import MultipleChoiceMethodArguments, run
 from dpt_peft.training.question_answering import QuestionAnsweringMethodArguments, run_question_answering
 from dpt_peft.training.question_sampling import QuestionSamplingArguments
 from dpt_peft.training.records import append_json_line, command_line, read_json_lines, software_versions
-from dpt_peft.training.text_classification import (
-    MethodArguments,
-    ModelArguments,
-    SamplingArguments,
-    run_text_classification,
-)
+from dpt_peft.training.text_classification import MethodArguments, SamplingArguments, run_text_classification
+from dpt_peft.training.tuned_run import ModelArguments
 from dpt_peft.training.word_tagging import run_semantic_roles, run_token_classification
 
 Run = dict[str, Any]

@@ -36,12 +36,8 @@ from dpt_peft.training.families import (
 from dpt_peft.training.families import words_of_classes as words_of
 from dpt_peft.training.inference_cost import inference_cost, peak_memory_mb
 from dpt_peft.training.methods import METHODS
-from dpt_peft.training.text_classification import (
-    MethodArguments,
-    ModelArguments,
-    SamplingArguments,
-    tune_text_classifier,
-)
+from dpt_peft.training.text_classification import MethodArguments, SamplingArguments, tune_text_classifier
+from dpt_peft.training.tuned_run import ModelArguments
 
 
 @dataclass

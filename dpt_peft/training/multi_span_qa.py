@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from transformers import AutoTokenizer, DataCollatorForTokenClassification, TrainingArguments, set_seed
+from transformers import AutoTokenizer, DataCollatorForTokenClassification, TrainingArguments
 
 from dpt_peft.tasks.multi_span_predictions import (
     decode_examples,
@@ -26,12 +27,10 @@ from dpt_peft.tasks.multi_span_qa import (
 from dpt_peft.tasks.questions import load_questions
 from dpt_peft.tasks.windows import window_length
 from dpt_peft.training.families import DISCRIMINATOR, MULTI_SPAN_QUESTION_ANSWERING
-from dpt_peft.training.methods import METHODS, MethodOptions, build_model, count_parameters
-from dpt_peft.training.model_card import ModelCardFacts
+from dpt_peft.training.methods import METHODS, MethodOptions
 from dpt_peft.training.question_sampling import QuestionSamplingArguments, select_questions
-from dpt_peft.training.records import data_fingerprint
 from dpt_peft.training.runner import run_training
-from dpt_peft.training.text_classification import ModelArguments
+from dpt_peft.training.tuned_run import ModelArguments, card_facts, facts_of_run, prepare_model, splits_in_use
 
 LABELS = ("O", "I")
 
@@ -129,30 +128,26 @@ def run_multi_span_qa(
     Raises:
         ValueError: Arguments or data do not fit; the message names the argument.
     """
-    used = {"train": training_args.do_train, "validation": training_args.do_eval, "test": training_args.do_predict}
+    used = splits_in_use(training_args)
     splits = select_questions(load_questions(data_args), sampling_args)
     if method_args.tune_threshold:
         if not training_args.do_train or "validation" not in splits:
             raise ValueError("`tune_threshold` needs `do_train` and validation data (or `validation_size`).")
         used["validation"] = True
-    model_name = model_args.resolve()
-    set_seed(training_args.seed)
-    # Scores are read off from the left.
-    tokenizer = AutoTokenizer.from_pretrained(model_name, revision=model_args.model_revision, padding_side="right")
-    model_kwargs: dict[str, Any] = {"revision": model_args.model_revision}
-    if model_args.attn_implementation is not None:
-        model_kwargs["attn_implementation"] = model_args.attn_implementation
     discriminative = METHODS[method_args.method].base == DISCRIMINATOR
-    if discriminative:
-        model_kwargs |= {"threshold": method_args.threshold, "loss_reduction": method_args.loss_reduction}
-    model: Any = build_model(
+    reading = {"threshold": method_args.threshold, "loss_reduction": method_args.loss_reduction}
+    prepared = prepare_model(
         MULTI_SPAN_QUESTION_ANSWERING,
+        model_args,
         method_args.method,
-        model_name,
-        () if discriminative else LABELS,
-        options=method_args,
-        model_kwargs=model_kwargs,
+        method_args,
+        seed=training_args.seed,
+        label_names=() if discriminative else LABELS,
+        # Scores are read off from the left.
+        load_tokenizer=partial(AutoTokenizer.from_pretrained, padding_side="right"),
+        model_kwargs=reading if discriminative else {},
     )
+    model, tokenizer = prepared.model, prepared.tokenizer
     max_length = window_length(data_args.max_seq_length, tokenizer, model.config)
     features = {
         split: make_features(
@@ -188,27 +183,17 @@ def run_multi_span_qa(
             details = {**trainer.card.details, "Logit threshold": f"{threshold():.3f}, tuned on the validation data"}
             trainer.card = replace(trainer.card, usage=usage(), details=details)
 
-    trained, total = count_parameters(model)
-    rows = {split: len(dataset) for split, dataset in splits.items()}
-    card = ModelCardFacts(
-        method=method_args.method,
-        base_model=model_name,
-        task="question-answering",
-        dataset=data_args.describe(),
-        dataset_on_hub=data_args.dataset_name is not None and not Path(data_args.dataset_name).exists(),
-        rows=rows,
-        adapter=METHODS[method_args.method].adapter is not None,
+    card = card_facts(
+        prepared,
+        "question-answering",
+        data_args,
+        splits,
+        training_args,
+        usage=usage(),
         details={
             "Mentions": data_args.mentions,
             "Window": f"{max_length} tokens, stride {data_args.doc_stride}",
-            "Learning rate": training_args.learning_rate,
-            "Epochs": training_args.num_train_epochs,
-            "Batch size": training_args.train_batch_size,
-            "Seed": training_args.seed,
         },
-        usage=usage(),
-        trained_parameters=trained,
-        all_parameters=total,
     )
     metrics = {
         name: multi_span_metrics(features[split], threshold, allow_no_answer=data_args.allow_no_answer)
@@ -238,11 +223,4 @@ def run_multi_span_qa(
             threshold(),
             data_args.allow_no_answer,
         )
-    return {
-        **result.metrics,
-        "logit_threshold": threshold(),
-        "trained_parameters": trained,
-        "all_parameters": total,
-        "rows": rows,
-        "data_fingerprint": {split: data_fingerprint(dataset) for split, dataset in splits.items()},
-    }
+    return {**result.metrics, "logit_threshold": threshold(), **facts_of_run(model, splits)}

@@ -23,7 +23,8 @@ from dpt_peft.training.shared_prompts import (
     join_tasks,
     mean_over_tasks,
 )
-from dpt_peft.training.text_classification import ModelArguments, SamplingArguments, longest_row
+from dpt_peft.training.text_classification import SamplingArguments, longest_row
+from dpt_peft.training.tuned_run import ModelArguments
 
 _SPLITS = {"train": "train", "eval": "validation", "test": "test"}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,13 +15,19 @@ from dpt_peft.training.families import MULTIPLE_CHOICE
 from dpt_peft.training.methods import METHODS, MethodOptions
 from dpt_peft.training.runner import run_training
 from dpt_peft.training.text_classification import (
-    ModelArguments,
     SamplingArguments,
     longest_row,
     select_rows,
     write_predictions,
 )
-from dpt_peft.training.tuned_run import card_facts, facts_of_run, prepare_model
+from dpt_peft.training.tuned_run import (
+    ModelArguments,
+    card_facts,
+    facts_of_run,
+    majority_shares,
+    prepare_model,
+    splits_in_use,
+)
 
 
 @dataclass
@@ -105,7 +110,7 @@ def run_multiple_choice(
     prepared = prepare_model(MULTIPLE_CHOICE, model_args, method_args.method, method_args, seed=training_args.seed)
     model, tokenizer = prepared.model, prepared.tokenizer
     max_length = longest_row(data_args.max_seq_length, tokenizer, model)
-    used = {"train": training_args.do_train, "validation": training_args.do_eval, "test": training_args.do_predict}
+    used = splits_in_use(training_args)
     features = {split: tokenize_choices(rows, tokenizer, max_length) for split, rows in splits.items() if used[split]}
     card = card_facts(
         prepared,
@@ -132,9 +137,4 @@ def run_multiple_choice(
     if write_files and result.predictions is not None and training_args.process_index == 0:
         numbers = [str(number) for number in range(len(data.label_names))]
         write_predictions(Path(training_args.output_dir or ".") / "predictions.tsv", result.predictions, numbers)
-    majority = {
-        f"{prefix}_majority_share": max(Counter(splits[split]["labels"][:]).values()) / len(splits[split])
-        for split, prefix in (("validation", "eval"), ("test", "test"))
-        if used[split] and split in splits and "labels" in splits[split].column_names
-    }
-    return {**result.metrics, **majority, **facts_of_run(model, splits)}
+    return {**result.metrics, **majority_shares(splits, used), **facts_of_run(model, splits)}

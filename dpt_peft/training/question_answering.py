@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
+from transformers import AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments
 
 from dpt_peft.tasks.question_answering import QuestionAnsweringArguments, QuestionAnsweringFeatures, make_features
 from dpt_peft.tasks.question_answering_predictions import (
@@ -24,8 +25,7 @@ from dpt_peft.training.families import QUESTION_ANSWERING
 from dpt_peft.training.methods import METHODS, MethodOptions
 from dpt_peft.training.question_sampling import QuestionSamplingArguments, select_questions
 from dpt_peft.training.runner import run_training
-from dpt_peft.training.text_classification import ModelArguments
-from dpt_peft.training.tuned_run import card_facts, facts_of_run, prepare_model
+from dpt_peft.training.tuned_run import ModelArguments, card_facts, facts_of_run, prepare_model
 
 
 @dataclass
@@ -122,7 +122,7 @@ def run_question_answering(
         method_args.method,
         method_args,
         seed=training_args.seed,
-        padding_side="right",
+        load_tokenizer=partial(AutoTokenizer.from_pretrained, padding_side="right"),
     )
     model, tokenizer = prepared.model, prepared.tokenizer
     model.config.null_score_diff_threshold = data_args.null_threshold

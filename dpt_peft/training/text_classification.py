@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +10,10 @@ from typing import Any, Literal, NamedTuple
 import torch
 from datasets import Dataset
 from transformers import (
-    AutoTokenizer,
     DataCollatorWithPadding,
     EvalPrediction,
     PreTrainedTokenizerBase,
     TrainingArguments,
-    set_seed,
 )
 from transformers.trainer_utils import PredictionOutput
 
@@ -31,32 +28,16 @@ from dpt_peft.tasks.text_classification import (
 from dpt_peft.training.cached_layers import CacheArguments, cached_features
 from dpt_peft.training.families import DISCRIMINATOR, LANGUAGE_MODEL, NEW_HEAD, TEXT_CLASSIFICATION, TaskFamily
 from dpt_peft.training.low_resource import hold_out, sample_per_class
-from dpt_peft.training.methods import METHODS, MethodOptions, build_model, count_parameters
-from dpt_peft.training.model_card import ModelCardFacts
-from dpt_peft.training.records import data_fingerprint
+from dpt_peft.training.methods import METHODS, MethodOptions
 from dpt_peft.training.runner import run_training
-
-
-@dataclass
-class ModelArguments:
-    """Which pretrained model to tune."""
-
-    model_name_or_path: str | None = field(
-        default=None,
-        metadata={"help": "Hub id or folder. Default: the small discriminator that comes with dpt_peft."},
-    )
-    model_revision: str = field(default="main", metadata={"help": "Branch, tag or commit of the model."})
-    attn_implementation: str | None = field(
-        default=None, metadata={"help": "Attention kernel, such as sdpa or eager."}
-    )
-
-    def resolve(self) -> str:
-        """Returns the model's id or folder, building the embedded discriminator when none is named."""
-        if self.model_name_or_path is not None:
-            return self.model_name_or_path
-        from dpt_peft.discriminative.embedded import embedded_discriminator
-
-        return embedded_discriminator()
+from dpt_peft.training.tuned_run import (
+    ModelArguments,
+    card_facts,
+    facts_of_run,
+    majority_shares,
+    prepare_model,
+    splits_in_use,
+)
 
 
 @dataclass
@@ -289,50 +270,27 @@ def tune_text_classifier(
         command: For the model card; default: this process's command.
     """
     splits = select_rows(data, sampling_args)
-    model_name = model_args.resolve()
-    set_seed(training_args.seed)
-    tokenizer = AutoTokenizer.from_pretrained(model_name, revision=model_args.model_revision)
-    model_kwargs = {"revision": model_args.model_revision}
-    if model_args.attn_implementation is not None:
-        model_kwargs["attn_implementation"] = model_args.attn_implementation
-    model = build_model(
-        family,
-        method_args.method,
-        model_name,
-        data.label_names,
-        options=method_args,
-        model_kwargs=model_kwargs,
+    prepared = prepare_model(
+        family, model_args, method_args.method, method_args, seed=training_args.seed, label_names=data.label_names
     )
+    model, tokenizer = prepared.model, prepared.tokenizer
     max_length = longest_row(data_args.max_seq_length, tokenizer, model)
-    used = {"train": training_args.do_train, "validation": training_args.do_eval, "test": training_args.do_predict}
+    used = splits_in_use(training_args)
     features = {split: tokenize_texts(rows, tokenizer, max_length) for split, rows in splits.items() if used[split]}
-    trained, total = count_parameters(model)
-    rows = {split: len(dataset) for split, dataset in splits.items()}
-
-    details: dict[str, Any] = {
-        "Labels": ", ".join(data.label_names),
-        "Learning rate": training_args.learning_rate,
-        "Epochs": training_args.num_train_epochs,
-        "Batch size": training_args.train_batch_size,
-        "Seed": training_args.seed,
-    }
+    details: dict[str, Any] = {"Labels": ", ".join(data.label_names)}
     if METHODS[method_args.method].base != NEW_HEAD:
         config: Any = model.config
         words = getattr(config, "label_words", None) or config.tree.class_words
         details["Label words"] = ", ".join(words)
         details["Template"] = f"`{config.template}`"
-    card = ModelCardFacts(
-        method=method_args.method,
-        base_model=model_name,
-        task="text-classification",
-        dataset=data_args.describe(),
-        dataset_on_hub=data_args.dataset_name is not None and not Path(data_args.dataset_name).exists(),
-        rows=rows,
-        adapter=METHODS[method_args.method].adapter is not None,
-        details=details,
+    card = card_facts(
+        prepared,
+        "text-classification",
+        data_args,
+        splits,
+        training_args,
         usage=loading_code(method_args.method, Path(training_args.output_dir or ".").name, model),
-        trained_parameters=trained,
-        all_parameters=total,
+        details=details,
     )
     collator = DataCollatorWithPadding(tokenizer)
     with cached_features(model, features, collator, cache_args or CacheArguments(), training_args) as ready:
@@ -353,17 +311,5 @@ def tune_text_classifier(
         write_predictions(
             Path(training_args.output_dir or ".") / "predictions.tsv", result.predictions, data.label_names
         )
-    majority = {
-        f"{prefix}_majority_share": max(Counter(splits[split]["labels"][:]).values()) / len(splits[split])
-        for split, prefix in (("validation", "eval"), ("test", "test"))
-        if used[split] and "labels" in splits[split].column_names
-    }
-    results = {
-        **result.metrics,
-        **majority,
-        "trained_parameters": trained,
-        "all_parameters": total,
-        "rows": rows,
-        "data_fingerprint": {split: data_fingerprint(dataset) for split, dataset in splits.items()},
-    }
+    results = {**result.metrics, **majority_shares(splits, used), **facts_of_run(model, splits)}
     return TunedClassifier(results, model, tokenizer, features)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +17,28 @@ from dpt_peft.training.families import TaskFamily
 from dpt_peft.training.methods import METHODS, MethodOptions, build_model, count_parameters
 from dpt_peft.training.model_card import ModelCardFacts
 from dpt_peft.training.records import data_fingerprint
-from dpt_peft.training.text_classification import ModelArguments
+
+
+@dataclass
+class ModelArguments:
+    """Which pretrained model to tune."""
+
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={"help": "Hub id or folder. Default: the small discriminator that comes with dpt_peft."},
+    )
+    model_revision: str = field(default="main", metadata={"help": "Branch, tag or commit of the model."})
+    attn_implementation: str | None = field(
+        default=None, metadata={"help": "Attention kernel, such as sdpa or eager."}
+    )
+
+    def resolve(self) -> str:
+        """Returns the model's id or folder, building the embedded discriminator when none is named."""
+        if self.model_name_or_path is not None:
+            return self.model_name_or_path
+        from dpt_peft.discriminative.embedded import embedded_discriminator
+
+        return embedded_discriminator()
 
 
 class PreparedModel(NamedTuple):
@@ -42,7 +65,8 @@ def prepare_model(
     *,
     seed: int,
     label_names: Sequence[str] = (),
-    **tokenizer_kwargs: Any,
+    load_tokenizer: Callable[..., PreTrainedTokenizerBase] = AutoTokenizer.from_pretrained,
+    model_kwargs: Mapping[str, Any] | None = None,
 ) -> PreparedModel:
     """Sets the seed and builds a family's model with its tokenizer.
 
@@ -53,18 +77,19 @@ def prepare_model(
         options: Its options.
         seed: New heads, prompts and low-rank matrices are drawn with it.
         label_names: Names of the classes by id; none for families without classes.
-        **tokenizer_kwargs: For the tokenizer's `from_pretrained`.
+        load_tokenizer: From name and `revision` to the tokenizer.
+        model_kwargs: Further arguments for the model's `from_pretrained`.
 
     Raises:
         ValueError: See `build_model`.
     """
     name = model_args.resolve()
     set_seed(seed)
-    tokenizer = AutoTokenizer.from_pretrained(name, revision=model_args.model_revision, **tokenizer_kwargs)
-    model_kwargs = {"revision": model_args.model_revision}
+    tokenizer = load_tokenizer(name, revision=model_args.model_revision)
+    kwargs = {"revision": model_args.model_revision, **(model_kwargs or {})}
     if model_args.attn_implementation is not None:
-        model_kwargs["attn_implementation"] = model_args.attn_implementation
-    model = build_model(family, method, name, label_names, options=options, model_kwargs=model_kwargs)
+        kwargs["attn_implementation"] = model_args.attn_implementation
+    model = build_model(family, method, name, label_names, options=options, model_kwargs=kwargs)
     return PreparedModel(name, method, tokenizer, model)
 
 
@@ -127,4 +152,23 @@ def facts_of_run(model: torch.nn.Module, splits: Mapping[str, Dataset]) -> dict[
         "all_parameters": total,
         "rows": {split: len(dataset) for split, dataset in splits.items()},
         "data_fingerprint": {split: data_fingerprint(dataset) for split, dataset in splits.items()},
+    }
+
+
+def splits_in_use(training_args: TrainingArguments) -> dict[str, bool]:
+    """Returns for each split whether `do_train`, `do_eval` and `do_predict` ask for it."""
+    return {"train": training_args.do_train, "validation": training_args.do_eval, "test": training_args.do_predict}
+
+
+def majority_shares(splits: Mapping[str, Dataset], used: Mapping[str, bool]) -> dict[str, float]:
+    """Returns the accuracy of always answering the largest class, as metrics of the splits that are measured.
+
+    Args:
+        splits: The examples, with class ids in the column `labels` where they are known.
+        used: From `splits_in_use`.
+    """
+    return {
+        f"{prefix}_majority_share": max(Counter(splits[split]["labels"][:]).values()) / len(splits[split])
+        for split, prefix in (("validation", "eval"), ("test", "test"))
+        if used[split] and split in splits and "labels" in splits[split].column_names
     }

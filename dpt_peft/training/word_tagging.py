@@ -11,7 +11,7 @@ from typing import Any, Literal
 import evaluate
 import torch
 from datasets import Dataset
-from transformers import DataCollatorForTokenClassification, PreTrainedTokenizerBase, TrainingArguments, set_seed
+from transformers import DataCollatorForTokenClassification, PreTrainedTokenizerBase, TrainingArguments
 
 from dpt_peft.tasks.metrics import ArgumentMetric, EntityMetric
 from dpt_peft.tasks.semantic_roles import load_semantic_roles
@@ -20,11 +20,10 @@ from dpt_peft.tasks.word_features import WordFeatures, load_word_tokenizer, make
 from dpt_peft.tasks.word_tagging import WordTaggingArguments, WordTaggingData, word_tagging_metrics
 from dpt_peft.training.families import TOKEN_CLASSIFICATION
 from dpt_peft.training.low_resource import hold_out_groups, sample_per_class
-from dpt_peft.training.methods import METHODS, MethodOptions, build_model, count_parameters
-from dpt_peft.training.model_card import ModelCardFacts
-from dpt_peft.training.records import data_fingerprint
+from dpt_peft.training.methods import METHODS, MethodOptions
 from dpt_peft.training.runner import run_training
-from dpt_peft.training.text_classification import ModelArguments, SamplingArguments, longest_row
+from dpt_peft.training.text_classification import SamplingArguments, longest_row
+from dpt_peft.training.tuned_run import ModelArguments, card_facts, facts_of_run, prepare_model, splits_in_use
 
 
 @dataclass
@@ -194,48 +193,34 @@ def run_word_tagging(
     """
     data = task.load(data_args)
     splits = select_sentences(data, sampling_args)
-    model_name = model_args.resolve()
-    set_seed(training_args.seed)
-    tokenizer = load_word_tokenizer(model_name, revision=model_args.model_revision)
-    model_kwargs = {"revision": model_args.model_revision}
-    if model_args.attn_implementation is not None:
-        model_kwargs["attn_implementation"] = model_args.attn_implementation
-    model = build_model(
+    prepared = prepare_model(
         TOKEN_CLASSIFICATION,
+        model_args,
         method_args.method,
-        model_name,
-        data.label_names,
-        options=method_args,
-        model_kwargs=model_kwargs,
+        method_args,
+        seed=training_args.seed,
+        label_names=data.label_names,
+        load_tokenizer=load_word_tokenizer,
     )
+    model, tokenizer = prepared.model, prepared.tokenizer
     max_length = longest_row(data_args.max_seq_length, tokenizer, model)
-    used = {"train": training_args.do_train, "validation": training_args.do_eval, "test": training_args.do_predict}
+    used = splits_in_use(training_args)
     features = {
         split: tokenize_split(rows, tokenizer, data.label_names, max_length)
         for split, rows in splits.items()
         if used[split]
     }
-    trained, total = count_parameters(model)
-    rows = {split: len(dataset) for split, dataset in splits.items()}
-    card = ModelCardFacts(
-        method=method_args.method,
-        base_model=model_name,
-        task="token-classification",
-        dataset=data_args.describe(),
-        dataset_on_hub=data_args.dataset_name is not None and not Path(data_args.dataset_name).exists(),
-        rows=rows,
-        adapter=METHODS[method_args.method].adapter is not None,
+    card = card_facts(
+        prepared,
+        "token-classification",
+        data_args,
+        splits,
+        training_args,
+        usage=loading_code(method_args.method, Path(training_args.output_dir or ".").name, model, task.example),
         details={
             "Labels": ", ".join(dict.fromkeys(map(data.own_tag, data.label_names))),
             "Longest row": f"{max_length} tokens; longer sentences are split",
-            "Learning rate": training_args.learning_rate,
-            "Epochs": training_args.num_train_epochs,
-            "Batch size": training_args.train_batch_size,
-            "Seed": training_args.seed,
         },
-        usage=loading_code(method_args.method, Path(training_args.output_dir or ".").name, model, task.example),
-        trained_parameters=trained,
-        all_parameters=total,
     )
     result = run_training(
         model,
@@ -259,13 +244,7 @@ def run_word_tagging(
         predicted = features["test"].decode(result.predictions.predictions, data.label_names)
         own = [[data.own_tag(tag) for tag in row] for row in predicted]
         write_predictions(Path(training_args.output_dir or ".") / "predictions.tsv", splits["test"], own)
-    return {
-        **result.metrics,
-        "trained_parameters": trained,
-        "all_parameters": total,
-        "rows": rows,
-        "data_fingerprint": {split: data_fingerprint(dataset) for split, dataset in splits.items()},
-    }
+    return {**result.metrics, **facts_of_run(model, splits)}
 
 
 #: A run of named entities: `run_word_tagging` with `TokenClassificationArguments`.

@@ -32,7 +32,8 @@ from dpt_peft.training.inference_cost import in_new_process
 from dpt_peft.training.plots import plot_curves
 from dpt_peft.training.records import append_json_line, command_line, read_json_lines, software_versions
 from dpt_peft.training.tables import markdown_table, mean_and_spread
-from dpt_peft.training.text_classification import MethodArguments, ModelArguments, SamplingArguments
+from dpt_peft.training.text_classification import MethodArguments, SamplingArguments
+from dpt_peft.training.tuned_run import ModelArguments
 
 ROWS = {
     "hierarchy": ("DPT, the data's hierarchy", {"method": "dpt"}, {"label_hierarchy": "given"}),

@@ -23,7 +23,7 @@ from dpt_peft.tasks.multi_span_qa import MultiSpanQAArguments
 from dpt_peft.training.multi_span_qa import MultiSpanMethodArguments, run_multi_span_qa
 from dpt_peft.training.question_sampling import QuestionSamplingArguments
 from dpt_peft.training.records import append_json_line, command_line, read_json_lines, software_versions
-from dpt_peft.training.text_classification import ModelArguments
+from dpt_peft.training.tuned_run import ModelArguments
 
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "dpt": ("DPT, answers look original (paper)", {"method": "dpt"}),

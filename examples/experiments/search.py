@@ -36,7 +36,8 @@ from dpt_peft.training.families import TEXT_CLASSIFICATION
 from dpt_peft.training.methods import build_model
 from dpt_peft.training.plots import plot_points
 from dpt_peft.training.tables import markdown_table
-from dpt_peft.training.text_classification import MethodArguments, ModelArguments, SamplingArguments, select_rows
+from dpt_peft.training.text_classification import MethodArguments, SamplingArguments, select_rows
+from dpt_peft.training.tuned_run import ModelArguments
 
 #: What a trial chooses, as optuna names it.
 PARAMETERS = ("learning_rate", "num_virtual_tokens", "layers_to_transform", "encoder_reparameterization")

@@ -18,7 +18,8 @@ from dpt_peft.training.hierarchical_classification import (
 )
 from dpt_peft.training.inference_cost import in_new_process, inference_cost, peak_memory_mb
 from dpt_peft.training.methods import build_model
-from dpt_peft.training.text_classification import MethodArguments, ModelArguments, SamplingArguments
+from dpt_peft.training.text_classification import MethodArguments, SamplingArguments
+from dpt_peft.training.tuned_run import ModelArguments
 
 NESTED = {"good": ["great", "fine"], "bad": ["poor", "dull"]}
 TEXTS = ["the film was great", "fine film", "the poor film was really really poor", "dull"]

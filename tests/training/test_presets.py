@@ -13,7 +13,8 @@ from dpt_peft.training.multiple_choice import MultipleChoiceMethodArguments
 from dpt_peft.training.presets import PRESETS
 from dpt_peft.training.question_answering import QuestionAnsweringMethodArguments
 from dpt_peft.training.schedules import ScriptTrainingArguments
-from dpt_peft.training.text_classification import MethodArguments, ModelArguments, SamplingArguments
+from dpt_peft.training.text_classification import MethodArguments, SamplingArguments
+from dpt_peft.training.tuned_run import ModelArguments
 from dpt_peft.training.word_tagging import WordTaggingMethodArguments
 
 DATA = {
