@@ -4,12 +4,13 @@
         --level_column_names department topic --do_train --do_predict --measure_cost --output_dir outputs/calls
 
     python examples/run_hierarchical_classification.py --method dpt --dataset_name CogComp/trec \
-        --level_column_names coarse_label fine_label --train_fraction 0.1 --do_train --do_predict \
+        --level_column_names coarse_label fine_label --wordpieces mean --train_fraction 0.1 --do_train --do_predict \
         --output_dir outputs/trec
 
-Without `--level_column_names` the hierarchy is built of the label words (`--label_column_name`). `--label_hierarchy
-none` puts all classes into one template, and `--method fine_tuning` learns a new head: the same script makes the
-comparison, `examples/experiments/label_hierarchies.py` all of it at once. All arguments of
+TREC's names share their first wordpiece (ABBR:abb, ABBR:exp), hence `--wordpieces mean`; `--tree_words_file` gives
+proper words instead. Without `--level_column_names` the hierarchy is built of the label words (`--label_column_name`).
+`--label_hierarchy none` puts all classes into one template, and `--method fine_tuning` learns a new head: the same
+script makes the comparison, `examples/experiments/label_hierarchies.py` all of it at once. All arguments of
 `transformers.TrainingArguments` work, and `accelerate launch` in the place of `python`.
 """
 

@@ -342,7 +342,10 @@ def _find_layers(model: nn.Module) -> tuple[nn.ModuleList, int, PreTrainedModel]
     """The list of layers, the lowest prompted one, and the model around the list."""
     prompted = [name for name, module in model.named_modules() if isinstance(module, DeepPromptLayer)]
     if not prompted:
-        raise ValueError("`model` has no deep prompts: nothing tells which of its layers are frozen.")
+        raise ValueError(
+            "`model` has no deep prompts, and so no lower layers to cache: take a method with deep prompts in the "
+            "upper layers (layers_to_transform='last 4'), or leave `cache_lower_layers` out."
+        )
     found: dict[str, list[int]] = {}
     for name in prompted:
         match = re.match(r"(.*?)\.(\d+)\.", name)
