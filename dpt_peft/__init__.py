@@ -4,6 +4,7 @@ Importing the package registers deep prompts with PEFT, and the task wrappers an
 nothing else happens.
 """
 
+from .auto import AutoPeftModel, AutoPeftModelForSequenceClassification, AutoPeftModelForTokenClassification
 from .deep_prompt import (
     DeepPromptConfig,
     DeepPromptLayer,
@@ -31,6 +32,9 @@ question_answering_pipeline.register()
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "AutoPeftModel",
+    "AutoPeftModelForSequenceClassification",
+    "AutoPeftModelForTokenClassification",
     "DPTForHierarchicalClassification",
     "DPTForHierarchicalClassificationConfig",
     "DPTForMultiSpanQuestionAnswering",

@@ -26,6 +26,7 @@ from transformers import (
 )
 
 import dpt_peft
+from dpt_peft.auto import save_wrapper_config
 from dpt_peft.tasks.text_classification import classification_metrics, tokenize_texts
 from dpt_peft.training.families import TEXT_CLASSIFICATION
 from dpt_peft.training.low_resource import sample_per_class
@@ -191,6 +192,7 @@ class Quickstart:
         seconds = time.perf_counter() - start
         shutil.rmtree(folder, ignore_errors=True)
         model.save_pretrained(folder)
+        save_wrapper_config(model, folder)
         tokenizer.save_pretrained(folder)
         return RunRecord(
             method=method,

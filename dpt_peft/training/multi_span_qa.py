@@ -62,23 +62,14 @@ def _loading_code(method: str, folder: str, model: Any) -> str:
     if METHODS[method].adapter is None:
         lines += ["from transformers import pipeline", "", f'read = pipeline({task}, model="{folder}")']
     else:
-        base = model.get_base_model().config
-        lines += ["from peft import PeftModel", "from transformers import AutoTokenizer, pipeline", ""]
-        if METHODS[method].base == DISCRIMINATOR:
-            lines += [
-                "base = dpt_peft.DPTForMultiSpanQuestionAnswering.from_pretrained(",
-                f"    {base.name_or_path!r}, threshold={base.threshold!r}, score_function={base.score_function!r}",
-                ")",
-            ]
-        else:
-            lines += [
-                "from transformers import AutoModelForTokenClassification",
-                "",
-                f"base = AutoModelForTokenClassification.from_pretrained({base.name_or_path!r}, num_labels=2)",
-                f"base.config.logit_threshold = {get_logit_threshold(model)!r}",
-            ]
+        own_head = METHODS[method].base == DISCRIMINATOR
+        package, head = ("dpt_peft", "") if own_head else ("peft", ", num_labels=2")
         lines += [
-            f'model = PeftModel.from_pretrained(base, "{folder}")',
+            f"from {package} import AutoPeftModelForTokenClassification",
+            "from transformers import AutoTokenizer, pipeline",
+            "",
+            f'model = AutoPeftModelForTokenClassification.from_pretrained("{folder}"{head})',
+            *([] if own_head else [f"model.config.logit_threshold = {get_logit_threshold(model)!r}"]),
             f'read = pipeline({task}, model=model, tokenizer=AutoTokenizer.from_pretrained("{folder}"))',
         ]
     return "\n".join([*lines, 'read(question="...", context="...")'])

@@ -14,6 +14,7 @@ from peft import PeftModel
 from transformers import EvalPrediction, PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainingArguments
 from transformers.trainer_utils import PredictionOutput, get_last_checkpoint
 
+from dpt_peft.auto import save_wrapper_config
 from dpt_peft.training.model_card import ModelCardFacts, write_model_card
 from dpt_peft.training.schedules import ScheduledTrainer
 
@@ -48,6 +49,12 @@ class _CardTrainer(ScheduledTrainer):
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         if self.is_world_process_zero():
             write_model_card(self.args.output_dir, self.card, self.all_metrics, self.command)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        super().save_model(output_dir, _internal_call=_internal_call)
+        if self.args.should_save:
+            # Label words and template, without which an adapter over a wrapper is of no use.
+            save_wrapper_config(self.accelerator.unwrap_model(self.model), output_dir or self.args.output_dir)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         with rows_in_order(self.args):

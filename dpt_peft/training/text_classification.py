@@ -26,7 +26,7 @@ from dpt_peft.tasks.text_classification import (
     tokenize_texts,
 )
 from dpt_peft.training.cached_layers import CacheArguments, cached_features
-from dpt_peft.training.families import DISCRIMINATOR, LANGUAGE_MODEL, NEW_HEAD, TEXT_CLASSIFICATION, TaskFamily
+from dpt_peft.training.families import NEW_HEAD, TEXT_CLASSIFICATION, TaskFamily
 from dpt_peft.training.low_resource import hold_out, sample_per_class
 from dpt_peft.training.methods import METHODS, MethodOptions
 from dpt_peft.training.runner import run_training
@@ -123,53 +123,22 @@ def loading_code(method: str, folder: str, model: Any) -> str:
     Args:
         method: The tuning method.
         folder: Where model or adapter were saved.
-        model: The model itself; an adapter's lines name its base.
+        model: The model itself, for its number of classes.
 
     Returns:
         Lines to paste.
     """
-    adapter, base_kind = METHODS[method].adapter, METHODS[method].base
-    if adapter is not None and base_kind in (DISCRIMINATOR, LANGUAGE_MODEL):
-        base = model.get_base_model()
+    if METHODS[method].adapter is not None:
+        own_head = METHODS[method].base != NEW_HEAD
+        package, head = ("dpt_peft", "") if own_head else ("peft", f", num_labels={model.config.num_labels}")
         return (
-            "import dpt_peft\nfrom peft import PeftModel\n\n"
-            f"base = dpt_peft.{type(base).__name__}.from_pretrained(\n"
-            + "".join(f"    {argument},\n" for argument in (repr(base.config.name_or_path), *_choices_of(base.config)))
-            + ")\n"
-            f'model = PeftModel.from_pretrained(base, "{folder}")'
-        )
-    if adapter is not None:
-        head = f"num_labels={model.config.num_labels}"
-        return (
-            "import dpt_peft\nfrom peft import AutoPeftModelForSequenceClassification\n\n"
-            f'model = AutoPeftModelForSequenceClassification.from_pretrained("{folder}", {head})'
+            f"import dpt_peft\nfrom {package} import AutoPeftModelForSequenceClassification\n\n"
+            f'model = AutoPeftModelForSequenceClassification.from_pretrained("{folder}"{head})'
         )
     return (
         "import dpt_peft\nfrom transformers import pipeline\n\n"
         f'classify = pipeline("text-classification", model="{folder}")\nclassify("...")'
     )
-
-
-#: Arguments of the wrappers' `from_pretrained` that decide their logits and names.
-_CHOICES = (
-    *("label_words", "template", "label_separator", "label_order", "wordpieces", "classes_per_pass"),
-    *("score_function", "untied_labels", "label_bias", "calibration"),
-    *("path_score", "beam_width", "beam_threshold", "id2label"),
-)
-
-
-def _choices_of(config: Any) -> list[str]:
-    """Writes the arguments that make a wrapper's config again, those at their default left out."""
-    default = type(config)()
-    written = []
-    if getattr(config, "label_tree", None) is not None:
-        written.append(f"label_tree=dpt_peft.LabelTree.from_dict({config.label_tree!r})")
-    for name in _CHOICES:
-        value = getattr(config, name, None)
-        in_order = name == "label_order" and value == sorted(value or [])
-        if value != getattr(default, name, None) and not in_order:
-            written.append(f"{name}={value!r}")
-    return written
 
 
 def write_predictions(path: Path, output: PredictionOutput, label_names: list[str]) -> None:

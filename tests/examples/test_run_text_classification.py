@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import ModelCard
-from peft import AutoPeftModelForSequenceClassification, PeftModel
+from peft import AutoPeftModelForSequenceClassification
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer, pipeline
 
-from dpt_peft import DPTForSequenceClassification, VerbalizerForSequenceClassification
+import dpt_peft
+from dpt_peft import DPTForSequenceClassification
 from dpt_peft.training.methods import METHODS
 from tests.training.tiny import write_discriminator, write_language_model, write_task
 
@@ -59,13 +60,9 @@ def weights(folder, method):
     return load_file(folder / f"{WEIGHTS.get(method, 'adapter_model')}.safetensors")
 
 
-def load(folder, method, files):
-    if method == "dpt_deep_prompt":
-        base = DPTForSequenceClassification.from_pretrained(files / "discriminator", label_words=WORDS)
-        return PeftModel.from_pretrained(base, folder)
-    if method == "verbalizer":
-        base = VerbalizerForSequenceClassification.from_pretrained(files / "language_model", label_words=WORDS)
-        return PeftModel.from_pretrained(base, folder)
+def load(folder, method):
+    if method in ("dpt_deep_prompt", "verbalizer"):
+        return dpt_peft.AutoPeftModelForSequenceClassification.from_pretrained(folder)
     auto = AutoModelForSequenceClassification if method in WEIGHTS else AutoPeftModelForSequenceClassification
     return auto.from_pretrained(folder)
 
@@ -79,7 +76,7 @@ def test_every_method_trains_evaluates_predicts_and_saves(script, files, tmp_pat
     assert metrics["rows"] == {"train": 16, "validation": 10, "test": 12}
 
     # What was saved predicts what the run predicted, on unpadded single texts and in the file's order.
-    model, tokenizer = load(tmp_path, method, files).eval(), AutoTokenizer.from_pretrained(tmp_path)
+    model, tokenizer = load(tmp_path, method).eval(), AutoTokenizer.from_pretrained(tmp_path)
     lines = [line.rsplit(",", 1) for line in (files / "test.csv").read_text().splitlines()[1:]]
     with torch.no_grad():
         ids = [model(**tokenizer(text, return_tensors="pt")).logits.argmax().item() for text, _ in lines]

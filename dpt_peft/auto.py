@@ -1,0 +1,169 @@
+"""PEFT's auto classes, for adapters over the task wrappers too: drop-in replacements that fall back to PEFT's own.
+
+PEFT's `AutoPeftModelFor...` sees nothing but the name of the base model in the adapter's config. For an adapter over a
+wrapper (DPT, verbalizer) that was made of a plain checkpoint this is the plain checkpoint, so PEFT builds an ordinary
+classifier of it and ends in a `KeyError`. The classes here read the wrapper's config, which lies beside the adapter.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from typing import Any, ClassVar
+
+import peft
+from peft import PeftConfig, PeftModel, load_peft_weights
+from transformers import AutoConfig, PreTrainedConfig
+
+from .discriminative import (
+    DPTForHierarchicalClassification,
+    DPTForMultiSpanQuestionAnswering,
+    DPTForSequenceClassification,
+)
+from .discriminative.loading import HUB_ARGUMENTS
+from .verbalizer import VerbalizerForSequenceClassification
+
+_WRAPPERS: dict[Any, Any] = {
+    wrapper.config_class: wrapper
+    for wrapper in (
+        DPTForSequenceClassification,
+        DPTForHierarchicalClassification,
+        DPTForMultiSpanQuestionAnswering,
+        VerbalizerForSequenceClassification,
+    )
+}
+# What of the arguments means nothing to the base model: PEFT's own options, and where in its place the adapter lies.
+_FOR_THE_ADAPTER = {*inspect.signature(PeftModel.from_pretrained).parameters, "subfolder"}
+
+
+def _wrapper_config(path: str, where: dict[str, Any]) -> PreTrainedConfig | None:
+    """The config of a wrapper in a folder or repository, else `None`."""
+    try:
+        config = AutoConfig.from_pretrained(path, **where)
+    except (OSError, ValueError):  # there is none, or one of something else
+        return None
+    return config if type(config) in _WRAPPERS else None
+
+
+def _refuse_lost_wrapper(path: str, adapter: PeftConfig, where: dict[str, Any]) -> None:
+    """Raise if the adapter's weights are those of a wrapper although neither it nor its base says of which task."""
+    trained = {name.removeprefix("base_model.model.").partition(".")[0] for name in load_peft_weights(path, **where)}
+    reader, classifier, verbalizer = (
+        DPTForMultiSpanQuestionAnswering,
+        DPTForSequenceClassification,
+        VerbalizerForSequenceClassification,
+    )
+    fitting = [reader] if adapter.task_type == "TOKEN_CLS" else [classifier, verbalizer]
+    wrapper = next((wrapper for wrapper in fitting if wrapper.base_model_prefix in trained), None)
+    base = str(adapter.base_model_name_or_path)
+    if wrapper is None or _wrapper_config(base, {"revision": adapter.revision or "main"}) is not None:
+        return
+    task = "" if wrapper is reader else ", label_words=[...]"
+    raise ValueError(
+        f"{path} holds an adapter over a {wrapper.__name__}, and its config.json, which has the task, does not lie "
+        f'beside it. Put it there where the model was trained: `model.config.save_pretrained("{path}")`. Or make the '
+        "base model as it was and load the adapter onto it: "
+        f'`base = dpt_peft.{wrapper.__name__}.from_pretrained("{base}"{task})`, '
+        f'`model = PeftModel.from_pretrained(base, "{path}")`.'
+    )
+
+
+def save_wrapper_config(model: Any, folder: str | os.PathLike[str]) -> None:
+    """Puts a task wrapper's config beside the adapter that was trained on it, where the classes here look for it.
+
+    Args:
+        model: A model; nothing is written unless it is an adapter over a task wrapper.
+        folder: Where the adapter was saved.
+    """
+    if isinstance(model, PeftModel) and type(model.config) in _WRAPPERS:
+        model.config.save_pretrained(folder)
+
+
+class _AutoPeftModel:
+    """What the auto classes here do before they leave the rest to PEFT's."""
+
+    _task_type: ClassVar[str | None] = None
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str],
+        adapter_name: str = "default",
+        is_trainable: bool = False,
+        config: PeftConfig | None = None,
+        revision: str | None = None,
+        **kwargs: Any,
+    ) -> PeftModel:
+        """Load an adapter with the base model that it was trained on.
+
+        Args:
+            pretrained_model_name_or_path: Folder or Hub id of the adapter. If a task wrapper's config lies beside it
+                (`model.config.save_pretrained(folder)`; the example scripts do so), the base model is that wrapper,
+                around the weights that the adapter's own config names.
+            adapter_name: Its name in the model.
+            is_trainable: Whether it is to be trained on.
+            config: The adapter's config in place of the one in the folder.
+            revision: Of the adapter.
+            **kwargs: As in PEFT: for the base model's `from_pretrained` and for `PeftModel.from_pretrained`.
+
+        Returns:
+            The model, in evaluation mode unless `is_trainable`.
+
+        Raises:
+            ValueError: The adapter is over a task wrapper whose config is not beside it, or for another task type; or
+                PEFT refuses it.
+        """
+        path = str(pretrained_model_name_or_path)
+        where = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs and name != "revision"}
+        adapter = PeftConfig.from_pretrained(path, revision=revision, **kwargs)
+        wrapper_config = _wrapper_config(path, {**where, "revision": revision or "main"})
+        if wrapper_config is None:
+            _refuse_lost_wrapper(path, adapter, {"device": "cpu", "revision": revision, **where})
+            loaded: PeftModel = super().from_pretrained(  # type: ignore[misc]
+                path, adapter_name, is_trainable=is_trainable, config=config, revision=revision, **kwargs
+            )
+            return loaded
+        if cls._task_type is not None and adapter.task_type not in (None, cls._task_type):
+            raise ValueError(
+                f"`{cls.__name__}` is for adapters with the task type {cls._task_type}, this one has "
+                f"{adapter.task_type}: use dpt_peft.AutoPeftModel, which takes all of them"
+            )
+        for_base = {name: value for name, value in kwargs.items() if name not in _FOR_THE_ADAPTER}
+        if adapter.revision is not None:
+            for_base["revision"] = adapter.revision
+        wrapper = _WRAPPERS[type(wrapper_config)].from_pretrained(
+            adapter.base_model_name_or_path, config=wrapper_config, **for_base
+        )
+        return PeftModel.from_pretrained(
+            wrapper, path, adapter_name, is_trainable=is_trainable, config=config, revision=revision, **kwargs
+        )
+
+
+class AutoPeftModel(_AutoPeftModel, peft.AutoPeftModel):
+    """`peft.AutoPeftModel` that knows the task wrappers: over one of them, an adapter may have any task type.
+
+    Example:
+        >>> model.save_pretrained("sentiment")  # an adapter over a DPTForSequenceClassification
+        >>> model.config.save_pretrained("sentiment")
+        >>> model = dpt_peft.AutoPeftModel.from_pretrained("sentiment")
+    """
+
+
+class AutoPeftModelForSequenceClassification(_AutoPeftModel, peft.AutoPeftModelForSequenceClassification):
+    """`peft.AutoPeftModelForSequenceClassification` that knows the classifiers among the task wrappers.
+
+    Example:
+        >>> model = dpt_peft.AutoPeftModelForSequenceClassification.from_pretrained("sentiment")
+    """
+
+    _task_type = "SEQ_CLS"
+
+
+class AutoPeftModelForTokenClassification(_AutoPeftModel, peft.AutoPeftModelForTokenClassification):
+    """`peft.AutoPeftModelForTokenClassification` that knows the reader of several spans, which scores tokens.
+
+    Example:
+        >>> model = dpt_peft.AutoPeftModelForTokenClassification.from_pretrained("reader")
+    """
+
+    _task_type = "TOKEN_CLS"
