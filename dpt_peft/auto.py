@@ -23,7 +23,8 @@ from .discriminative import (
 from .discriminative.loading import HUB_ARGUMENTS
 from .verbalizer import VerbalizerForSequenceClassification
 
-_WRAPPERS: dict[Any, Any] = {
+#: Config class of a task wrapper -> the wrapper.
+WRAPPERS: dict[Any, Any] = {
     wrapper.config_class: wrapper
     for wrapper in (
         DPTForSequenceClassification,
@@ -42,7 +43,7 @@ def _wrapper_config(path: str, where: dict[str, Any]) -> PreTrainedConfig | None
         config = AutoConfig.from_pretrained(path, **where)
     except (OSError, ValueError):  # there is none, or one of something else
         return None
-    return config if type(config) in _WRAPPERS else None
+    return config if type(config) in WRAPPERS else None
 
 
 def _refuse_lost_wrapper(path: str, adapter: PeftConfig, where: dict[str, Any]) -> None:
@@ -75,7 +76,7 @@ def save_wrapper_config(model: Any, folder: str | os.PathLike[str]) -> None:
         model: A model; nothing is written unless it is an adapter over a task wrapper.
         folder: Where the adapter was saved.
     """
-    if isinstance(model, PeftModel) and type(model.config) in _WRAPPERS:
+    if isinstance(model, PeftModel) and type(model.config) in WRAPPERS:
         model.config.save_pretrained(folder)
 
 
@@ -131,7 +132,7 @@ class _AutoPeftModel:
         for_base = {name: value for name, value in kwargs.items() if name not in _FOR_THE_ADAPTER}
         if adapter.revision is not None:
             for_base["revision"] = adapter.revision
-        wrapper = _WRAPPERS[type(wrapper_config)].from_pretrained(
+        wrapper = WRAPPERS[type(wrapper_config)].from_pretrained(
             adapter.base_model_name_or_path, config=wrapper_config, **for_base
         )
         return PeftModel.from_pretrained(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from peft import LoraConfig, PeftConfig, PromptEncoderConfig, PromptTuningConfig, TaskType
 
@@ -13,8 +13,22 @@ from dpt_peft.deep_prompt import DeepPromptConfig
 
 @dataclass
 class AdapterOptions:
-    """What the adapters can be told; each reads its own fields and leaves the others alone."""
+    """What the adapters can be told; each reads its own fields and leaves the others alone.
 
+    Attributes:
+        readers: For each option the names of the functions here that read it. An option that is not among them is
+            read by every method.
+    """
+
+    readers: ClassVar[dict[str, tuple[str, ...]]] = {
+        "num_virtual_tokens": ("deep_prompt", "shallow_prompt", "p_tuning"),
+        "layers_to_transform": ("deep_prompt",),
+        "prompt_dropout": ("deep_prompt",),
+        "encoder_reparameterization": ("deep_prompt",),
+        "encoder_hidden_size": ("deep_prompt", "p_tuning"),
+        "init_from": ("deep_prompt",),
+        **dict.fromkeys(("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules"), ("lora",)),
+    }
     num_virtual_tokens: int = field(
         default=20, metadata={"help": "*prompt, p_tuning: prompt length (deep prompts: in every layer)."}
     )

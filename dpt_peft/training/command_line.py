@@ -6,12 +6,12 @@ import argparse
 import logging
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from transformers import HfArgumentParser
 
 from dpt_peft.tasks.data_sets import DATA_SETS
-from dpt_peft.training.methods import METHODS
+from dpt_peft.training.methods import METHODS, options_without_use
 from dpt_peft.training.presets import PRESETS
 
 _SOURCES = ("dataset_name", "train_file", "validation_file", "test_file")
@@ -45,6 +45,19 @@ def _use_preset(parser: argparse.ArgumentParser, presets: list[str], argv: Seque
     parser.set_defaults(**values)
 
 
+def _refuse_options_without_use(parser: argparse.ArgumentParser, method_args: Any, parsed: Sequence[Any]) -> None:
+    """Ends with an error if the command line gives an option that the method does not read.
+
+    What a preset sets is not given: it is for the preset's own method, and the method may be another.
+    """
+    of_script = get_args(get_type_hints(type(method_args))["method"])
+    for part in (part for part in parsed if hasattr(part, "readers")):
+        for name, methods in options_without_use(method_args.method, part).items():
+            if getattr(part, name) != parser.get_default(name):
+                those = ", ".join(method for method in methods if method in of_script) or "no method of this script"
+                parser.error(f"--{name} has no use with --method {method_args.method}: it is for {those}")
+
+
 def parse_arguments(
     dataclasses: Sequence[Any],
     description: str | None,
@@ -67,7 +80,8 @@ def parse_arguments(
         An instance of every dataclass.
 
     Raises:
-        SystemExit: If a word is not understood, the preset is for another script, or there is nothing to do.
+        SystemExit: If a word is not understood, the preset is for another script, an option has no use with the
+            method, or there is nothing to do.
     """
     parser = HfArgumentParser(tuple(dataclasses), description=description)
     presets = [name for name, preset in PRESETS.items() if preset.family == family]
@@ -75,6 +89,7 @@ def parse_arguments(
         _use_preset(parser, presets, argv)
     parsed = parser.parse_args_into_dataclasses(argv)[: len(dataclasses)]
     method_args = next(part for part in parsed if any(field.name == "method" for field in fields(part)))
+    _refuse_options_without_use(parser, method_args, parsed)
     training_args = parsed[-1]
     if training_args.learning_rate is None:
         training_args.learning_rate = METHODS[method_args.method].learning_rate

@@ -268,6 +268,8 @@ def make_record(run: Run, result: dict[str, Any], seconds: float) -> Record:
         "trained_parameters": result["trained_parameters"],
         "rows": result["rows"],
         "data_fingerprint": result["data_fingerprint"],
+        # What the run's own options leave to defaults and data; beside the run, which has to stay equal to itself.
+        **{name: result[name] for name in ("options", "wrapper") if result.get(name) is not None},
         "seconds": round(seconds, 1),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "device": _device(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from datasets import Dataset
@@ -44,6 +44,10 @@ from dpt_peft.training.tuned_run import ModelArguments
 class HierarchyArguments:
     """How methods with a discriminator's own head use the hierarchy; methods with a new head have no use for it."""
 
+    readers: ClassVar[dict[str, tuple[str, ...]]] = dict.fromkeys(
+        ("label_hierarchy", "max_children", "beam_width", "beam_threshold", "beams", "max_beam_samples"),
+        (DISCRIMINATOR,),
+    )
     label_hierarchy: Literal["auto", "given", "built", "none"] = field(
         default="auto",
         metadata={

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, Literal
 
 import torch
 from peft import get_peft_model
@@ -34,6 +34,11 @@ class Method:
     adapter: adapters.AdapterFactory | None
     learning_rate: float
     as_tokens: bool = False
+
+    @property
+    def readers(self) -> set[str]:
+        """What reads the method's options: the part of the model that answers, and what makes the adapter."""
+        return {self.base} if self.adapter is None else {self.base, self.adapter.__name__}
 
 
 METHODS = {
@@ -65,9 +70,24 @@ METHODS = {
 class MethodOptions(adapters.AdapterOptions):
     """What the methods can be told; each reads its own fields and leaves the others alone.
 
-    A field that a method has no use for is no error, so that one set of options serves a comparison of methods.
+    A field that a method has no use for is no error here, so that one set of options serves a comparison of methods;
+    on a command line it is one (`dpt_peft.training.command_line`).
     The fields double as command-line arguments (`transformers.HfArgumentParser`).
+
+    Attributes:
+        readers: For each option what reads it: functions of `dpt_peft.training.adapters` and parts of the model
+            (`Method.readers`). An option that is not among them is read by every method.
     """
+
+    readers: ClassVar[dict[str, tuple[str, ...]]] = {
+        **adapters.AdapterOptions.readers,
+        "label_words": (DISCRIMINATOR, LANGUAGE_MODEL),
+        "mask_template": (LANGUAGE_MODEL,),
+        **dict.fromkeys(
+            ("template", "template_preset", "wordpieces", "classes_per_pass", "calibrate", "score_function"),
+            (DISCRIMINATOR,),
+        ),
+    }
 
     label_words: list[str] | None = field(
         default=None,
@@ -119,6 +139,24 @@ def methods_of(family: TaskFamily) -> tuple[str, ...]:
         for name, method in METHODS.items()
         if method.base in family.loaders and (family.prompts_as_tokens or not method.as_tokens)
     )
+
+
+def options_without_use(method: str, options: Any) -> dict[str, tuple[str, ...]]:
+    """Returns the options that a method does not read.
+
+    Args:
+        method: One of `METHODS`.
+        options: `MethodOptions`, or any other dataclass with `readers`.
+
+    Returns:
+        Option -> the methods that read it.
+    """
+    return {
+        option.name: tuple(name for name, other in METHODS.items() if other.readers.intersection(readers))
+        for option in fields(options)
+        if (readers := options.readers.get(option.name)) is not None
+        and not METHODS[method].readers.intersection(readers)
+    }
 
 
 def build_model(

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from transformers import AutoTokenizer, DataCollatorForTokenClassification, TrainingArguments
@@ -39,6 +39,10 @@ LABELS = ("O", "I")
 class MultiSpanMethodArguments(MethodOptions):
     """Which tuning method, and its options."""
 
+    readers: ClassVar[dict[str, tuple[str, ...]]] = {
+        **MethodOptions.readers,
+        **dict.fromkeys(("threshold", "loss_reduction"), (DISCRIMINATOR,)),
+    }
     method: Literal["fine_tuning", "dpt", "deep_prompt", "dpt_deep_prompt", "lora"] = field(
         default="dpt", metadata={"help": "Tuning method; those without dpt are IO tagging with a new head."}
     )
@@ -113,8 +117,7 @@ def run_multi_span_qa(
         command: For the model card; default: this process's command.
 
     Returns:
-        The metrics, and `logit_threshold`, `trained_parameters`, `all_parameters`, `rows` (questions by split) and
-        `data_fingerprint` (by split).
+        The metrics, `logit_threshold`, and what `facts_of_run` returns; rows are questions.
 
     Raises:
         ValueError: Arguments or data do not fit; the message names the argument.
@@ -214,4 +217,4 @@ def run_multi_span_qa(
             threshold(),
             data_args.allow_no_answer,
         )
-    return {**result.metrics, "logit_threshold": threshold(), **facts_of_run(model, splits)}
+    return {**result.metrics, "logit_threshold": threshold(), **facts_of_run(prepared, splits)}

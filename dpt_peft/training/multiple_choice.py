@@ -99,8 +99,8 @@ def run_multiple_choice(
         command: For the model card; default: this process's command.
 
     Returns:
-        The metrics (`*_majority_share` is the accuracy of always choosing the same place), and `trained_parameters`,
-        `all_parameters`, `rows` (by split), `data_fingerprint` (by split).
+        The metrics (`*_majority_share` is the accuracy of always choosing the same place), and what
+        `facts_of_run` returns.
 
     Raises:
         ValueError: If arguments, data or labels do not fit; the message names the argument.
@@ -137,4 +137,4 @@ def run_multiple_choice(
     if write_files and result.predictions is not None and training_args.process_index == 0:
         numbers = [str(number) for number in range(len(data.label_names))]
         write_predictions(Path(training_args.output_dir or ".") / "predictions.tsv", result.predictions, numbers)
-    return {**result.metrics, **majority_shares(splits, used), **facts_of_run(model, splits)}
+    return {**result.metrics, **majority_shares(splits, used), **facts_of_run(prepared, splits)}

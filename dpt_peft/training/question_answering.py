@@ -107,8 +107,8 @@ def run_question_answering(
         command: For the model card; default: this process's command.
 
     Returns:
-        The metrics, and `null_score_diff_threshold` (`None` unless `version_2_with_negative`), `trained_parameters`,
-        `all_parameters`, `rows` (questions by split) and `data_fingerprint` (by split).
+        The metrics, `null_score_diff_threshold` (`None` unless `version_2_with_negative`), and what `facts_of_run`
+        returns; rows are questions.
 
     Raises:
         ValueError: Arguments or data do not fit; the message names the argument.
@@ -203,4 +203,4 @@ def run_question_answering(
             rank_examples(features["test"], (start, end), **reading),
             threshold(),
         )
-    return {**result.metrics, "null_score_diff_threshold": threshold(), **facts_of_run(model, splits)}
+    return {**result.metrics, "null_score_diff_threshold": threshold(), **facts_of_run(prepared, splits)}

@@ -172,8 +172,8 @@ def run_text_classification(
         command: For the model card; default: this process's command.
 
     Returns:
-        The metrics (`*_majority_share` is the accuracy of always answering the largest class), and
-        `trained_parameters`, `all_parameters`, `rows` (by split), `data_fingerprint` (by split).
+        The metrics (`*_majority_share` is the accuracy of always answering the largest class), and what
+        `facts_of_run` returns.
 
     Raises:
         ValueError: If arguments, data or labels do not fit; the message names the argument.
@@ -280,5 +280,5 @@ def tune_text_classifier(
         write_predictions(
             Path(training_args.output_dir or ".") / "predictions.tsv", result.predictions, data.label_names
         )
-    results = {**result.metrics, **majority_shares(splits, used), **facts_of_run(model, splits)}
+    results = {**result.metrics, **majority_shares(splits, used), **facts_of_run(prepared, splits)}
     return TunedClassifier(results, model, tokenizer, features)

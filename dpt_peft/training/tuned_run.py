@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, TrainingArguments, set_seed
 
+from dpt_peft.auto import WRAPPERS
 from dpt_peft.tasks.loading import DatasetArguments
 from dpt_peft.training.families import TaskFamily
-from dpt_peft.training.methods import METHODS, MethodOptions, build_model, count_parameters
+from dpt_peft.training.methods import METHODS, MethodOptions, build_model, count_parameters, options_without_use
 from dpt_peft.training.model_card import ModelCardFacts
 from dpt_peft.training.records import data_fingerprint
 
@@ -49,12 +49,14 @@ class PreparedModel(NamedTuple):
         method: The tuning method.
         tokenizer: Its tokenizer.
         model: The model.
+        options: The method's options.
     """
 
     name: str
     method: str
     tokenizer: PreTrainedTokenizerBase
     model: Any
+    options: MethodOptions
 
 
 def prepare_model(
@@ -90,7 +92,7 @@ def prepare_model(
     if model_args.attn_implementation is not None:
         kwargs["attn_implementation"] = model_args.attn_implementation
     model = build_model(family, method, name, label_names, options=options, model_kwargs=kwargs)
-    return PreparedModel(name, method, tokenizer, model)
+    return PreparedModel(name, method, tokenizer, model, options)
 
 
 def card_facts(
@@ -136,23 +138,39 @@ def card_facts(
     )
 
 
-def facts_of_run(model: torch.nn.Module, splits: Mapping[str, Dataset]) -> dict[str, Any]:
+def facts_of_run(prepared: PreparedModel, splits: Mapping[str, Dataset]) -> dict[str, Any]:
     """Returns what every run's result holds beside its metrics.
 
     Args:
-        model: The model.
+        prepared: The model.
         splits: The examples that were used.
 
     Returns:
-        `trained_parameters`, `all_parameters`, `rows` (by split), `data_fingerprint` (by split).
+        `trained_parameters`, `all_parameters`, `rows` (by split), `data_fingerprint` (by split), `options` (those
+        that the method reads, defaults included), `wrapper` (the config of a task wrapper, label words and template
+        with it, but for that of the model inside; None for models with a new head).
     """
-    trained, total = count_parameters(model)
+    trained, total = count_parameters(prepared.model)
+    without_use = options_without_use(prepared.method, prepared.options)
     return {
         "trained_parameters": trained,
         "all_parameters": total,
         "rows": {split: len(dataset) for split, dataset in splits.items()},
         "data_fingerprint": {split: data_fingerprint(dataset) for split, dataset in splits.items()},
+        "options": {
+            option.name: getattr(prepared.options, option.name)
+            for option in fields(prepared.options)
+            if option.name not in {"method", *without_use}
+        },
+        "wrapper": _wrapper_settings(prepared.model.config),
     }
+
+
+def _wrapper_settings(config: Any) -> dict[str, Any] | None:
+    if type(config) not in WRAPPERS:
+        return None
+    elsewhere = {*config.sub_configs_defaults, "transformers_version"}
+    return {name: value for name, value in config.to_diff_dict().items() if name not in elsewhere}
 
 
 def splits_in_use(training_args: TrainingArguments) -> dict[str, bool]:

@@ -184,8 +184,7 @@ def run_word_tagging(
         command: For the model card; default: this process's command.
 
     Returns:
-        The metrics, and `trained_parameters`, `all_parameters`, `rows` (sentences or predicates, by split),
-        `data_fingerprint` (by split).
+        The metrics, and what `facts_of_run` returns; rows are sentences or predicates.
 
     Raises:
         ValueError: If arguments or data do not fit; the message names the argument.
@@ -244,7 +243,7 @@ def run_word_tagging(
         predicted = features["test"].decode(result.predictions.predictions, data.label_names)
         own = [[data.own_tag(tag) for tag in row] for row in predicted]
         write_predictions(Path(training_args.output_dir or ".") / "predictions.tsv", splits["test"], own)
-    return {**result.metrics, **facts_of_run(model, splits)}
+    return {**result.metrics, **facts_of_run(prepared, splits)}
 
 
 #: A run of named entities: `run_word_tagging` with `TokenClassificationArguments`.

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from dpt_peft.training.methods import METHODS, MethodOptions, options_without_use
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -20,3 +22,9 @@ def load_script(name: str) -> ModuleType:
     sys.modules[path.stem] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
+
+
+def options_of(method: str, **options: list[object]) -> list[object]:
+    """The words of those options that the method reads, such as `num_virtual_tokens=[3]`; scripts refuse others."""
+    without_use = options_without_use(method, MethodOptions()) if method in METHODS else {}
+    return [word for name, words in options.items() if name not in without_use for word in (f"--{name}", *words)]

@@ -12,6 +12,8 @@ import pytest
 
 from dpt_peft.training.comparison import models_of, title_of
 from dpt_peft.training.experiments import read_records
+from dpt_peft.training.families import NEW_HEAD
+from dpt_peft.training.methods import METHODS
 from tests.tasks.choices import make_rows, write_chooser
 from tests.tasks.reader import ask, write_reader
 from tests.training.tiny import write_discriminator, write_language_model, write_task
@@ -89,6 +91,9 @@ def test_an_experiment_runs_records_and_goes_on(name, files, tmp_path, capsys):
         assert {"accuracy", "macro_f1", "majority_share"} <= set(record["metrics"])
         assert record["metrics"]["majority_share"] == 0.5
         assert record["trained_parameters"] > 0
+        assert record["options"].items() >= record["run"]["options"].items()
+        own_head = METHODS[record["run"]["method"]].base != NEW_HEAD
+        assert ("label_words" in record.get("wrapper", {})) is own_head
 
     table = run(name, files, tmp_path, capsys, *options, "--seeds", 1, 2)
     assert (tmp_path / "records.jsonl").read_text().startswith(first)  # what was done was not done again

@@ -14,6 +14,7 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer, pipelin
 from dpt_peft import DPTForMultiSpanQuestionAnswering
 from dpt_peft.training.families import MULTI_SPAN_QUESTION_ANSWERING
 from dpt_peft.training.methods import methods_of
+from tests.examples.scripts import options_of
 from tests.tasks.multi_span import question, write_discriminator
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -51,7 +52,8 @@ def run(script, files, output_dir, method, *more, validation=True):
         *("--method", method, "--model_name_or_path", files / "discriminator", "--output_dir", output_dir),
         *("--train_file", files / "train.jsonl", "--test_file", files / "test.jsonl"),
         *(("--validation_file", files / "validation.jsonl") if validation else ()),
-        *("--num_virtual_tokens", 3, "--per_device_train_batch_size", 4, "--max_steps", 9, "--report_to", "none"),
+        *options_of(method, num_virtual_tokens=[3]),
+        *("--per_device_train_batch_size", 4, "--max_steps", 9, "--report_to", "none"),
         *("--max_seq_length", 40, "--doc_stride", 8, "--disable_tqdm", "true", "--use_cpu", *more),
     ]
     return script.main([str(word) for word in words])

@@ -7,7 +7,7 @@ from huggingface_hub import ModelCard
 
 from dpt_peft.training.families import MULTIPLE_CHOICE
 from dpt_peft.training.methods import methods_of
-from tests.examples.scripts import load_script
+from tests.examples.scripts import load_script, options_of
 from tests.tasks.choices import make_rows, write_chooser
 
 METHODS = ("fine_tuning", "deep_prompt", "lora")
@@ -31,7 +31,8 @@ def run(script, files, output_dir, method, *more):
     words = [
         *("--method", method, "--model_name_or_path", files / "chooser", "--output_dir", output_dir),
         *("--train_file", files / "train.jsonl", "--validation_file", files / "validation.jsonl"),
-        *("--test_file", files / "test.jsonl", "--num_virtual_tokens", 3, "--max_steps", 6),
+        *("--test_file", files / "test.jsonl", "--max_steps", 6),
+        *options_of(method, num_virtual_tokens=[3]),
         *("--per_device_train_batch_size", 4, "--report_to", "none", "--use_cpu", "--disable_tqdm", "true", *more),
     ]
     return script.main([str(word) for word in words])

@@ -9,7 +9,7 @@ from transformers import AutoConfig, pipeline
 from dpt_peft.tasks.squad_metric import normalize_answer
 from dpt_peft.training.families import QUESTION_ANSWERING
 from dpt_peft.training.methods import methods_of
-from tests.examples.scripts import load_script
+from tests.examples.scripts import load_script, options_of
 from tests.tasks.reader import ask, write_reader
 
 METHODS = ("fine_tuning", "deep_prompt", "lora")
@@ -36,7 +36,8 @@ def run(script, files, output_dir, method, *more):
     words = [
         *("--method", method, "--model_name_or_path", files / "reader", "--output_dir", output_dir),
         *("--train_file", files / "train.jsonl", "--validation_file", files / "validation.jsonl"),
-        *("--test_file", files / "test.jsonl", "--version_2_with_negative", "--num_virtual_tokens", 3),
+        *("--test_file", files / "test.jsonl", "--version_2_with_negative"),
+        *options_of(method, num_virtual_tokens=[3]),
         *("--per_device_train_batch_size", 4, "--max_steps", 9, "--report_to", "none", "--use_cpu"),
         *("--max_seq_length", 40, "--doc_stride", 8, "--disable_tqdm", "true", *more),
     ]

@@ -15,6 +15,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trai
 import dpt_peft
 from dpt_peft import DPTForSequenceClassification
 from dpt_peft.training.methods import METHODS
+from tests.examples.scripts import options_of
 from tests.training.tiny import write_discriminator, write_language_model, write_task
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "run_text_classification.py"
@@ -46,7 +47,7 @@ def arguments(files, output_dir, method, *more):
     return [
         *("--method", method, "--model_name_or_path", model, "--output_dir", output_dir),
         *("--train_file", files / "train.csv", "--validation_file", files / "validation.csv"),
-        *("--test_file", files / "test.csv", "--label_words", *WORDS, "--num_virtual_tokens", 3),
+        *("--test_file", files / "test.csv", *options_of(method, label_words=WORDS, num_virtual_tokens=[3])),
         *("--examples_per_class", 8, "--per_device_train_batch_size", 4, "--max_steps", 6, "--report_to", "none"),
         *("--disable_tqdm", "true", "--use_cpu", *more),
     ]

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from dpt_peft.tasks.metrics import ArgumentMetric, EntityMetric
 from dpt_peft.training.families import TOKEN_CLASSIFICATION
 from dpt_peft.training.methods import methods_of
+from tests.examples.scripts import options_of
 from tests.training.tiny import BAD, GOOD, write_discriminator
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -77,7 +78,8 @@ def run(script, files, output_dir, method, *more):
     ]
     words = [
         *("--method", method, "--model_name_or_path", files / "discriminator", "--output_dir", output_dir, *data),
-        *("--num_virtual_tokens", 3, "--per_device_train_batch_size", 8, "--num_train_epochs", 2),
+        *options_of(method, num_virtual_tokens=[3]),
+        *("--per_device_train_batch_size", 8, "--num_train_epochs", 2),
         *("--report_to", "none", "--disable_tqdm", "true", "--use_cpu", *more),
     ]
     return load_script(script).main([str(word) for word in words])

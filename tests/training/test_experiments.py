@@ -1,9 +1,14 @@
 import json
 
 import pytest
+import torch
+from datasets import Dataset
+from transformers import AutoConfig
 
-from dpt_peft.training.experiments import ExperimentArguments, read_records, run_missing, values_of
-from dpt_peft.training.methods import METHODS
+from dpt_peft.training.experiments import ExperimentArguments, make_record, read_records, run_missing, values_of
+from dpt_peft.training.families import TEXT_CLASSIFICATION
+from dpt_peft.training.methods import METHODS, MethodOptions
+from dpt_peft.training.tuned_run import ModelArguments, facts_of_run, prepare_model
 
 
 def arguments(tmp_path, **kwargs):
@@ -79,3 +84,53 @@ def test_records_of_two_machines_merge_and_count_once(tmp_path):
 def test_a_share_that_is_none_is_refused(tmp_path, share):
     with pytest.raises(ValueError, match="`share` must be like"):
         arguments(tmp_path, share=share)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("dpt", {"template_preset": "sst2-released", "wordpieces": "mean", "calibrate": True}),
+        ("dpt", {"label_words": ["bad", "good"], "template": "{labels} : {text}"}),
+        ("verbalizer", {"mask_template": "{mask} {text}"}),
+    ],
+    ids=["preset", "own words", "verbalizer"],
+)
+def test_a_wrapper_is_made_again_from_its_record(discriminator, language_model, tmp_path, method, options):
+    path = str(language_model if method == "verbalizer" else discriminator)
+    names = ["negative", "positive"]
+    chosen = MethodOptions(num_virtual_tokens=3, **options)
+    prepared = prepare_model(TEXT_CLASSIFICATION, ModelArguments(path), method, chosen, seed=1, label_names=names)
+    run = arguments(tmp_path).run("sst2", method, 1, options=options)
+    result = {"test_accuracy": 0.5, **facts_of_run(prepared, {"train": Dataset.from_dict({"text": ["a"]})})}
+    record = json.loads(json.dumps(make_record(run, result, 1.0)))
+    assert record["run"] == run
+
+    # a verbalizer's prompts are not the wrapper's
+    base = prepared.model.unload() if method == "verbalizer" else prepared.model
+    (inner,) = base.config.sub_configs_defaults
+    config = type(base.config).from_dict({**record["wrapper"], inner: AutoConfig.from_pretrained(path)})
+    again = type(base).from_pretrained(path, config=config).eval()
+    again.load_state_dict(base.state_dict(), strict=False)  # what is new is drawn anew
+    ids = torch.tensor([[2, 8, 9, 3]])
+    with torch.no_grad():
+        assert torch.equal(again(ids).logits, base.eval()(ids).logits)
+
+
+def test_a_record_says_the_options_in_use(discriminator, tmp_path):
+    chosen = MethodOptions(lora_r=4, num_virtual_tokens=9)
+    names = ["negative", "positive"]
+    prepared = prepare_model(
+        TEXT_CLASSIFICATION, ModelArguments(str(discriminator)), "lora", chosen, seed=1, label_names=names
+    )
+    result = facts_of_run(prepared, {})
+    record = make_record(arguments(tmp_path).run("sst2", "lora", 1), result, 1.0)
+    assert record["options"] == {"lora_r": 4, "lora_alpha": 16, "lora_dropout": 0.0, "lora_target_modules": None}
+    assert "wrapper" not in record
+
+
+def test_records_without_them_are_still_read(tmp_path):
+    args = arguments(tmp_path, seeds=[1])
+    old = make_record(runs(args)[0], answer(runs(args)[0], args, ""), 1.0)
+    assert not {"options", "wrapper"} & old.keys()
+    (tmp_path / "records.jsonl").write_text(json.dumps(old) + "\n")
+    assert run_missing(runs(args), args, None) == [old]

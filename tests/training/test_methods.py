@@ -1,4 +1,5 @@
 import logging
+from dataclasses import fields
 
 import peft
 import pytest
@@ -27,6 +28,7 @@ from dpt_peft.training.methods import (
     build_model,
     count_parameters,
     methods_of,
+    options_without_use,
 )
 
 NAMES = ["bad film", "good film"]
@@ -172,6 +174,31 @@ def test_options_that_would_do_nothing_are_refused(discriminator):
     for option in ({"template": "{text} {labels}"}, {"label_words": WORDS}, {"calibrate": True}):
         with pytest.raises(ValueError, match=f"`{next(iter(option))}` has no use here: multi-span"):
             build_model(MULTI_SPAN_QUESTION_ANSWERING, "dpt", str(discriminator), **option)
+
+
+class Watched:
+    """The default options, which note what is read of them."""
+
+    def __init__(self):
+        self.read = set()
+
+    def __getattr__(self, name):
+        self.read.add(name)
+        return getattr(MethodOptions(), name)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_reads_the_options_that_it_says(discriminator, language_model, method):
+    chosen, options = METHODS[method], Watched()
+    model = language_model if method == "verbalizer" else discriminator
+    TEXT_CLASSIFICATION.loaders[chosen.base](str(model), ["good", "bad"], options)
+    if chosen.adapter is not None:
+        chosen.adapter(options, TEXT_CLASSIFICATION.task_type)
+    without_use = options_without_use(method, MethodOptions())
+    assert options.read == {option.name for option in fields(MethodOptions)} - without_use.keys()
+    for name, methods in without_use.items():
+        assert methods, "an option is there for some method"
+        assert all(name not in options_without_use(other, MethodOptions()) for other in methods)
 
 
 def test_label_words_default_to_the_label_names(discriminator):

@@ -61,6 +61,32 @@ def test_the_command_line_goes_before(tmp_path):
     assert (values["text_column_name"], values["text_pair_column_name"]) == ("sentence1", "sentence2")
 
 
+@pytest.mark.parametrize(
+    ("family", "words", "message"),
+    [
+        ("text-classification", "--method lora --template {text}{labels}", "--template has no use with --method lora"),
+        ("text-classification", "--method dpt --lora_r 4", "--lora_r has no use with --method dpt: it is for lora"),
+        ("text-classification", "--method fine_tuning --num_virtual_tokens 5", "it is for deep_prompt, dpt_deep_pro"),
+        ("text-classification", "--method verbalizer --calibrate", "it is for dpt, dpt_deep_prompt"),
+        ("token-classification", "--method deep_prompt --label_words a b", "it is for no method of this script"),
+        ("semantic-role-labeling", "--method lora --prompt_dropout 0.5", "it is for deep_prompt"),
+        ("question-answering", "--method deep_prompt --score_function sigmoid", "--score_function has no use"),
+        ("multiple-choice", "--method fine_tuning --layers_to_transform last 2", "it is for deep_prompt"),
+    ],
+)
+def test_options_that_the_method_does_not_read_are_refused(family, words, message, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        parse(family, *words.split(), "--output_dir", tmp_path)
+    assert message in capsys.readouterr().err
+
+
+def test_options_without_use_at_their_default_or_from_a_preset_are_not_refused(tmp_path):
+    words = ("--method", "lora", "--num_virtual_tokens", 20, "--output_dir", tmp_path)
+    assert parse("text-classification", *words)["num_virtual_tokens"] == 20
+    words = ("--preset", "rte-roberta-large", "--method", "lora", "--output_dir", tmp_path)
+    assert parse("text-classification", *words)["num_virtual_tokens"] == 128
+
+
 def test_data_that_is_not_on_the_hub_has_to_be_given(tmp_path, capsys):
     with pytest.raises(SystemExit):
         parse("token-classification", "--preset", "ontonotes-bert-large", "--output_dir", tmp_path)
