@@ -30,6 +30,8 @@ class DataSet:
         mask_words: A verbalizer's word for each class, in the same order. None: `label_words`.
         metric: The metric that its papers report.
         held_out: Rows of the unused training data to validate on, where there is no validation split.
+        tested_on: The split that stands for the test split: "validation" where the answers of the test split are not
+            public. Validation data is then held out of the training data.
         obtain: Where to get it, if not from the Hub.
     """
 
@@ -43,11 +45,13 @@ class DataSet:
     mask_words: tuple[str, ...] = ()
     metric: str = "accuracy"
     held_out: int | None = None
+    tested_on: str = "test"
     obtain: str = ""
 
 
 _TEXT, _NAMES, _ROLES = "text-classification", "token-classification", "semantic-role-labeling"
 _CHOICE, _QUESTIONS = "multiple-choice", "question-answering"
+_SEVERAL_SPANS = "multi-span-question-answering"
 
 DATA_SETS = {
     # Label words of the DPT paper's released code; mask words of P-tuning v2, section 4.4.
@@ -147,6 +151,7 @@ DATA_SETS = {
     "squad_v2": DataSet(
         "SQuAD 2.0", _QUESTIONS, "rajpurkar/squad_v2", options={"version_2_with_negative": True}, metric="f1"
     ),
+    "quoref": DataSet("QUOREF", _SEVERAL_SPANS, "allenai/quoref", metric="f1", held_out=150, tested_on="validation"),
 }
 
 
@@ -169,7 +174,10 @@ def data_arguments(name: str, data_dir: str | Path | None = None) -> dict[str, A
     if data_dir is None:
         if data.hub_id is None:
             raise FileNotFoundError(f"{data.title} is not on the Hub; give a `data_dir` that has it. {data.obtain}")
-        return {"dataset_name": data.hub_id, **data.columns, **data.options, **data.hub}
+        # An empty name: that split is left where it is.
+        as_test = {"test_split_name": "validation", "validation_split_name": ""}
+        moved = as_test if data.tested_on == "validation" else {}
+        return {"dataset_name": data.hub_id, **data.columns, **data.options, **moved, **data.hub}
     folder = Path(data_dir) / name
     any_ending = data.family in (_NAMES, _ROLES)  # CoNLL files have all sorts
     files = {
@@ -182,6 +190,8 @@ def data_arguments(name: str, data_dir: str | Path | None = None) -> dict[str, A
             f"`data_dir`: {folder} has no file that begins with train, validation or test."
             f"{' ' if data.obtain else ''}{data.obtain}"
         )
+    if data.tested_on == "validation" and "validation_file" in files:
+        files["test_file"] = files.pop("validation_file")
     return {**files, **data.columns, **data.options}
 
 

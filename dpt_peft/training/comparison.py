@@ -30,6 +30,7 @@ _OPTION_TITLES: dict[str, Callable[[Any], str]] = {
     "layers_to_transform": lambda value: f"{' '.join(value)} layers",
     "num_virtual_tokens": lambda value: f"{value} prompts",
     "score_function": lambda value: "sigmoid" if value == "sigmoid" else "1 - sigmoid",
+    "tune_threshold": lambda value: "tuned threshold" if value else "fixed threshold",
 }
 
 

@@ -21,8 +21,10 @@ import transformers
 from accelerate import PartialState
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 from transformers import TrainingArguments
+from transformers.utils import is_torch_bf16_gpu_available
 
 from dpt_peft.tasks.data_sets import DATA_SETS, data_arguments
+from dpt_peft.tasks.multi_span_qa import MultiSpanQAArguments
 from dpt_peft.tasks.multiple_choice import MultipleChoiceArguments
 from dpt_peft.tasks.question_answering import QuestionAnsweringArguments
 from dpt_peft.tasks.semantic_roles import SemanticRoleArguments
@@ -30,6 +32,7 @@ from dpt_peft.tasks.text_classification import TextClassificationArguments
 from dpt_peft.tasks.token_classification import TokenClassificationArguments
 from dpt_peft.training.families import LANGUAGE_MODEL
 from dpt_peft.training.methods import METHODS
+from dpt_peft.training.multi_span_qa import MultiSpanMethodArguments, run_multi_span_qa
 from dpt_peft.training.multiple_choice import MultipleChoiceMethodArguments, run_multiple_choice
 from dpt_peft.training.question_answering import QuestionAnsweringMethodArguments, run_question_answering
 from dpt_peft.training.question_sampling import QuestionSamplingArguments
@@ -63,6 +66,9 @@ FAMILIES = {
         QuestionAnsweringMethodArguments,
         QuestionSamplingArguments,
     ),
+    "multi-span-question-answering": FamilyRuns(
+        MultiSpanQAArguments, run_multi_span_qa, MultiSpanMethodArguments, QuestionSamplingArguments
+    ),
 }
 
 
@@ -91,6 +97,7 @@ class ExperimentArguments:
     max_seq_length: int = field(default=128, metadata={"help": "Longest text in tokens."})
     split: str = field(default="test", metadata={"help": "What is measured on.", "choices": ["test", "validation"]})
     max_test_examples: int | None = field(default=None, metadata={"help": "Measure on the first rows only."})
+    bf16: bool = field(default=False, metadata={"help": "Train and measure in bfloat16 mixed precision."})
     metric: str = field(default="accuracy", metadata={"help": "For table and picture: accuracy or macro_f1, ..."})
     records: list[str] | None = field(
         default=None, metadata={"help": "Records to show, of any machines. Default: records*.jsonl in output_dir."}
@@ -144,6 +151,8 @@ class ExperimentArguments:
             "max_seq_length": self.max_seq_length,
             "split": self.split,
             "max_test_examples": self.max_test_examples,
+            # Only where it is set: records of runs without it stay theirs.
+            **({"bf16": True} if self.bf16 else {}),
         } | rest
 
 
@@ -215,6 +224,8 @@ def _train(run: Run, arguments: ExperimentArguments, model_path: str) -> dict[st
     by_class = {} if run["examples_per_class"] is None else {"examples_per_class": run["examples_per_class"]}
     if by_class and family.sampling_arguments is QuestionSamplingArguments:
         raise ValueError(f"`examples_per_class`: {data.title} has no classes; give a share of its questions.")
+    needs_validation = run["split"] == "validation" or run["options"].get("tune_threshold", False)
+    bf16 = run.get("bf16", False)
     return family.run(
         ModelArguments(model_name_or_path=model_path),
         data_args,
@@ -222,7 +233,7 @@ def _train(run: Run, arguments: ExperimentArguments, model_path: str) -> dict[st
         family.sampling_arguments(
             train_fraction=run["train_fraction"],
             sample_seed=run["sample_seed"],
-            validation_size=data.held_out if run["split"] == "validation" else None,
+            validation_size=data.held_out if needs_validation else None,
             max_eval_samples=run["max_test_examples"],
             max_predict_samples=run["max_test_examples"],
             **by_class,
@@ -237,6 +248,8 @@ def _train(run: Run, arguments: ExperimentArguments, model_path: str) -> dict[st
             num_train_epochs=run["epochs"],
             per_device_train_batch_size=run["batch_size"],
             per_device_eval_batch_size=64,
+            bf16=bf16,
+            use_cpu=bf16 and not is_torch_bf16_gpu_available(),
             warmup_steps=0.1,
             train_sampling_strategy="group_by_length",
             save_strategy="no",

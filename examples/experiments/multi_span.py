@@ -1,38 +1,26 @@
-"""Compares DPT with IO tagging under a new head on multi-span question answering, over seeds (DPT paper, Table 2).
+"""Answers of several spans: DPT against IO tagging with a new head. DPT paper, Table 2 (QUOREF).
 
-    python examples/experiments/multi_span.py --train_file ../shared/data/quoref/train_10pct.jsonl \
-        --test_file ../shared/data/quoref/validation.jsonl --model ../shared/models/minilm-rtd --output_dir runs/quoref
+    python examples/experiments/multi_span.py --model_name_or_path google/electra-large-discriminator \
+        --max_seq_length 512 --output_dir runs/quoref
+    python examples/experiments/multi_span.py --data_dir ../shared/data --epochs 1 --max_test_examples 400 --bf16 \
+        --output_dir runs/quoref
 
-For each row and seed: train, choose the threshold on held-out training paragraphs, answer the test questions. A record
-(a line of JSON) is added to <output_dir>/records.jsonl after every run, and runs that have one are not repeated. The
-table is printed at the end; --table prints that of a records file and runs nothing.
+QUOREF keeps its test answers, so the validation split is measured, and the threshold is tuned on questions held out of
+the training data.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
-import time
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import torch
-from transformers import TrainingArguments
+from dpt_peft.tasks.data_sets import DATA_SETS
+from dpt_peft.training.comparison import by_row, draw_boxes, run_comparison
+from dpt_peft.training.experiments import ComparisonArguments, Record, Run, every_run, values_of
+from dpt_peft.training.families import DISCRIMINATOR
+from dpt_peft.training.methods import METHODS
+from dpt_peft.training.tables import markdown_table, mean_and_spread
 
-from dpt_peft.tasks.multi_span_qa import MultiSpanQAArguments
-from dpt_peft.training.multi_span_qa import MultiSpanMethodArguments, run_multi_span_qa
-from dpt_peft.training.question_sampling import QuestionSamplingArguments
-from dpt_peft.training.records import append_json_line, command_line, read_json_lines, software_versions
-from dpt_peft.training.tuned_run import ModelArguments
-
-ROWS: dict[str, tuple[str, dict[str, Any]]] = {
-    "dpt": ("DPT, answers look original (paper)", {"method": "dpt"}),
-    "dpt_sigmoid": (
-        "DPT, answers look replaced (released code)",
-        {"method": "dpt", "score_function": "sigmoid"},
-    ),
-    "fine_tuning": ("Fine-tuning, IO tagging with a new head", {"method": "fine_tuning"}),
-}
 COLUMNS = {
     "EM": "exact_match",
     "F1": "f1",
@@ -43,120 +31,64 @@ COLUMNS = {
 }
 
 
-def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    """Reads the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--train_file", help="SQuAD-like rows to train on")
-    parser.add_argument("--test_file", help="rows to answer")
-    parser.add_argument("--model", help="discriminator; default: the embedded one")
-    parser.add_argument("--output_dir", type=Path, default=Path("runs/multi_span"))
-    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--validation_size", type=int, default=200, help="questions held out for the threshold")
-    parser.add_argument("--max_predict_samples", type=int, help="answer the first test questions only")
-    parser.add_argument("--learning_rate", type=float, default=1e-4)
-    parser.add_argument("--epochs", type=float, default=3)
-    parser.add_argument("--batch_size", type=int, default=8)
-    parser.add_argument("--max_seq_length", type=int, default=512)
-    parser.add_argument("--mentions", choices=["all", "given"], default="all")
-    parser.add_argument("--bf16", action="store_true")
-    parser.add_argument("--table", type=Path, help="print the table of this records file and stop")
-    return parser.parse_args(argv)
+@dataclass
+class MultiSpanArguments(ComparisonArguments):
+    """What this experiment can be told besides."""
 
-
-def configuration(arguments: argparse.Namespace, row: str, seed: int) -> dict[str, Any]:
-    """Returns what makes a run this run and no other."""
-    shared = ("learning_rate", "epochs", "batch_size", "max_seq_length", "mentions", "bf16", "validation_size")
-    files = {name: Path(getattr(arguments, name)).name for name in ("train_file", "test_file")}
-    return {
-        "row": row,
-        "seed": seed,
-        "model": Path(arguments.model).name if arguments.model else "embedded",
-        **files,
-        "max_predict_samples": arguments.max_predict_samples,
-        **{name: getattr(arguments, name) for name in shared},
-    }
-
-
-def run(arguments: argparse.Namespace, config: dict[str, Any]) -> dict[str, Any]:
-    """Runs one row with one seed and returns its record."""
-    began = time.perf_counter(), time.process_time()
-    metrics = run_multi_span_qa(
-        ModelArguments(model_name_or_path=arguments.model),
-        MultiSpanQAArguments(
-            train_file=arguments.train_file,
-            test_file=arguments.test_file,
-            max_seq_length=arguments.max_seq_length,
-            mentions=arguments.mentions,
-        ),
-        MultiSpanMethodArguments(tune_threshold=True, **ROWS[config["row"]][1]),
-        QuestionSamplingArguments(
-            validation_size=arguments.validation_size, max_predict_samples=arguments.max_predict_samples
-        ),
-        TrainingArguments(
-            output_dir=str(arguments.output_dir / f"{config['row']}-{config['seed']}"),
-            do_train=True,
-            do_eval=True,
-            do_predict=True,
-            learning_rate=arguments.learning_rate,
-            num_train_epochs=arguments.epochs,
-            per_device_train_batch_size=arguments.batch_size,
-            per_device_eval_batch_size=16,
-            warmup_steps=0.1,
-            seed=config["seed"],
-            bf16=arguments.bf16,
-            use_cpu=not torch.cuda.is_available(),
-            train_sampling_strategy="group_by_length",
-            save_strategy="no",
-            logging_steps=25,
-            disable_tqdm=True,
-            report_to=[],
-        ),
-        write_files=False,
+    datasets: list[str] = field(
+        default_factory=lambda: ["quoref"], metadata={"help": "Names of data sets.", "choices": ["quoref"]}
     )
-    return {
-        "config": config,
-        "metrics": metrics,
-        "command": command_line(),
-        "versions": software_versions(),
-        "threads": torch.get_num_threads(),
-        "seconds": round(time.perf_counter() - began[0]),
-        "cpu_seconds": round(time.process_time() - began[1]),
-    }
+    methods: list[str] = field(
+        default_factory=lambda: ["dpt", "fine_tuning"],
+        metadata={
+            "help": "Those without dpt are IO tagging with a new head.",
+            "choices": ["fine_tuning", "dpt", "deep_prompt", "dpt_deep_prompt", "lora"],
+        },
+    )
+    readings: list[str] = field(
+        default_factory=lambda: ["one_minus_sigmoid"],
+        metadata={
+            "help": "dpt*: answers look original (paper), or replaced (sigmoid, released code).",
+            "choices": ["one_minus_sigmoid", "sigmoid"],
+        },
+    )
+    metric: str = field(default="f1", metadata={"help": "Of the picture.", "choices": list(COLUMNS.values())})
+    train_fraction: float | None = field(default=None, metadata={"help": "Share of the training questions."})
 
 
-def table(records: list[dict[str, Any]]) -> str:
-    """Writes mean and spread (standard deviation over seeds) of each row, in percent."""
-    lines = ["| | seeds | " + " | ".join(COLUMNS) + " |", "|--|--|" + "--|" * len(COLUMNS)]
-    for row, (title, _) in ROWS.items():
-        found = [record["metrics"] for record in records if record["config"]["row"] == row]
-        if not found:
-            continue
-        cells = []
-        for name in COLUMNS.values():
-            values = [100 * metrics[f"test_{name}"] for metrics in found if f"test_{name}" in metrics]
-            spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-            cells.append(f"{statistics.mean(values):.1f}{spread}" if values else "")
-        lines.append(f"| {title} | {len(found)} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def plan(arguments: MultiSpanArguments) -> list[Run]:
+    """The runs, seed by seed. How the head is read is a matter of discriminators alone."""
+    settings = []
+    for reading in arguments.readings:
+        options = {} if reading == "one_minus_sigmoid" else {"score_function": reading}
+        settings.append({"train_fraction": arguments.train_fraction, "options": {"tune_threshold": True, **options}})
+    runs = every_run(arguments, settings)
+    return [
+        run for run in runs if "score_function" not in run["options"] or METHODS[run["method"]].base == DISCRIMINATOR
+    ]
+
+
+def table(records: list[Record], metric: str, best: int) -> str:
+    """A row for each method, a column for each metric; the picture shows `metric` alone, and all seeds count."""
+    del metric, best
+    lines = [
+        [DATA_SETS[name].title, title, f"{rate:.0e}", *(mean_and_spread(values_of(runs, m)) for m in COLUMNS.values())]
+        for (title, rate), row in by_row(records).items()
+        for name, runs in row.items()
+    ]
+    return "In %: mean ± sample standard deviation (seeds)\n\n" + markdown_table(
+        ["data", "method", "learning rate", *COLUMNS], lines, left=2
+    )
+
+
+def draw(records: list[Record], arguments: MultiSpanArguments, path: Path) -> None:
+    """A box for each method."""
+    draw_boxes(records, arguments, path, "answers of several spans")
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs what is missing and prints the table."""
-    arguments = parse_arguments(argv)
-    if arguments.table is not None:
-        print(table(read_json_lines(arguments.table)))
-        return
-    if arguments.train_file is None or arguments.test_file is None:
-        raise SystemExit("give --train_file and --test_file, or --table")
-    path = arguments.output_dir / "records.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    wanted = [configuration(arguments, row, seed) for seed in arguments.seeds for row in arguments.rows]
-    for config in wanted:
-        if any(record["config"] == config for record in read_json_lines(path)):
-            continue
-        append_json_line(path, run(arguments, config))
-    print(table([record for record in read_json_lines(path) if record["config"] in wanted]))
+    """Runs what is missing, writes table and picture."""
+    run_comparison(MultiSpanArguments, __doc__, plan, draw, argv, table)
 
 
 if __name__ == "__main__":

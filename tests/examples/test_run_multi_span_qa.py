@@ -164,23 +164,36 @@ def test_questions_without_answers_are_answered(script, files, tmp_path):
     assert len(json.loads((tmp_path / "out" / "predictions.json").read_text())) == 6
 
 
-def test_the_experiment_records_runs_once_and_prints_a_table(files, tmp_path, capsys):
+def test_the_experiment_runs_records_and_tunes_on_held_out_questions(files, tmp_path, capsys):
     script = load_script(EXAMPLES / "experiments" / "multi_span.py")
+    folder = tmp_path / "data" / "quoref"
+    folder.mkdir(parents=True)
+    questions = [json.loads(line) for line in (files / "train.jsonl").read_text().splitlines()]
+    # Paragraphs are held out whole, at least 150 questions of them.
+    many = [
+        {**row, "id": f"{row['id']}-{number}", "context": row["context"] + " the end" * number}
+        for number in range(160 // len(questions) + 1)
+        for row in questions
+    ]
+    (folder / "train_10pct.jsonl").write_text("\n".join(map(json.dumps, many)))
+    (folder / "validation.jsonl").write_text((files / "test.jsonl").read_text())
     words = [
-        *("--train_file", files / "train.jsonl", "--test_file", files / "test.jsonl"),
-        *("--model", files / "discriminator", "--validation_size", 3, "--epochs", 1, "--max_seq_length", 40),
-        *("--rows", "dpt", "--output_dir", tmp_path),
+        *("--data_dir", tmp_path / "data", "--model_name_or_path", files / "discriminator", "--output_dir", tmp_path),
+        *("--epochs", 1, "--max_seq_length", 40, "--bf16", "--readings", "one_minus_sigmoid", "sigmoid"),
     ]
     script.main([str(word) for word in [*words, "--seeds", 1]])
-    script.main([str(word) for word in [*words, "--seeds", 1, 2]])
+    script.main([str(word) for word in [*words, "--seeds", 1, 2, "--methods", "dpt"]])
     records = [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
-    assert [(r["config"]["row"], r["config"]["seed"]) for r in records] == [
-        ("dpt", 1),
-        ("dpt", 2),
+    assert [(r["run"]["method"], r["run"]["options"].get("score_function"), r["run"]["seed"]) for r in records] == [
+        ("dpt", None, 1),
+        ("fine_tuning", None, 1),
+        ("dpt", "sigmoid", 1),
+        ("dpt", None, 2),
+        ("dpt", "sigmoid", 2),
     ]
-    capsys.readouterr()
-    script.main(["--table", str(tmp_path / "records.jsonl")])
-    lines = capsys.readouterr().out.strip().splitlines()
-    assert len(lines) == 3
-    f1 = [100 * r["metrics"]["test_f1"] for r in records]
-    assert f"{sum(f1) / 2:.1f} ±" in lines[2]
+    assert all(r["run"]["bf16"] and r["rows"]["validation"] >= 150 and r["rows"]["test"] == 6 for r in records)
+    table = capsys.readouterr().out
+    (line,) = [line for line in table.splitlines() if "DPT, tuned threshold  " in line][-1:]
+    f1 = [100 * r["metrics"]["f1"] for r in records if r["run"]["options"] == {"tune_threshold": True}]
+    assert f"{(f1[0] + f1[2]) / 2:.1f} ±" in line
+    assert (tmp_path / "plot.png").stat().st_size > 5000

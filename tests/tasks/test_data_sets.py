@@ -28,6 +28,21 @@ def test_from_files_whose_names_begin_with_the_split(tmp_path):
         data_arguments("sst3")
 
 
+def test_validation_data_stands_for_hidden_test_answers(tmp_path):
+    assert data_arguments("quoref") == {
+        "dataset_name": "allenai/quoref",
+        "test_split_name": "validation",
+        "validation_split_name": "",
+    }
+    (tmp_path / "quoref").mkdir()
+    for name in ("train_10pct.jsonl", "validation.jsonl"):
+        (tmp_path / "quoref" / name).touch()
+    assert data_arguments("quoref", tmp_path) == {
+        "train_file": str(tmp_path / "quoref" / "train_10pct.jsonl"),
+        "test_file": str(tmp_path / "quoref" / "validation.jsonl"),
+    }
+
+
 @pytest.mark.parametrize("name", DATA_SETS)
 def test_columns_and_label_words_fit_the_data(name, shared):
     if not (shared / "data" / name).is_dir():
