@@ -45,6 +45,14 @@ class AdapterOptions:
     encoder_hidden_size: int = field(
         default=512, metadata={"help": "*deep_prompt, p_tuning: width of the prompt encoder's hidden layer."}
     )
+    use_gate: bool = field(
+        default=False, metadata={"help": "*deep_prompt: prompts beside the attention, times a gate that starts at 0."}
+    )
+    init_weights: Literal["normal", "sample_vocab"] = field(
+        default="normal",
+        metadata={"help": "*deep_prompt: start from random numbers, or from keys and values of the vocabulary."},
+    )
+    init_std: float = field(default=0.02, metadata={"help": "*deep_prompt: standard deviation of the random numbers."})
     init_from: str | None = field(
         default=None,
         metadata={"help": "*deep_prompt: start from the prompts of this saved adapter (folder or Hub id)."},
@@ -77,6 +85,9 @@ def deep_prompt(options: AdapterOptions, task_type: TaskType) -> PeftConfig:
         prompt_dropout=options.prompt_dropout,
         encoder_reparameterization=options.encoder_reparameterization,
         encoder_hidden_size=options.encoder_hidden_size,
+        use_gate=options.use_gate,
+        init_weights=options.init_weights,
+        init_std=options.init_std,
         init_from=options.init_from,
     )
 

@@ -27,9 +27,12 @@ from dpt_peft.training.tables import markdown_table, mean_and_spread, mean_of_be
 #: Option -> how its value is written in a row's title.
 _OPTION_TITLES: dict[str, Callable[[Any], str]] = {
     "encoder_reparameterization": lambda value: "MLP" if value == "mlp" else "embedding",
+    "init_std": lambda value: f"start N(0, {value:g})",
+    "init_weights": lambda value: "start vocabulary" if value == "sample_vocab" else f"start {value}",
     "layers_to_transform": lambda value: f"{' '.join(value)} layers",
     "num_virtual_tokens": lambda value: f"{value} prompts",
     "score_function": lambda value: "sigmoid" if value == "sigmoid" else "1 - sigmoid",
+    "use_gate": lambda value: "gate" if value else "no gate",
     "tune_threshold": lambda value: "tuned threshold" if value else "fixed threshold",
 }
 
@@ -44,7 +47,8 @@ def amount_of(run: Run) -> str:
 def title_of(run: Run) -> str:
     """A row's name: the method, and the options that were set."""
     options = [_OPTION_TITLES.get(name, lambda value: str(value))(value) for name, value in run["options"].items()]
-    return ", ".join([METHODS[run["method"]].title, *options])
+    head = [f"its rate {run['head_learning_rate']:g}"] if "head_learning_rate" in run else []
+    return ", ".join([METHODS[run["method"]].title, *head, *options])
 
 
 def models_of(records: Sequence[Record]) -> str:

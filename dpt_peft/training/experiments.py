@@ -20,7 +20,6 @@ import torch
 import transformers
 from accelerate import PartialState
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
-from transformers import TrainingArguments
 from transformers.utils import is_torch_bf16_gpu_available
 
 from dpt_peft.tasks.data_sets import DATA_SETS, data_arguments
@@ -30,13 +29,14 @@ from dpt_peft.tasks.question_answering import QuestionAnsweringArguments
 from dpt_peft.tasks.semantic_roles import SemanticRoleArguments
 from dpt_peft.tasks.text_classification import TextClassificationArguments
 from dpt_peft.tasks.token_classification import TokenClassificationArguments
-from dpt_peft.training.families import LANGUAGE_MODEL
+from dpt_peft.training.families import LANGUAGE_MODEL, NEW_HEAD
 from dpt_peft.training.methods import METHODS
 from dpt_peft.training.multi_span_qa import MultiSpanMethodArguments, run_multi_span_qa
 from dpt_peft.training.multiple_choice import MultipleChoiceMethodArguments, run_multiple_choice
 from dpt_peft.training.question_answering import QuestionAnsweringMethodArguments, run_question_answering
 from dpt_peft.training.question_sampling import QuestionSamplingArguments
 from dpt_peft.training.records import append_json_line, command_line, read_json_lines, software_versions
+from dpt_peft.training.schedules import ScriptTrainingArguments
 from dpt_peft.training.text_classification import MethodArguments, SamplingArguments, run_text_classification
 from dpt_peft.training.tuned_run import ModelArguments
 from dpt_peft.training.word_tagging import run_semantic_roles, run_token_classification
@@ -168,6 +168,10 @@ class ComparisonArguments(ExperimentArguments):
         default_factory=list,
         metadata={"help": "method=rate, as in dpt=2e-4; several of a method are all run. Default: each method's own."},
     )
+    head_learning_rate: float | None = field(
+        default=None,
+        metadata={"help": "Of the new head over a frozen backbone. Default: the method's learning rate for it too."},
+    )
     best: int = field(default=3, metadata={"help": "The second table: mean of this many best seeds."})
 
 
@@ -199,8 +203,17 @@ def every_run(arguments: ComparisonArguments, settings: Iterable[dict[str, Any]]
         ValueError: See `learning_rates_of`.
     """
     settings = list(settings)
+
+    def of_head(method: str) -> dict[str, float]:
+        # Only where there is one: records of runs without it stay theirs.
+        chosen = METHODS[method]
+        rate = arguments.head_learning_rate
+        return (
+            {} if rate is None or chosen.adapter is None or chosen.base != NEW_HEAD else {"head_learning_rate": rate}
+        )
+
     return [
-        arguments.run(dataset, method, seed, **{"learning_rate": rate, **setting})
+        arguments.run(dataset, method, seed, **{"learning_rate": rate, **of_head(method), **setting})
         for seed in arguments.seeds
         for setting in settings
         for method in arguments.methods
@@ -238,13 +251,14 @@ def _train(run: Run, arguments: ExperimentArguments, model_path: str) -> dict[st
             max_predict_samples=run["max_test_examples"],
             **by_class,
         ),
-        TrainingArguments(
+        ScriptTrainingArguments(
             output_dir=str(Path(arguments.output_dir) / "trainer"),
             do_train=True,
             do_eval=run["split"] == "validation",
             do_predict=run["split"] == "test",
             seed=run["seed"],
             learning_rate=run["learning_rate"],
+            head_learning_rate=run.get("head_learning_rate"),
             num_train_epochs=run["epochs"],
             per_device_train_batch_size=run["batch_size"],
             per_device_eval_batch_size=64,

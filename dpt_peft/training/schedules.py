@@ -1,13 +1,16 @@
-"""Learning-rate schedules: those of transformers, and the decay by epochs of P-tuning v2's released code."""
+"""Learning rates over time and parameters: what the scripts' Trainer knows besides transformers' schedules."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
 
+import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import Trainer, TrainingArguments
+
+from dpt_peft.training.head_rate import set_head_rate
 
 
 @dataclass
@@ -25,12 +28,22 @@ class ScriptTrainingArguments(TrainingArguments):
         },
     )
 
+    head_learning_rate: float | None = field(
+        default=None,
+        metadata={
+            "help": "Learning rate of the new head. Default: `learning_rate`. Deep prompts want a far higher rate "
+            "(1e-2 and more) than a head of several layers can bear (1e-3)."
+        },
+    )
+
     def __post_init__(self) -> None:
         """Checks what is new here, then does as the Trainer's arguments do.
 
         Raises:
-            ValueError: If `lr_decay_per_epoch` is not above 0 and at most 1.
+            ValueError: If `lr_decay_per_epoch` is not above 0 and at most 1, or `head_learning_rate` is not above 0.
         """
+        if self.head_learning_rate is not None and self.head_learning_rate <= 0:
+            raise ValueError(f"`head_learning_rate` must be above 0, got {self.head_learning_rate}.")
         if self.lr_decay_per_epoch is not None and not 0 < self.lr_decay_per_epoch <= 1:
             raise ValueError(f"`lr_decay_per_epoch` must be above 0 and at most 1, got {self.lr_decay_per_epoch}.")
         super().__post_init__()
@@ -57,7 +70,16 @@ def decay_by_epochs(optimizer: Optimizer, decay: float, updates_per_epoch: int, 
 
 
 class ScheduledTrainer(Trainer):
-    """A Trainer that knows `lr_decay_per_epoch`, where its arguments have it."""
+    """A Trainer that knows `lr_decay_per_epoch` and `head_learning_rate`, where its arguments have them."""
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> Optimizer:
+        """As the Trainer's, with a learning rate of its own for the head where one is asked for."""
+        is_new = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        rate = getattr(self.args, "head_learning_rate", None)
+        if rate is not None and is_new:
+            set_head_rate(optimizer, self.model if model is None else model, rate)
+        return optimizer
 
     def updates_per_epoch(self) -> int:
         """Counts the updates of an epoch.

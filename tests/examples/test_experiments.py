@@ -32,6 +32,13 @@ EXPERIMENTS = {
         ("--train_fraction", 0.25, "--depths", 1, 2, "--num_virtual_tokens", 3),
         tuple(f"Deep prompts, new head, 3 prompts, {layers} layers" for layers in ("first 1", "last 1", "last 2")),
     ),
+    "ablation_start": (
+        ("--train_fraction", 0.25, "--head_learning_rate", 1e-3),
+        tuple(
+            f"Deep prompts, new head, its rate 0.001, {start}"
+            for start in ("start N(0, 0.02)", "start N(0, 1)", "start vocabulary", "gate")
+        ),
+    ),
     "ablation_length": (
         ("--train_fraction", 0.25, "--lengths", 2, 4, "--mlp_learning_rates", 1e-3),
         tuple(
