@@ -13,7 +13,7 @@ from transformers import initialization as init
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import can_return_tuple
 
-from .beam import Branches, beam_search, groups_of_like_length
+from .beam import Branches, beam_search, draw_other_branches, groups_of_like_length
 from .hierarchy_config import DPTForHierarchicalClassificationConfig
 from .label_clusters import build_label_tree
 from .label_tree import LabelTree
@@ -30,6 +30,11 @@ class _Texts(NamedTuple):
     attention_mask: torch.Tensor | None
     token_type_ids: torch.Tensor | None
     further: dict[str, Any]
+
+    def lengths(self, pad_token_id: int) -> torch.Tensor:
+        """Tokens of every text, padding left out, (batch,)."""
+        visible = self.input_ids.ne(pad_token_id) if self.attention_mask is None else self.attention_mask.ne(0)
+        return visible.sum(1)
 
 
 class _Asked(NamedTuple):
@@ -78,11 +83,13 @@ class DPTForHierarchicalClassification(DiscriminatorWrapper):
     logit is the class, and a tree of one level gives the logits of `DPTForSequenceClassification`. Classes that the
     beam did not reach have the score zero and the lowest number of the type as their logit.
 
-    Trained are all branches on the path to the right class, in one batch of rows x levels. The loss is Eq. 3 of every
-    such branch (the binary cross entropy, summed over its names), summed over the levels, mean over the rows. In
-    training mode, with labels, the loss is all that is computed: `logits` is `None`.
+    Trained are all branches on the path to the right class, together. The loss is Eq. 3 of every such branch (the
+    binary cross entropy, summed over its names), summed over the levels, mean over the rows. In training mode every
+    row also asks `config.negative_branches` others, none of whose names is right; and with labels the loss is all that
+    is computed there: `logits` is `None`.
 
-    `config.beam_width`, `config.beam_threshold` and `config.path_score` may be changed at any time.
+    `config.beam_width`, `config.beam_threshold`, `config.path_score` and `config.negative_branches` may be changed at
+    any time.
 
     Example:
         >>> model = DPTForHierarchicalClassification.from_pretrained(
@@ -141,7 +148,8 @@ class DPTForHierarchicalClassification(DiscriminatorWrapper):
                 Given for a saved wrapper, it replaces its own.
             label_words: In place of a tree: one word a class, of which `LabelTree.from_label_words` builds one with
                 the discriminator's own embeddings.
-            template: Template string, default `"{text} Class: {labels}."`.
+            template: Template string, default `"{text} Class: {labels}."`; `{branch}` in it is the name of the branch,
+                and nothing at the top: `"{text} Class {branch}: {labels}."`.
             tokenizer: Tokenizer of the discriminator, or where to read it; default: the same place as the weights. A
                 saved wrapper needs none unless tree, template, separator, wordpieces or length change.
             label_separator: What stands between two names, default `", "`.
@@ -149,8 +157,8 @@ class DPTForHierarchicalClassification(DiscriminatorWrapper):
             max_length: Longest row in tokens, template included; default: what model and tokenizer allow.
             config: Config in place of the one read from the folder.
             **kwargs: As everywhere in transformers (`dtype`, `revision`, `cache_dir`, `attn_implementation`, ...);
-                `beam_width`, `beam_threshold`, `path_score`, `id2label`, `label2id` go to the wrapper's config, other
-                config attributes (`hidden_dropout_prob`, ...) to the discriminator's.
+                `beam_width`, `beam_threshold`, `path_score`, `negative_branches`, `id2label`, `label2id` go to the
+                wrapper's config, other config attributes (`hidden_dropout_prob`, ...) to the discriminator's.
 
         Returns:
             The model, in evaluation mode; with `output_loading_info=True` the pair (model, loading info).
@@ -255,15 +263,36 @@ class DPTForHierarchicalClassification(DiscriminatorWrapper):
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return logits.masked_fill(~spliced.label_mask, -torch.inf)
 
+    def _ask_by_length(
+        self, texts: _Texts, rows: torch.Tensor, branches: torch.Tensor, most_rows: int
+    ) -> torch.Tensor:
+        """As `_ask`, in batches of rows of like length: the templates of branches differ much."""
+        lengths = self.tables.lengths[branches] + texts.lengths(self.config.pad_token_id)[rows]
+        # A batch more costs a GPU the start of all its kernels, for which it could read thousands of tokens.
+        overhead = 64 if rows.device.type == "cpu" else 4096
+        groups = groups_of_like_length(lengths.tolist(), most_rows, overhead=overhead)
+        if len(groups) == 1:
+            return self._ask(texts, rows, branches)
+        parts = [torch.tensor(group, device=rows.device) for group in groups]
+        answers = torch.cat([self._ask(texts, rows[part], branches[part]) for part in parts])
+        return answers[torch.cat(parts).argsort()]
+
     def _loss(self, texts: _Texts, labels: torch.Tensor) -> tuple[torch.Tensor, _Asked]:
         batch = texts.input_ids.shape[0]
         labels = _checked(labels, batch, self.num_labels)
         gold = self.tables.gold_branches[labels]
         rows, levels = gold.ge(0).nonzero(as_tuple=True)
-        branches = gold[rows, levels]
-        logits = self._ask(texts, rows, branches)
-        children = self.tables.gold_children[labels[rows], levels]
-        targets = nn.functional.one_hot(children, logits.shape[1]).to(logits.dtype)
+        branches, children = gold[rows, levels], self.tables.gold_children[labels[rows], levels]
+        if self.training and self.config.negative_branches:
+            other_rows, others = draw_other_branches(gold, self.tables.targets.shape[0], self.config.negative_branches)
+            rows, branches = torch.cat([rows, other_rows]), torch.cat([branches, others])
+            children = torch.cat([children, torch.full_like(others, -1)])
+        if _several_processes():
+            # Weights that are shared out (FSDP, ZeRO 3) are gathered at every call, by all processes together.
+            logits = self._ask(texts, rows, branches)
+        else:
+            logits = self._ask_by_length(texts, rows, branches, most_rows=rows.numel())
+        targets = torch.arange(logits.shape[1], device=rows.device).eq(children[:, None]).to(logits.dtype)
         there = logits.ne(-torch.inf)
         losses = nn.functional.binary_cross_entropy_with_logits(
             logits.masked_fill(~there, 0.0), targets, weight=there.to(logits.dtype), reduction="sum"
@@ -272,8 +301,6 @@ class DPTForHierarchicalClassification(DiscriminatorWrapper):
 
     def _search(self, texts: _Texts, asked: _Asked | None = None) -> torch.Tensor:
         batch = texts.input_ids.shape[0]
-        mask = texts.input_ids.ne(self.config.pad_token_id) if texts.attention_mask is None else texts.attention_mask
-        visible = mask.ne(0).sum(1)
         places = None
         if asked is not None:
             # What the loss has asked already is not asked again.
@@ -281,13 +308,7 @@ class DPTForHierarchicalClassification(DiscriminatorWrapper):
             places[asked.rows, asked.branches] = torch.arange(asked.rows.numel(), device=asked.rows.device)
 
         def ask(rows: torch.Tensor, branches: torch.Tensor) -> torch.Tensor:
-            lengths = self.tables.lengths[branches] + visible[rows]
-            # A batch more costs a GPU the start of all its kernels, for which it could read thousands of tokens.
-            overhead = 64 if rows.device.type == "cpu" else 4096
-            groups = groups_of_like_length(lengths.tolist(), batch, overhead=overhead)
-            parts = [torch.tensor(group, device=rows.device) for group in groups]
-            answers = torch.cat([self._ask(texts, rows[part], branches[part]) for part in parts])
-            return answers[torch.cat(parts).argsort()]
+            return self._ask_by_length(texts, rows, branches, most_rows=batch)
 
         def score(rows: torch.Tensor, branches: torch.Tensor) -> torch.Tensor:
             if asked is None or places is None:
@@ -312,6 +333,11 @@ class DPTForHierarchicalClassification(DiscriminatorWrapper):
         )
         limits = torch.finfo(scores.dtype)
         return (scores - torch.log(-torch.expm1(scores))).clamp(limits.min, limits.max)
+
+
+def _several_processes() -> bool:
+    distributed = torch.distributed
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 
 def _checked(labels: torch.Tensor, batch: int, classes: int) -> torch.Tensor:

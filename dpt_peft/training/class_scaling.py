@@ -14,6 +14,7 @@ from dpt_peft.discriminative.hierarchy import DPTForHierarchicalClassification
 from dpt_peft.discriminative.label_tree import LabelTree
 from dpt_peft.discriminative.modeling import DPTForSequenceClassification
 from dpt_peft.training.inference_cost import inference_cost, peak_memory_mb
+from dpt_peft.training.records import data_fingerprint
 
 
 def whole_words(tokenizer: PreTrainedTokenizerBase) -> list[str]:
@@ -89,8 +90,8 @@ def class_scaling_cost(
         seed: Draws classes and texts.
 
     Returns:
-        What `inference_cost` returns, `peak_memory_mb` of the process, and `passes` over a text (flat) or `levels`
-        (tree).
+        What `inference_cost` returns, `peak_memory_mb` of the process, `passes` over a text (flat) or `levels` (tree),
+        and `trained_parameters` (none), `rows` and `data_fingerprint` as a training run does.
 
     Raises:
         ValueError: If `kind` is unknown or the vocabulary has too few whole words.
@@ -121,4 +122,9 @@ def class_scaling_cost(
     rows = [" ".join(draw.choices(others, k=text_length)) for _ in range(texts)]
     features = Dataset.from_dict(dict(tokenizer(rows)))
     cost = inference_cost(model, features, tokenizer, batch_size=batch_size)
-    return {**cost, **shape, "peak_memory_mb": peak_memory_mb()}
+    facts = {
+        "trained_parameters": 0,
+        "rows": {"test": texts},
+        "data_fingerprint": {"test": data_fingerprint(features)},
+    }
+    return {**cost, **shape, **facts, "peak_memory_mb": peak_memory_mb()}

@@ -60,6 +60,10 @@ class HierarchyArguments:
     beam_threshold: float = field(
         default=0.3, metadata={"help": "A branch is followed if it has this share of the best one's score (0 to 1)."}
     )
+    negative_branches: int = field(
+        default=0,
+        metadata={"help": "In training a text is also read with this many other branches, whose names are all wrong."},
+    )
     measure_cost: bool = field(
         default=False, metadata={"help": "Also measure time and tokens a text on the test data (or validation data)."}
     )
@@ -97,6 +101,7 @@ def hierarchy_of(tree: LabelTree, hierarchy_args: HierarchyArguments) -> TaskFam
             wordpieces=options.wordpieces,
             beam_width=hierarchy_args.beam_width,
             beam_threshold=hierarchy_args.beam_threshold,
+            negative_branches=hierarchy_args.negative_branches,
             **kwargs,
         )
 

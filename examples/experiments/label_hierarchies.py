@@ -6,17 +6,18 @@
         --model_name_or_path ../shared/models/minilm-rtd
 
 The first command trains on TREC (6 > 50) and HWU64 (18 > 64), the second measures the cost of an answer for synthetic
-classes, without training. Every run is a process of its own and a line of records.jsonl (scaling.jsonl); what is there
-is not run again. `--only_table` shows what is there.
+classes, without training. Every run is a process of its own, so that its memory can be told from the others', and a
+line of records.jsonl; what is there is not run again. `--only_table` shows what is there.
 """
 
 from __future__ import annotations
 
 import json
-import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import mean
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -27,80 +28,177 @@ from transformers import HfArgumentParser, TrainingArguments
 from dpt_peft.tasks.hierarchical_classification import HierarchicalClassificationArguments
 from dpt_peft.tasks.label_hierarchies import HIERARCHIES
 from dpt_peft.training.class_scaling import class_scaling_cost
+from dpt_peft.training.comparison import amount_of, models_of
+from dpt_peft.training.experiments import ExperimentArguments, Record, Run, run_missing, values_of, write_results
 from dpt_peft.training.hierarchical_classification import HierarchyArguments, run_hierarchical_classification
 from dpt_peft.training.inference_cost import in_new_process
-from dpt_peft.training.plots import plot_curves
-from dpt_peft.training.records import append_json_line, command_line, read_json_lines, software_versions
+from dpt_peft.training.methods import METHODS
+from dpt_peft.training.plots import plot_boxes, plot_curves
 from dpt_peft.training.tables import markdown_table, mean_and_spread
 from dpt_peft.training.text_classification import MethodArguments, SamplingArguments
 from dpt_peft.training.tuned_run import ModelArguments
 
+#: Row -> method, and which hierarchy it uses.
 ROWS = {
-    "hierarchy": ("DPT, the data's hierarchy", {"method": "dpt"}, {"label_hierarchy": "given"}),
-    "built": ("DPT, built hierarchy", {"method": "dpt"}, {"label_hierarchy": "built"}),
-    "flat": ("DPT, flat", {"method": "dpt"}, {"label_hierarchy": "none"}),
-    "fine_tuning": ("Fine-tuning, new head", {"method": "fine_tuning"}, {}),
+    "hierarchy": ("dpt", {"label_hierarchy": "given"}),
+    "built": ("dpt", {"label_hierarchy": "built"}),
+    "flat": ("dpt", {"label_hierarchy": "none"}),
+    "fine_tuning": ("fine_tuning", {}),
 }
+#: Options of a row with a hierarchy: arguments of this script that are also fields of `HierarchyArguments`.
+SEARCH = ("max_children", "beam_width", "beam_threshold", "negative_branches")
+#: What a run measures beside the Trainer's metrics.
 COSTS = ("milliseconds_per_text", "cpu_milliseconds_per_text", "tokens_per_text", "padded_tokens_per_text")
+#: The data set of the records that `--scaling` makes.
+SYNTHETIC = "synthetic"
 
 
 @dataclass
-class ExperimentArguments:
-    """What the experiment can be told."""
+class HierarchyExperimentArguments(ExperimentArguments):
+    """What this experiment can be told. The defaults are what its results were made with."""
 
-    output_dir: str = field(metadata={"help": "Folder for records, tables and pictures."})
-    data_dir: str | None = field(default=None, metadata={"help": "Folder with one folder a data set."})
-    model_name_or_path: str | None = field(default=None, metadata={"help": "Default: the one of dpt_peft."})
-    datasets: list[str] = field(default_factory=lambda: list(HIERARCHIES))
-    rows: list[str] = field(default_factory=lambda: list(ROWS))
-    seeds: list[int] = field(default_factory=lambda: [1])
-    epochs: float = 3
-    batch_size: int = 8
-    learning_rate: float = 2e-4
-    max_seq_length: int = 64
-    beam_width: int = 2
-    beam_threshold: float = 0.3
-    beams: list[str] = field(
-        default_factory=lambda: ["1:0:sigmoid", "2:0:sigmoid", "2:0.3:sigmoid", "1:0:softmax", "2:0:softmax"],
-        metadata={"help": "Beams to compare, width:threshold:score."},
+    datasets: list[str] = field(
+        default_factory=lambda: list(HIERARCHIES),
+        metadata={"help": "Names of data sets.", "choices": list(HIERARCHIES)},
     )
-    max_beam_samples: int = field(default=200, metadata={"help": "Test texts that beams are compared on."})
-    scaling: list[int] = field(default_factory=list, metadata={"help": "Numbers of synthetic classes."})
-    only_table: bool = False
-    records: list[str] | None = field(default=None, metadata={"help": "Records to show. Default: in output_dir."})
+    rows: list[str] = field(
+        default_factory=lambda: ["hierarchy", "flat", "fine_tuning"],
+        metadata={"help": "What is compared.", "choices": list(ROWS)},
+    )
+    seeds: list[int] = field(default_factory=lambda: [1, 2], metadata={"help": "Training seeds."})
+    epochs: float = field(default=3, metadata={"help": "Passes over the training examples."})
+    batch_size: int = field(default=8, metadata={"help": "Examples an update."})
+    max_seq_length: int = field(default=64, metadata={"help": "Longest text in tokens."})
+    learning_rate: float = field(default=2e-4, metadata={"help": "Of every row but those below."})
+    learning_rates: list[str] = field(
+        default_factory=list,
+        metadata={"help": "row=rate, as in fine_tuning=5e-4; several of a row are all run."},
+    )
+    row_epochs: list[str] = field(
+        default_factory=list, metadata={"help": "row=epochs, as in fine_tuning=20; several of a row are all run."}
+    )
+    validation_size: int = field(
+        default=600, metadata={"help": "--split validation: unused training rows to measure on."}
+    )
+    template: str | None = field(
+        default=None, metadata={"help": "Rows with a hierarchy: the template. Default: that of DPT."}
+    )
+    max_children: int = field(default=16, metadata={"help": "built: most names below a branch."})
+    beam_width: int = field(default=2, metadata={"help": "Branches followed at a level."})
+    beam_threshold: float = field(default=0.3, metadata={"help": "Share of the best score that a branch must have."})
+    negative_branches: int = field(default=0, metadata={"help": "Other branches that a row asks in training."})
+    beams: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Rows with a hierarchy: beams to compare besides, as in 1:0:sigmoid 2:0.3:softmax."},
+    )
+    max_beam_samples: int = field(default=200, metadata={"help": "Texts that beams are compared on."})
+    scaling: list[int] = field(
+        default_factory=list, metadata={"help": "Train nothing; measure these numbers of synthetic classes."}
+    )
 
 
-def train(run: dict[str, Any], data_dir: str, model_path: str) -> dict[str, Any]:
+def values_of_row(entries: Sequence[str], row: str, default: float) -> list[float]:
+    """Reads entries such as "fine_tuning=5e-4": those of a row, or the default.
+
+    Raises:
+        ValueError: If an entry is not of that form.
+    """
+    values = []
+    for entry in entries:
+        name, _, value = entry.partition("=")
+        if name not in ROWS or not value:
+            raise ValueError(f"values of rows are written like fine_tuning=5e-4, got {entry!r}; rows: {list(ROWS)}")
+        if name == row:
+            values.append(float(value))
+    return values or [default]
+
+
+def options_of(row: str, arguments: HierarchyExperimentArguments) -> dict[str, Any]:
+    """What sets a row's runs apart; only what has an effect on the row, so that the others' records stay valid."""
+    kind = ROWS[row][1]
+    if kind.get("label_hierarchy") not in ("given", "built"):
+        return kind
+    options = kind | {name: getattr(arguments, name) for name in SEARCH if row == "built" or name != "max_children"}
+    if arguments.template is not None:
+        options["template"] = arguments.template
+    if arguments.beams:
+        options |= {"beams": arguments.beams, "max_beam_samples": arguments.max_beam_samples}
+    return options
+
+
+def plan(arguments: HierarchyExperimentArguments) -> list[Run]:
+    """The runs, seed by seed, so that what is finished early is already a table; or those of `scaling`."""
+    if arguments.scaling:
+        kinds = [{"label_hierarchy": "given", "beam_width": width} for width in (1, 2)]
+        shape = {"epochs": 0, "learning_rate": 0.0, "batch_size": 16, "sample_seed": None, "split": "test"}
+        return [
+            arguments.run(SYNTHETIC, "dpt", 0, options={"classes": count, **options}, **shape)
+            for count in arguments.scaling
+            for options in [*kinds, {"label_hierarchy": "none"}]
+        ]
+    return [
+        arguments.run(
+            name,
+            ROWS[row][0],
+            seed,
+            learning_rate,
+            options=options_of(row, arguments),
+            epochs=epochs,
+            **HIERARCHIES[name].sampling,
+        )
+        for seed in arguments.seeds
+        for name in arguments.datasets
+        for row in arguments.rows
+        for learning_rate in values_of_row(arguments.learning_rates, row, arguments.learning_rate)
+        for epochs in values_of_row(arguments.row_epochs, row, arguments.epochs)
+    ]
+
+
+def train(run: Run, arguments: HierarchyExperimentArguments, model_path: str) -> dict[str, Any]:
     """Does one run; called in a process of its own."""
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
-    data, (_, method, hierarchy) = HIERARCHIES[run["dataset"]], ROWS[run["row"]]
+    if run["dataset"] == SYNTHETIC:
+        options = run["options"]
+        kind = "flat" if options["label_hierarchy"] == "none" else "tree"
+        return class_scaling_cost(
+            model_path,
+            kind,
+            options["classes"],
+            batch_size=run["batch_size"],
+            beam_width=options.get("beam_width", 1),
+            seed=run["seed"],
+        )
+    data, options = HIERARCHIES[run["dataset"]], dict(run["options"])
+    method = {"method": run["method"], "template": options.pop("template", None)}
     with TemporaryDirectory() as folder:
         words = Path(folder) / "words.json"
         words.write_text(json.dumps(data.words))
-        data_args = HierarchicalClassificationArguments(
-            dataset_name=str(Path(data_dir) / run["dataset"]),
-            level_column_names=list(data.level_columns),
-            tree_words_file=str(words),
-            max_seq_length=run["max_seq_length"],
-        )
         return run_hierarchical_classification(
             ModelArguments(model_name_or_path=model_path),
-            data_args,
-            MethodArguments(**method),
-            HierarchyArguments(
-                **hierarchy,
-                beam_width=run["beam_width"],
-                beam_threshold=run["beam_threshold"],
-                measure_cost=True,
-                beams=run["beams"],
-                max_beam_samples=run["max_beam_samples"],
+            HierarchicalClassificationArguments(
+                dataset_name=run["dataset"]
+                if arguments.data_dir is None
+                else str(Path(arguments.data_dir) / run["dataset"]),
+                level_column_names=list(data.level_columns),
+                tree_words_file=str(words),
+                max_seq_length=run["max_seq_length"],
             ),
-            SamplingArguments(**data.sampling),
+            MethodArguments(**method),
+            HierarchyArguments(**options, measure_cost=True),
+            SamplingArguments(
+                train_fraction=run["train_fraction"],
+                examples_per_class=run["examples_per_class"],
+                sample_seed=run["sample_seed"],
+                validation_size=arguments.validation_size if run["split"] == "validation" else None,
+                max_eval_samples=run["max_test_examples"],
+                max_predict_samples=run["max_test_examples"],
+            ),
             TrainingArguments(
                 output_dir=folder,
                 do_train=True,
-                do_predict=True,
+                do_eval=run["split"] == "validation",
+                do_predict=run["split"] == "test",
                 seed=run["seed"],
                 learning_rate=run["learning_rate"],
                 num_train_epochs=run["epochs"],
@@ -117,121 +215,125 @@ def train(run: dict[str, Any], data_dir: str, model_path: str) -> dict[str, Any]
         )
 
 
-def plan(arguments: ExperimentArguments, model: str) -> list[dict[str, Any]]:
-    """Lists the runs, data set by data set."""
-    common = {name: getattr(arguments, name) for name in ("epochs", "batch_size", "learning_rate", "max_seq_length")}
-    beams = {name: getattr(arguments, name) for name in ("beam_width", "beam_threshold", "beams", "max_beam_samples")}
-    return [
-        {"model": model, "dataset": name, "row": row, "seed": seed, **HIERARCHIES[name].sampling, **common, **beams}
-        for seed in arguments.seeds
-        for name in arguments.datasets
-        for row in arguments.rows
-    ]
+def measure(run: Run, arguments: HierarchyExperimentArguments, model_path: str) -> dict[str, Any]:
+    """Does one run in a process of its own; its costs become metrics of the split that they were measured on."""
+    result = in_new_process(train, run, arguments, model_path)
+    prefix = "eval_" if run["split"] == "validation" else "test_"
+    measured = (*COSTS, "peak_memory_mb", "beams", "passes", "levels")
+    return result | {f"{prefix}{name}": result[name] for name in measured if name in result}
 
 
-def run_missing(path: Path, runs: list[dict[str, Any]], function: Any, *rest: Any) -> None:
-    """Does the runs that have no record yet, each in a process of its own."""
-    finished = [record["run"] for record in read_json_lines(path)]
-    for run in runs:
-        if run not in finished:
-            start = time.time()
-            result = in_new_process(function, run, *rest)
-            record = {"run": run, "result": result, "seconds": round(time.time() - start, 1)}
-            append_json_line(path, {**record, "command": command_line(), "versions": software_versions()})
-            print(run.get("dataset", "scaling"), run, flush=True)
+def title_of(run: Run) -> str:
+    """A row's name: what answers, and what sets its runs apart from the defaults."""
+    options = run["options"]
+    kind = options.get("label_hierarchy")
+    names = {"given": "DPT, the data's hierarchy", "built": "DPT, built hierarchy", "none": "DPT, flat"}
+    parts = [names[kind] if kind else METHODS[run["method"]].title]
+    if kind == "built":
+        parts.append(f"at most {options['max_children']} names")
+    if options.get("negative_branches"):
+        parts.append(f"{options['negative_branches']} negative branches")
+    if "{branch}" in options.get("template", ""):
+        parts.append("branch named")
+    return ", ".join(parts)
 
 
-def accuracy_table(records: list[dict[str, Any]]) -> str:
+def accuracy_table(records: Sequence[Record]) -> str:
     """Accuracy at every level and cost of an answer; mean and spread over the seeds."""
-    cells: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    cells: dict[tuple[str, ...], list[Record]] = defaultdict(list)
     for record in records:
-        cells[record["run"]["dataset"], record["run"]["row"]].append(record["result"])
-    header = ["data", "method", "accuracy %", "level 1 %", "ms a text", "CPU ms", "tokens", "peak MB"]
+        run = record["run"]
+        rate, epochs = f"{run['learning_rate']:.0e}", f"{run['epochs']:g}"
+        beam = "{beam_width}, {beam_threshold:g}".format(**run["options"]) if "beam_width" in run["options"] else ""
+        cells[HIERARCHIES[run["dataset"]].title, title_of(run), rate, epochs, beam].append(record)
     lines = []
-    for (name, row), results in sorted(cells.items(), key=lambda item: (item[0][0], list(ROWS).index(item[0][1]))):
-        scores = [mean_and_spread([100 * r[f"test_{m}"] for r in results]) for m in ("accuracy", "accuracy_level_1")]
-        costs = [f"{sum(r[m] for r in results) / len(results):.1f}" for m in COSTS[:3]]
-        peak = f"{max(r['peak_memory_mb'] for r in results):.0f}"
-        lines.append([HIERARCHIES[name].title, ROWS[row][0], *scores, *costs, peak])
-    return markdown_table(header, lines, left=2)
+    for key, found in sorted(cells.items(), key=lambda item: item[0][0]):
+        scores = [mean_and_spread(values_of(found, name)) for name in ("accuracy", "accuracy_level_1")]
+        metrics = [record["metrics"] for record in found]
+        costs = [f"{mean(values[name] for values in metrics):.1f}" for name in COSTS[1:3]]
+        lines.append([*key, *scores, *costs, f"{max(values['peak_memory_mb'] for values in metrics):.0f}"])
+    header = ["data", "method", "learning rate", "epochs", "beam", "accuracy %", "level 1 %", "CPU ms", "tokens"]
+    return markdown_table([*header, "peak MB"], lines, left=2)
 
 
-def beam_table(records: list[dict[str, Any]]) -> str:
-    """Accuracy and cost of every beam, on test texts."""
+def beam_table(records: Sequence[Record]) -> str:
+    """Accuracy and cost of every beam that was compared."""
     lines = []
     for record in records:
-        for beam in record["result"].get("beams", []):
+        for beam in record["metrics"].get("beams", []):
             width, threshold, score = beam["beam"].split(":")
             values = [f"{100 * beam[name]:.1f}" for name in ("accuracy", "reached")]
+            costs = [f"{beam[name]:.1f}" for name in COSTS[1:3]]
             title = HIERARCHIES[record["run"]["dataset"]].title
-            row = ROWS[record["run"]["row"]][0]
-            costs = [f"{beam[name]:.1f}" for name in ("cpu_milliseconds_per_text", "tokens_per_text")]
-            lines.append([title, row, score, width, threshold, *values, *costs])
+            lines.append([title, title_of(record["run"]), score, width, threshold, *values, *costs])
     header = ["data", "method", "score", "beam", "threshold", "accuracy %", "reached %", "CPU ms", "tokens"]
     return markdown_table(header, lines, left=3)
 
 
-def scaling_table(records: list[dict[str, Any]], picture: Path) -> str:
-    """Cost of an answer over the number of classes, as a table and a picture."""
-    curves: Any = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+def _synthetic_title(run: Run) -> str:
+    width = run["options"].get("beam_width")
+    return "all in templates" if width is None else f"tree, beam of {width}"
+
+
+def scaling_table(records: Sequence[Record]) -> str:
+    """Cost of an answer over the number of synthetic classes."""
     lines = []
-    names = {None: "all in templates", 1: "tree, beam of 1", 2: "tree, beam of 2"}
-    for record in sorted(records, key=lambda r: (-r["run"].get("beam_width", 9), r["run"]["num_classes"])):
-        run, result = record["run"], record["result"]
-        name = names[run.get("beam_width")]
-        passes = result.get("passes", result.get("levels"))
-        numbers = [f"{result[name]:.1f}" for name in ("cpu_milliseconds_per_text", "tokens_per_text")]
-        lines.append([name, str(run["num_classes"]), str(passes), *numbers, f"{result['peak_memory_mb']:.0f}"])
-        for panel, figure in (("time", "cpu_milliseconds_per_text"), ("tokens", "tokens_per_text")):
-            curves[panel][name][run["num_classes"]].append(result[figure])
-    titles = {"time": "CPU milliseconds a text", "tokens": "tokens a text, over all passes"}
-    plot_curves(
-        {titles[panel]: series for panel, series in curves.items()},
-        picture,
-        title="Cost of an answer over the number of classes",
-        x_label="classes",
-        y_label="",
-        log_x=True,
-        columns=2,
-    )
+    for record in sorted(records, key=lambda r: (_synthetic_title(r["run"]), r["run"]["options"]["classes"])):
+        metrics = record["metrics"]
+        passes = metrics.get("passes", metrics.get("levels"))
+        numbers = [f"{metrics[name]:.1f}" for name in COSTS[1:3]]
+        classes = str(record["run"]["options"]["classes"])
+        lines.append(
+            [_synthetic_title(record["run"]), classes, str(passes), *numbers, f"{metrics['peak_memory_mb']:.0f}"]
+        )
     return markdown_table(["the classes", "number", "passes or levels", "CPU ms", "tokens", "peak MB"], lines)
 
 
-def scale(run: dict[str, Any], model_path: str) -> dict[str, Any]:
-    """Measures one number of classes; called in a process of its own."""
-    transformers.utils.logging.disable_progress_bar()
-    return class_scaling_cost(model_path, run["kind"], run["num_classes"], beam_width=run.get("beam_width", 1))
+def draw_scaling(records: Sequence[Record], path: Path) -> None:
+    """Cost of an answer over the number of synthetic classes."""
+    panels = {"CPU milliseconds a text": COSTS[1], "tokens a text, over all passes": COSTS[2]}
+    curves: Any = {panel: defaultdict(lambda: defaultdict(list)) for panel in panels}
+    for record in sorted(records, key=lambda r: _synthetic_title(r["run"])):
+        for panel, name in panels.items():
+            classes = record["run"]["options"]["classes"]
+            curves[panel][_synthetic_title(record["run"])][classes].append(record["metrics"][name])
+    title = "Cost of an answer over the number of classes"
+    plot_curves(curves, path, title=title, x_label="classes", y_label="", log_x=True, columns=2)
 
 
-def main() -> None:
+def draw_accuracy(records: Sequence[Record], arguments: HierarchyExperimentArguments, path: Path) -> None:
+    """A box for each row, one panel a data set."""
+    groups: Any = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        run = record["run"]
+        groups[HIERARCHIES[run["dataset"]].title][title_of(run)] += values_of([record], arguments.metric)
+    amounts = ", ".join(
+        f"{HIERARCHIES[name].title} {amount}"
+        for name, amount in dict.fromkeys((record["run"]["dataset"], amount_of(record["run"])) for record in records)
+    )
+    title = f"{models_of(records)}: {amounts}"
+    plot_boxes(groups, path, title=title, y_label=f"{arguments.split} {arguments.metric} in %", columns=2)
+
+
+def main(argv: list[str] | None = None) -> None:
     """Runs what is missing and shows what there is."""
-    (arguments,) = HfArgumentParser(ExperimentArguments, description=__doc__).parse_args_into_dataclasses()
-    output = Path(arguments.output_dir)
-    output.mkdir(parents=True, exist_ok=True)
-    if not arguments.only_table:
-        model_path = ModelArguments(arguments.model_name_or_path).resolve()
-        model = Path(model_path).name if arguments.model_name_or_path else "embedded"
-        if arguments.scaling:
-            shapes: list[dict[str, Any]] = [{"kind": "tree", "beam_width": width} for width in (1, 2)]
-            runs = [
-                {"model": model, "num_classes": count, **shape}
-                for count in arguments.scaling
-                for shape in [*shapes, {"kind": "flat"}]
-            ]
-            run_missing(output / "scaling.jsonl", runs, scale, model_path)
-        else:
-            if arguments.data_dir is None:
-                raise ValueError("`data_dir` is missing: the folder with one folder a data set")
-            run_missing(output / "records.jsonl", plan(arguments, model), train, arguments.data_dir, model_path)
-    paths = [Path(path) for path in arguments.records or sorted(map(str, output.glob("*.jsonl")))]
-    records = [record for path in paths for record in read_json_lines(path)]
-    trained = [record for record in records if "row" in record["run"]]
-    scaled = [record for record in records if "kind" in record["run"]]
+    parser = HfArgumentParser(HierarchyExperimentArguments, description=__doc__)
+    (arguments,) = parser.parse_args_into_dataclasses(argv)
+    if arguments.data_dir is None and not (arguments.only_table or arguments.scaling):
+        parser.error("--data_dir is missing: the folder with one folder a data set")
+    records = run_missing(plan(arguments), arguments, measure)
+    trained = [record for record in records if record["run"]["dataset"] != SYNTHETIC]
+    scaled = [record for record in records if record["run"]["dataset"] == SYNTHETIC]
     tables = [accuracy_table(trained), beam_table(trained)] if trained else []
-    tables += [scaling_table(scaled, output / "scaling.png")] if scaled else []
-    text = "\n\n".join(tables)
-    print(text)
-    (output / "table.md").write_text(text + "\n", encoding="utf-8")
+    tables += [scaling_table(scaled)] if scaled else []
+
+    def draw(path: Path) -> None:
+        if trained:
+            draw_accuracy(trained, arguments, path)
+        if scaled:
+            draw_scaling(scaled, path.with_name("scaling.png"))
+
+    write_results(arguments, records, "\n\n".join(tables), draw)
 
 
 if __name__ == "__main__":
