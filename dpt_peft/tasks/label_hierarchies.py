@@ -82,13 +82,13 @@ _TREC_LEVEL_2 = {
     },
 }
 _HWU64 = {
-    "iot": "smart home",
+    "iot": "home",
     "qa": "question",
     "general": "conversation",
     "audio": "volume",
     "datetime": "time",
     "lists": "list",
-    "social": "social media",
+    "takeaway": "meal",
     "alarm_query": "alarm",
     "alarm_remove": "cancel",
     "alarm_set": "wake",

@@ -17,9 +17,12 @@ from transformers import (
     TrainingArguments,
 )
 
+from dpt_peft.discriminative.branch_template import template_of_branch
+from dpt_peft.discriminative.configuration import DPTForSequenceClassificationConfig
 from dpt_peft.discriminative.hierarchy import DPTForHierarchicalClassification
 from dpt_peft.discriminative.hierarchy_config import DPTForHierarchicalClassificationConfig
 from dpt_peft.discriminative.label_tree import LabelTree
+from dpt_peft.discriminative.modeling import DPTForSequenceClassification
 from dpt_peft.tasks.hierarchical_classification import (
     HierarchicalClassificationArguments,
     hierarchical_metrics,
@@ -138,7 +141,8 @@ def run_hierarchical_classification(
 
     Returns:
         What `run_text_classification` returns, `peak_memory_mb` of the process, and with `measure_cost` what
-        `inference_cost` returns.
+        `inference_cost` returns; for a hierarchy also that of `all_in_one_template`, beginning with `flat_`, as the
+        time of another process at another hour would not compare.
 
     Raises:
         ValueError: If arguments, data or labels do not fit; the message names the argument.
@@ -176,15 +180,17 @@ def run_hierarchical_classification(
     results = {**tuned.results, "peak_memory_mb": peak_memory_mb()}
     texts = tuned.features.get("test", tuned.features.get("validation"))
     if hierarchy_args.measure_cost and texts is not None:
-        results.update(
-            inference_cost(
-                tuned.model,
-                texts,
-                tuned.tokenizer,
-                batch_size=training_args.per_device_eval_batch_size,
-                max_texts=hierarchy_args.max_cost_samples,
-            )
-        )
+        models = {"": tuned.model, "flat_": all_in_one_template(tuned.model, tuned.tokenizer)}
+        for prefix, model in models.items():
+            if model is not None:
+                cost = inference_cost(
+                    model,
+                    texts,
+                    tuned.tokenizer,
+                    batch_size=training_args.per_device_eval_batch_size,
+                    max_texts=hierarchy_args.max_cost_samples,
+                )
+                results.update({f"{prefix}{name}": value for name, value in cost.items()})
     if hierarchy_args.beams and kind != "none" and METHODS[method_args.method].base == DISCRIMINATOR:
         if texts is None:
             raise ValueError("`beams` are compared on test or validation data: give --do_predict or --do_eval.")
@@ -193,6 +199,37 @@ def run_hierarchical_classification(
         rows = texts.select([index * len(texts) // count for index in range(count)])
         results["beams"] = compare_beams(tuned.model, rows, tuned.tokenizer, hierarchy_args.beams)
     return results
+
+
+def all_in_one_template(
+    model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase
+) -> DPTForSequenceClassification | None:
+    """Puts flat DPT with the same words around a hierarchical model's own discriminator, to compare their costs.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+
+    Returns:
+        The flat model; None if the model is none of hierarchies (or has an adapter), or its classes do not go into one
+        template.
+    """
+    if not isinstance(model, DPTForHierarchicalClassification):
+        return None
+    try:
+        config = DPTForSequenceClassificationConfig.from_discriminator_config(
+            model.config.discriminator_config,
+            tokenizer,
+            model.config.tree.class_words,
+            template=template_of_branch(model.config.template, ""),
+            wordpieces=model.config.wordpieces,
+            max_length=model.config.max_length,
+        )
+        flat = DPTForSequenceClassification(config)
+    except ValueError:
+        return None
+    flat.discriminator = model.discriminator
+    return flat.to(model.device)
 
 
 def read_beam(beam: str) -> dict[str, Any]:

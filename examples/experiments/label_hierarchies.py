@@ -219,7 +219,7 @@ def measure(run: Run, arguments: HierarchyExperimentArguments, model_path: str) 
     """Does one run in a process of its own; its costs become metrics of the split that they were measured on."""
     result = in_new_process(train, run, arguments, model_path)
     prefix = "eval_" if run["split"] == "validation" else "test_"
-    measured = (*COSTS, "peak_memory_mb", "beams", "passes", "levels")
+    measured = (*COSTS, *(f"flat_{name}" for name in COSTS), "peak_memory_mb", "beams", "passes", "levels")
     return result | {f"{prefix}{name}": result[name] for name in measured if name in result}
 
 
@@ -251,9 +251,16 @@ def accuracy_table(records: Sequence[Record]) -> str:
         scores = [mean_and_spread(values_of(found, name)) for name in ("accuracy", "accuracy_level_1")]
         metrics = [record["metrics"] for record in found]
         costs = [f"{mean(values[name] for values in metrics):.1f}" for name in COSTS[1:3]]
-        lines.append([*key, *scores, *costs, f"{max(values['peak_memory_mb'] for values in metrics):.0f}"])
+        shares = [_share_of_flat(metrics, name) for name in COSTS[1:3]]
+        lines.append([*key, *scores, *costs, *shares, f"{max(values['peak_memory_mb'] for values in metrics):.0f}"])
     header = ["data", "method", "learning rate", "epochs", "beam", "accuracy %", "level 1 %", "CPU ms", "tokens"]
-    return markdown_table([*header, "peak MB"], lines, left=2)
+    return markdown_table([*header, "of flat's ms %", "of flat's tokens %", "peak MB"], lines, left=2)
+
+
+def _share_of_flat(metrics: Sequence[dict[str, Any]], name: str) -> str:
+    """A cost in percent of that of all classes in one template, measured in the same process."""
+    shares = [100 * values[name] / values[f"flat_{name}"] for values in metrics if f"flat_{name}" in values]
+    return f"{mean(shares):.0f}" if shares else ""
 
 
 def beam_table(records: Sequence[Record]) -> str:

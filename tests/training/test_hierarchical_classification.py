@@ -81,6 +81,9 @@ def test_every_way_gives_the_same_figures(run):
     # Spliced templates are tokens too; the hierarchy reads every text twice at least.
     lengths = {name: result["tokens_per_text"] for name, result in results.items()}
     assert lengths["fine_tuning"] < lengths["none"] < lengths["given"]
+    # What all classes in one template would have cost is measured beside the hierarchy.
+    assert results["given"]["flat_tokens_per_text"] == lengths["none"]
+    assert {name for name, result in results.items() if "flat_tokens_per_text" in result} == {"given", "built"}
     narrow, wide = results["given"]["beams"]
     assert narrow["reached"] <= wide["reached"] == 1
     assert narrow["tokens_per_text"] < wide["tokens_per_text"]
