@@ -24,7 +24,6 @@ class Branches:
 
     Attributes:
         words: For every branch the label words of its children.
-        names: For every branch the word it is called by; empty for the root.
         paths: For every branch its names from the top down, for messages.
         targets: (branches, most children): for every child the index of the branch below it, or, for a class, the
             class index c as -1 - c. Zero, which is the root and nobody's child, where a branch has fewer children.
@@ -33,7 +32,6 @@ class Branches:
     """
 
     words: list[list[str]]
-    names: list[str]
     paths: list[tuple[str, ...]]
     targets: list[list[int]]
     gold_branches: list[list[int]]
@@ -67,7 +65,6 @@ class Branches:
         filled = [[*way, *[(-1, -1)] * (levels - len(way))] for way in gold]
         return cls(
             words=[[child.word for child in branch.children] for branch in branches],
-            names=[branch.word for branch in branches],
             paths=paths,
             targets=[[*row, *[0] * (width - len(row))] for row in targets],
             gold_branches=[[branch for branch, _ in way] for way in filled],
@@ -140,27 +137,6 @@ def beam_search(
         pair_scores = open_scores[pair_rows, pair_branches]
     assert found is not None
     return found
-
-
-def draw_other_branches(gold_branches: torch.Tensor, number_of_branches: int, count: int) -> tuple[torch.Tensor, ...]:
-    """Draw for every row branches that do not lead to its class, each at most once, with torch's generator.
-
-    Args:
-        gold_branches: (rows, levels): the branches on the way to a row's class, -1 behind its end.
-        number_of_branches: Of the tree.
-        count: Branches a row; a row gets all there are where these are fewer.
-
-    Returns:
-        Row indices (pairs,) and branch indices (pairs,).
-    """
-    rows = gold_branches.shape[0]
-    on_the_way = gold_branches.new_zeros((rows, number_of_branches + 1), dtype=torch.bool)
-    # -1 is the column too many, which nothing is drawn from.
-    on_the_way = on_the_way.scatter(1, gold_branches % (number_of_branches + 1), True)[:, :-1]
-    lots = torch.rand(on_the_way.shape, device=gold_branches.device).masked_fill(on_the_way, -1.0)
-    drawn = lots.topk(min(count, number_of_branches), dim=1)
-    of_row, place = drawn.values.ge(0).nonzero(as_tuple=True)
-    return of_row, drawn.indices[of_row, place]
 
 
 def groups_of_like_length(lengths: Sequence[int], most_rows: int, *, overhead: int = 64) -> list[list[int]]:

@@ -13,7 +13,7 @@ from transformers import initialization as init
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import can_return_tuple
 
-from .beam import Branches, beam_search, draw_other_branches, groups_of_like_length
+from .beam import Branches, beam_search, groups_of_like_length
 from .hierarchy_config import DPTForHierarchicalClassificationConfig
 from .label_clusters import build_label_tree
 from .label_tree import LabelTree
@@ -84,12 +84,10 @@ class DPTForHierarchicalClassification(DiscriminatorWrapper):
     beam did not reach have the score zero and the lowest number of the type as their logit.
 
     Trained are all branches on the path to the right class, together. The loss is Eq. 3 of every such branch (the
-    binary cross entropy, summed over its names), summed over the levels, mean over the rows. In training mode every
-    row also asks `config.negative_branches` others, none of whose names is right; and with labels the loss is all that
-    is computed there: `logits` is `None`.
+    binary cross entropy, summed over its names), summed over the levels, mean over the rows. In training mode, with
+    labels, the loss is all that is computed: `logits` is `None`.
 
-    `config.beam_width`, `config.beam_threshold`, `config.path_score` and `config.negative_branches` may be changed at
-    any time.
+    `config.beam_width`, `config.beam_threshold` and `config.path_score` may be changed at any time.
 
     Example:
         >>> model = DPTForHierarchicalClassification.from_pretrained(
@@ -148,8 +146,7 @@ class DPTForHierarchicalClassification(DiscriminatorWrapper):
                 Given for a saved wrapper, it replaces its own.
             label_words: In place of a tree: one word a class, of which `LabelTree.from_label_words` builds one with
                 the discriminator's own embeddings.
-            template: Template string, default `"{text} Class: {labels}."`; `{branch}` in it is the name of the branch,
-                and nothing at the top: `"{text} Class {branch}: {labels}."`.
+            template: Template string, default `"{text} Class: {labels}."`.
             tokenizer: Tokenizer of the discriminator, or where to read it; default: the same place as the weights. A
                 saved wrapper needs none unless tree, template, separator, wordpieces or length change.
             label_separator: What stands between two names, default `", "`.
@@ -157,8 +154,8 @@ class DPTForHierarchicalClassification(DiscriminatorWrapper):
             max_length: Longest row in tokens, template included; default: what model and tokenizer allow.
             config: Config in place of the one read from the folder.
             **kwargs: As everywhere in transformers (`dtype`, `revision`, `cache_dir`, `attn_implementation`, ...);
-                `beam_width`, `beam_threshold`, `path_score`, `negative_branches`, `id2label`, `label2id` go to the
-                wrapper's config, other config attributes (`hidden_dropout_prob`, ...) to the discriminator's.
+                `beam_width`, `beam_threshold`, `path_score`, `id2label`, `label2id` go to the wrapper's config, other
+                config attributes (`hidden_dropout_prob`, ...) to the discriminator's.
 
         Returns:
             The model, in evaluation mode; with `output_loading_info=True` the pair (model, loading info).
@@ -283,16 +280,12 @@ class DPTForHierarchicalClassification(DiscriminatorWrapper):
         gold = self.tables.gold_branches[labels]
         rows, levels = gold.ge(0).nonzero(as_tuple=True)
         branches, children = gold[rows, levels], self.tables.gold_children[labels[rows], levels]
-        if self.training and self.config.negative_branches:
-            other_rows, others = draw_other_branches(gold, self.tables.targets.shape[0], self.config.negative_branches)
-            rows, branches = torch.cat([rows, other_rows]), torch.cat([branches, others])
-            children = torch.cat([children, torch.full_like(others, -1)])
         if _several_processes():
             # Weights that are shared out (FSDP, ZeRO 3) are gathered at every call, by all processes together.
             logits = self._ask(texts, rows, branches)
         else:
             logits = self._ask_by_length(texts, rows, branches, most_rows=rows.numel())
-        targets = torch.arange(logits.shape[1], device=rows.device).eq(children[:, None]).to(logits.dtype)
+        targets = nn.functional.one_hot(children, logits.shape[1]).to(logits.dtype)
         there = logits.ne(-torch.inf)
         losses = nn.functional.binary_cross_entropy_with_logits(
             logits.masked_fill(~there, 0.0), targets, weight=there.to(logits.dtype), reduction="sum"

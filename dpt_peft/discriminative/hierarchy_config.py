@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from .beam import Branches
-from .branch_template import template_of_branch
 from .label_tree import LabelTree
 from .template import DEFAULT_SEPARATOR, DEFAULT_TEMPLATE, WORDPIECES, ResolvedTemplate, resolve_template
 from .wrapper import DiscriminatorWrapperConfig
@@ -26,7 +25,7 @@ class DPTForHierarchicalClassificationConfig(DiscriminatorWrapperConfig):
     Attributes:
         label_tree: The tree, as `LabelTree.to_dict` writes it; `tree` is the object.
         template: Template string with `{labels}` and `{text}`, or `{text_a}` and `{text_b}` (paper, Eq. 1), the same
-            for all branches; `{branch}` in it is the branch's own name, see `template_of_branch`.
+            for all branches.
         label_separator: What stands between two names.
         wordpieces: Which logit stands for a name of several wordpieces: that of the `"first"` one (paper, footnote 1),
             the `"mean"` or the `"max"` of all. Names read at the first one must differ there within a branch.
@@ -36,9 +35,6 @@ class DPTForHierarchicalClassificationConfig(DiscriminatorWrapperConfig):
         beam_width: Most branches of a row that are followed at a level; `None`: all.
         beam_threshold: A branch is followed only if its score is at least this share of the row's best (0 to 1). With
             0 and all branches the search is exhaustive.
-        negative_branches: In training every row also asks this many branches that do not lead to its class, drawn at
-            random; none of their names is right for it. 0: only the branches on the way to the class, as the loss of
-            evaluation always is.
         max_length: Longest row the discriminator sees, in tokens, template and special tokens included.
         cls_token_id: Id of the first token of every row.
         sep_token_id: Id of the last token of every row and between the texts of a pair.
@@ -58,7 +54,6 @@ class DPTForHierarchicalClassificationConfig(DiscriminatorWrapperConfig):
         "path_score",
         "beam_width",
         "beam_threshold",
-        "negative_branches",
     )
 
     label_tree: dict[str, Any] | None = None
@@ -69,7 +64,6 @@ class DPTForHierarchicalClassificationConfig(DiscriminatorWrapperConfig):
     path_score: str = "sigmoid"
     beam_width: int | None = 2
     beam_threshold: float = 0.3
-    negative_branches: int = 0
     # The numbers of the public ELECTRA checkpoints, as in transformers' ElectraConfig.
     max_length: int = 512
     cls_token_id: int = 101
@@ -90,8 +84,6 @@ class DPTForHierarchicalClassificationConfig(DiscriminatorWrapperConfig):
             )
         if not 0 <= self.beam_threshold <= 1:
             raise ValueError(f"`beam_threshold` must be between 0 and 1, got {self.beam_threshold}")
-        if not (isinstance(self.negative_branches, int) and self.negative_branches >= 0):
-            raise ValueError(f"`negative_branches` must be a whole number from 0, got {self.negative_branches!r}")
         if self.problem_type not in (None, "single_label_classification"):
             raise ValueError(
                 f"`problem_type` {self.problem_type!r} is not for a label tree, where a text has one path; "
@@ -130,7 +122,7 @@ class DPTForHierarchicalClassificationConfig(DiscriminatorWrapperConfig):
 
     def choices_to_keep(self, changed: set[str]) -> dict[str, Any]:
         """Arguments of `from_discriminator_config` that make this config again, but for those in `changed`."""
-        names = {*self.tokenizer_options, "path_score", "beam_width", "beam_threshold", "negative_branches"}
+        names = {*self.tokenizer_options, "path_score", "beam_width", "beam_threshold"}
         if "label_tree" not in changed:
             names |= {"id2label"}
         kept = {name: getattr(self, name) for name in names - changed}
@@ -157,8 +149,7 @@ class DPTForHierarchicalClassificationConfig(DiscriminatorWrapperConfig):
             discriminator_config: Config of the discriminator.
             tokenizer: Its tokenizer.
             label_tree: The tree, or nested dicts as `LabelTree.from_nested` takes them.
-            template: Template string with `{labels}` and `{text}`, or with `{labels}`, `{text_a}` and `{text_b}`;
-                `{branch}` is the name of the branch.
+            template: Template string with `{labels}` and `{text}`, or with `{labels}`, `{text_a}` and `{text_b}`.
             label_separator: What stands between two names.
             wordpieces: Which wordpieces of a name are read: `"first"`, `"mean"` or `"max"`.
             max_length: Longest row in tokens; default and upper bound: what model and tokenizer allow.
@@ -172,14 +163,10 @@ class DPTForHierarchicalClassificationConfig(DiscriminatorWrapperConfig):
         tree = label_tree if isinstance(label_tree, LabelTree) else LabelTree.from_nested(label_tree)
         branches = Branches.of(tree)
         templates = []
-        for words, name, path in zip(branches.words, branches.names, branches.paths, strict=True):
+        for words, path in zip(branches.words, branches.paths, strict=True):
             try:
                 resolved = resolve_template(
-                    template_of_branch(template, name),
-                    words,
-                    tokenizer,
-                    label_separator=label_separator,
-                    wordpieces=wordpieces,
+                    template, words, tokenizer, label_separator=label_separator, wordpieces=wordpieces
                 )
             except ValueError as error:
                 raise ValueError(f"below {' > '.join(path) or 'the top'} of the label tree: {error}") from error

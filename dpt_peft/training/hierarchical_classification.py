@@ -17,7 +17,6 @@ from transformers import (
     TrainingArguments,
 )
 
-from dpt_peft.discriminative.branch_template import template_of_branch
 from dpt_peft.discriminative.configuration import DPTForSequenceClassificationConfig
 from dpt_peft.discriminative.hierarchy import DPTForHierarchicalClassification
 from dpt_peft.discriminative.hierarchy_config import DPTForHierarchicalClassificationConfig
@@ -63,10 +62,6 @@ class HierarchyArguments:
     beam_threshold: float = field(
         default=0.3, metadata={"help": "A branch is followed if it has this share of the best one's score (0 to 1)."}
     )
-    negative_branches: int = field(
-        default=0,
-        metadata={"help": "In training a text is also read with this many other branches, whose names are all wrong."},
-    )
     measure_cost: bool = field(
         default=False, metadata={"help": "Also measure time and tokens a text on the test data (or validation data)."}
     )
@@ -104,7 +99,6 @@ def hierarchy_of(tree: LabelTree, hierarchy_args: HierarchyArguments) -> TaskFam
             wordpieces=options.wordpieces,
             beam_width=hierarchy_args.beam_width,
             beam_threshold=hierarchy_args.beam_threshold,
-            negative_branches=hierarchy_args.negative_branches,
             **kwargs,
         )
 
@@ -197,7 +191,9 @@ def run_hierarchical_classification(
         # Evenly spaced, as test data may be sorted by class.
         count = min(hierarchy_args.max_beam_samples or len(texts), len(texts))
         rows = texts.select([index * len(texts) // count for index in range(count)])
-        results["beams"] = compare_beams(tuned.model, rows, tuned.tokenizer, hierarchy_args.beams)
+        results["beams"] = compare_beams(
+            tuned.model, rows, tuned.tokenizer, hierarchy_args.beams, max_cost_texts=hierarchy_args.max_cost_samples
+        )
     return results
 
 
@@ -221,7 +217,7 @@ def all_in_one_template(
             model.config.discriminator_config,
             tokenizer,
             model.config.tree.class_words,
-            template=template_of_branch(model.config.template, ""),
+            template=model.config.template,
             wordpieces=model.config.wordpieces,
             max_length=model.config.max_length,
         )
@@ -254,7 +250,12 @@ def read_beam(beam: str) -> dict[str, Any]:
 
 
 def compare_beams(
-    model: Any, features: Dataset, tokenizer: PreTrainedTokenizerBase, beams: Sequence[str]
+    model: Any,
+    features: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    beams: Sequence[str],
+    *,
+    max_cost_texts: int | None = 300,
 ) -> list[dict[str, Any]]:
     """Searches the same texts with several beams.
 
@@ -263,6 +264,7 @@ def compare_beams(
         features: Tokenized texts with labels.
         tokenizer: Pads.
         beams: "width:threshold:score", such as "2:0.3:sigmoid" or "all:0:softmax".
+        max_cost_texts: Measure the cost on this many of them.
 
     Returns:
         For every beam `beam`, `accuracy`, `reached` (how often the right class was among those reached), and what
@@ -287,7 +289,7 @@ def compare_beams(
             of_gold = logits.gather(1, labels[:, None])
             reached += int(of_gold.gt(torch.finfo(logits.dtype).min).sum())
         accuracy = {"beam": beam, "accuracy": right / len(order), "reached": reached / len(order)}
-        compared.append({**accuracy, **inference_cost(model, features, tokenizer, max_texts=100)})
+        compared.append({**accuracy, **inference_cost(model, features, tokenizer, max_texts=max_cost_texts)})
     config.beam_width, config.beam_threshold, config.path_score = before
     return compared
 

@@ -46,7 +46,7 @@ ROWS = {
     "fine_tuning": ("fine_tuning", {}),
 }
 #: Options of a row with a hierarchy: arguments of this script that are also fields of `HierarchyArguments`.
-SEARCH = ("max_children", "beam_width", "beam_threshold", "negative_branches")
+SEARCH = ("max_children", "beam_width", "beam_threshold")
 #: What a run measures beside the Trainer's metrics.
 COSTS = ("milliseconds_per_text", "cpu_milliseconds_per_text", "tokens_per_text", "padded_tokens_per_text")
 #: The data set of the records that `--scaling` makes.
@@ -86,7 +86,6 @@ class HierarchyExperimentArguments(ExperimentArguments):
     max_children: int = field(default=16, metadata={"help": "built: most names below a branch."})
     beam_width: int = field(default=2, metadata={"help": "Branches followed at a level."})
     beam_threshold: float = field(default=0.3, metadata={"help": "Share of the best score that a branch must have."})
-    negative_branches: int = field(default=0, metadata={"help": "Other branches that a row asks in training."})
     beams: list[str] = field(
         default_factory=list,
         metadata={"help": "Rows with a hierarchy: beams to compare besides, as in 1:0:sigmoid 2:0.3:softmax."},
@@ -231,10 +230,6 @@ def title_of(run: Run) -> str:
     parts = [names[kind] if kind else METHODS[run["method"]].title]
     if kind == "built":
         parts.append(f"at most {options['max_children']} names")
-    if options.get("negative_branches"):
-        parts.append(f"{options['negative_branches']} negative branches")
-    if "{branch}" in options.get("template", ""):
-        parts.append("branch named")
     return ", ".join(parts)
 
 

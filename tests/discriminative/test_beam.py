@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpt_peft.discriminative import LabelTree
-from dpt_peft.discriminative.beam import Branches, beam_search, draw_other_branches, groups_of_like_length
+from dpt_peft.discriminative.beam import Branches, beam_search, groups_of_like_length
 
 from .trees import trees
 
@@ -149,29 +149,3 @@ def test_a_batch_of_its_own_must_be_worth_it():
         [0, 4, 8, 12, 2, 6, 10, 14],
     ]
     assert len(groups_of_like_length([10, 40, 11, 41], 32)) == 1
-
-
-@settings(max_examples=50, deadline=None)
-@given(tree=trees(), count=st.integers(1, 9), seed=st.integers(0, 99))
-def test_other_branches_are_never_on_the_way(tree, count, seed):
-    branches = Branches.of(tree)
-    labels = torch.tensor([0, len(tree) - 1, 0])
-    gold = torch.tensor(branches.gold_branches)[labels]
-    torch.manual_seed(seed)
-    rows, others = draw_other_branches(gold, len(branches.words), count)
-    for row, way in enumerate(gold.tolist()):
-        drawn = others[rows == row].tolist()
-        free = set(range(len(branches.words))) - set(way)
-        assert set(drawn) <= free
-        assert len(drawn) == len(set(drawn)) == min(count, len(free))
-    torch.manual_seed(seed)
-    assert all(map(torch.equal, draw_other_branches(gold, len(branches.words), count), (rows, others)))
-
-
-def test_every_other_branch_is_drawn_alike():
-    gold = torch.tensor([[0, 2, -1]]).expand(3000, -1)
-    torch.manual_seed(0)
-    _, others = draw_other_branches(gold, 5, 1)
-    counts = others.bincount(minlength=5).tolist()
-    assert counts[0] == counts[2] == 0
-    assert all(900 < counts[branch] < 1100 for branch in (1, 3, 4))

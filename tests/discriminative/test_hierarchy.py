@@ -10,7 +10,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dpt_peft.discriminative import DPTForHierarchicalClassification, DPTForSequenceClassification, LabelTree
-from dpt_peft.discriminative.beam import draw_other_branches
 from dpt_peft.discriminative.label_tree import LabelNode
 
 from .conftest import WORDS
@@ -154,36 +153,6 @@ def test_loss_is_equation_3_of_every_branch_on_the_gold_path(load, flat_logits, 
     assert trained.loss.requires_grad
 
 
-def test_names_of_negative_branches_are_all_wrong(load, flat_logits, tokenizer, monkeypatch):
-    model = load(negative_branches=2, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    rows, labels = tokenizer(TEXTS, padding=True, return_tensors="pt"), torch.tensor([0, 4, 5, 2])
-    on_the_way = load()(**rows, labels=labels).loss.item() * len(TEXTS)
-    # "film" has no sibling: the branches are the top, sports, business and match.
-    words = [("sports", "business", "world"), ("match", "rose"), ("bank", "ended"), ("goal", "game")]
-    drawn: list[tuple[int, int]] = []
-
-    def draw(*arguments):
-        pairs = draw_other_branches(*arguments)
-        drawn.extend(zip(*(indices.tolist() for indices in pairs), strict=True))
-        return pairs
-
-    monkeypatch.setattr("dpt_peft.discriminative.hierarchy.draw_other_branches", draw)
-    losses = []
-    for _ in range(2):
-        torch.manual_seed(3)
-        losses.append(model.train()(**rows, labels=labels).loss.item())
-    assert losses[0] == losses[1]
-    # The first text goes through the first three branches, the others through two of them at most.
-    drawn = drawn[: len(drawn) // 2]
-    assert [row for row, _ in drawn] == [0, 1, 1, 2, 2, 3, 3]
-    wrong = 0.0
-    for row, branch in drawn:
-        for logit in flat_logits(words[branch], TEXTS[row]):
-            wrong -= math.log(1 - 1 / (1 + math.exp(-logit)))
-    assert losses[0] == pytest.approx((on_the_way + wrong) / len(TEXTS), rel=1e-10)
-    assert model.eval()(**rows, labels=labels).loss.item() == pytest.approx(on_the_way / len(TEXTS), rel=1e-10)
-
-
 def test_rows_of_a_loss_are_read_by_length(load, tokenizer, monkeypatch):
     """In batches of like length or all at once, as several processes do: the same loss and gradients."""
     rows, labels = tokenizer(TEXTS, padding=True, return_tensors="pt"), torch.tensor([0, 4, 5, 2])
@@ -199,25 +168,6 @@ def test_rows_of_a_loss_are_read_by_length(load, tokenizer, monkeypatch):
         loss.backward()
         found.append((loss, model.get_input_embeddings().weight.grad))
     torch.testing.assert_close(found[0], found[1], rtol=1e-10, atol=1e-10)
-
-
-def test_a_branch_is_called_by_its_name(load, discriminator_path, tokenizer):
-    nested = {"bad": ["badly", "badness"], "film": ["news"], "world": {"match": ["goal", "game"]}}
-    template = "{text} class {branch}: {labels}."
-    model = load(nested, template=template, wordpieces="mean")
-    rows = tokenizer(TEXTS, padding=True, return_tensors="pt")
-
-    def flat(words: list[str], template: str) -> torch.Tensor:
-        own = {"template": template, "wordpieces": "mean", "dtype": torch.float64}
-        flat = DPTForSequenceClassification.from_pretrained(discriminator_path, label_words=words, **own)
-        return flat(**rows).logits.sigmoid()
-
-    top = flat(["bad", "film", "world"], "{text} class: {labels}.")
-    bad = flat(["badly", "badness"], "{text} class bad: {labels}.")
-    match = flat(["goal", "game"], "{text} class match: {labels}.")  # "world" stands above "match" alone
-    expected = torch.cat([top[:, :1] * bad, top[:, 1:2], top[:, 2:] * match], dim=1)
-    torch.testing.assert_close(model(**rows).logits.sigmoid(), expected, rtol=1e-10, atol=0)
-    assert model.config.template == template
 
 
 @pytest.mark.parametrize("side", ["left", "right"])

@@ -68,8 +68,7 @@ def trainer(tokenizer, tmp_path):
 
 
 def test_saved_and_loaded_again(load, rows, tokenizer, tmp_path):
-    template = "topic ({branch}) {labels}: {text}"
-    model = load(beam_width=1, beam_threshold=0.25, path_score="softmax", template=template, negative_branches=3)
+    model = load(beam_width=1, beam_threshold=0.25, path_score="softmax", template="topic {labels}: {text}")
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     for loaded in (
@@ -81,19 +80,17 @@ def test_saved_and_loaded_again(load, rows, tokenizer, tmp_path):
     config = AutoConfig.from_pretrained(tmp_path)
     assert config.tree == TREE
     assert (config.beam_width, config.beam_threshold, config.path_score) == (1, 0.25, "softmax")
-    assert (config.negative_branches, config.template) == (3, template)
     assert json.loads((tmp_path / "config.json").read_text())["label_tree"]["classes"] == list(TREE.classes)
     assert not [name for name in model.state_dict() if not name.startswith("discriminator.")]
 
     wide = AutoModelForSequenceClassification.from_pretrained(tmp_path, beam_width=2)
     assert wide.config.beam_width == 2
-    assert wide.config.template == template
+    assert wide.config.template == "topic {labels}: {text}"
     other = DPTForHierarchicalClassification.from_pretrained(
         tmp_path, label_tree={"rose": ["good", "bad"], "sad": None}
     )
     assert other.config.tree.classes == ("good", "bad", "sad")
-    assert other.config.template == template
-    assert other.config.negative_branches == 3
+    assert other.config.template == "topic {labels}: {text}"
     assert other.config.id2label == {0: "good", 1: "bad", 2: "sad"}
     assert other(**rows).logits.shape == (4, 3)
 
@@ -122,9 +119,6 @@ def test_a_tree_of_label_words(discriminator_path, rows):
         ({"label_tree": {"sports": ["bad", "badly"], "world": None}}, "below sports of the label tree: .*same token"),
         ({"beam_width": 0}, "`beam_width` must be a whole number from 1"),
         ({"beam_threshold": 1.5}, "`beam_threshold` must be between 0 and 1"),
-        ({"negative_branches": -1}, "`negative_branches` must be a whole number from 0"),
-        ({"negative_branches": 0.5}, "`negative_branches` must be a whole number from 0"),
-        ({"template": "{text} {branch:>3}: {labels}"}, "may have {branch} once, without a format"),
         ({"wordpieces": "last"}, "`wordpieces` must be one of"),
         ({"path_score": "sum"}, "`path_score` must be one of"),
         ({"problem_type": "multi_label_classification"}, "a text has one path"),
