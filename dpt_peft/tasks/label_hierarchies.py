@@ -19,6 +19,7 @@ class HierarchicalDataSet:
         level_columns: Label columns from the top down.
         words: Words of the names that are no words themselves.
         sampling: How the experiments draw training examples: arguments of `SamplingArguments`.
+        held_out: Rows of the unused training data to validate on.
     """
 
     title: str
@@ -26,6 +27,7 @@ class HierarchicalDataSet:
     level_columns: tuple[str, ...]
     words: dict[str, str] = field(default_factory=dict)
     sampling: dict[str, float | int] = field(default_factory=dict)
+    held_out: int = 600
 
 
 _TREC_LEVEL_1 = {

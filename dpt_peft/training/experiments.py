@@ -224,6 +224,36 @@ def every_run(arguments: ComparisonArguments, settings: Iterable[dict[str, Any]]
     ]
 
 
+def training_arguments(run: Run, output_dir: str | Path) -> ScriptTrainingArguments:
+    """Returns the Trainer's arguments of a run.
+
+    Args:
+        run: As `ExperimentArguments.run` makes it.
+        output_dir: For what the Trainer writes beside the results; nothing, as it is told here.
+    """
+    bf16 = run.get("bf16", False)
+    return ScriptTrainingArguments(
+        output_dir=str(output_dir),
+        do_train=True,
+        do_eval=run["split"] == "validation",
+        do_predict=run["split"] == "test",
+        seed=run["seed"],
+        learning_rate=run["learning_rate"],
+        head_learning_rate=run.get("head_learning_rate"),
+        num_train_epochs=run["epochs"],
+        per_device_train_batch_size=run["batch_size"],
+        per_device_eval_batch_size=64,
+        bf16=bf16,
+        use_cpu=bf16 and not is_torch_bf16_gpu_available(),
+        warmup_steps=0.1,
+        train_sampling_strategy="group_by_length",
+        save_strategy="no",
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
 def _train(run: Run, arguments: ExperimentArguments, model_path: str) -> dict[str, Any]:
     """Does one run through the same function as its family's script."""
     data = DATA_SETS[run["dataset"]]
@@ -238,7 +268,6 @@ def _train(run: Run, arguments: ExperimentArguments, model_path: str) -> dict[st
     if by_class and family.sampling_arguments is QuestionSamplingArguments:
         raise ValueError(f"`examples_per_class`: {data.title} has no classes; give a share of its questions.")
     needs_validation = run["split"] == "validation" or run["options"].get("tune_threshold", False)
-    bf16 = run.get("bf16", False)
     return family.run(
         ModelArguments(model_name_or_path=model_path),
         data_args,
@@ -251,26 +280,7 @@ def _train(run: Run, arguments: ExperimentArguments, model_path: str) -> dict[st
             max_predict_samples=run["max_test_examples"],
             **by_class,
         ),
-        ScriptTrainingArguments(
-            output_dir=str(Path(arguments.output_dir) / "trainer"),
-            do_train=True,
-            do_eval=run["split"] == "validation",
-            do_predict=run["split"] == "test",
-            seed=run["seed"],
-            learning_rate=run["learning_rate"],
-            head_learning_rate=run.get("head_learning_rate"),
-            num_train_epochs=run["epochs"],
-            per_device_train_batch_size=run["batch_size"],
-            per_device_eval_batch_size=64,
-            bf16=bf16,
-            use_cpu=bf16 and not is_torch_bf16_gpu_available(),
-            warmup_steps=0.1,
-            train_sampling_strategy="group_by_length",
-            save_strategy="no",
-            logging_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-        ),
+        training_arguments(run, Path(arguments.output_dir) / "trainer"),
         write_files=False,
     )
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
@@ -23,13 +23,21 @@ from typing import Any
 
 import datasets
 import transformers
-from transformers import HfArgumentParser, TrainingArguments
+from transformers import HfArgumentParser
 
 from dpt_peft.tasks.hierarchical_classification import HierarchicalClassificationArguments
 from dpt_peft.tasks.label_hierarchies import HIERARCHIES
 from dpt_peft.training.class_scaling import class_scaling_cost
 from dpt_peft.training.comparison import amount_of, models_of
-from dpt_peft.training.experiments import ExperimentArguments, Record, Run, run_missing, values_of, write_results
+from dpt_peft.training.experiments import (
+    ExperimentArguments,
+    Record,
+    Run,
+    run_missing,
+    training_arguments,
+    values_of,
+    write_results,
+)
 from dpt_peft.training.hierarchical_classification import HierarchyArguments, run_hierarchical_classification
 from dpt_peft.training.inference_cost import in_new_process
 from dpt_peft.training.methods import METHODS
@@ -76,9 +84,6 @@ class HierarchyExperimentArguments(ExperimentArguments):
     )
     row_epochs: list[str] = field(
         default_factory=list, metadata={"help": "row=epochs, as in fine_tuning=20; several of a row are all run."}
-    )
-    validation_size: int = field(
-        default=600, metadata={"help": "--split validation: unused training rows to measure on."}
     )
     template: str | None = field(
         default=None, metadata={"help": "Rows with a hierarchy: the template. Default: that of DPT."}
@@ -189,27 +194,11 @@ def train(run: Run, arguments: HierarchyExperimentArguments, model_path: str) ->
                 train_fraction=run["train_fraction"],
                 examples_per_class=run["examples_per_class"],
                 sample_seed=run["sample_seed"],
-                validation_size=arguments.validation_size if run["split"] == "validation" else None,
+                validation_size=data.held_out if run["split"] == "validation" else None,
                 max_eval_samples=run["max_test_examples"],
                 max_predict_samples=run["max_test_examples"],
             ),
-            TrainingArguments(
-                output_dir=folder,
-                do_train=True,
-                do_eval=run["split"] == "validation",
-                do_predict=run["split"] == "test",
-                seed=run["seed"],
-                learning_rate=run["learning_rate"],
-                num_train_epochs=run["epochs"],
-                per_device_train_batch_size=run["batch_size"],
-                per_device_eval_batch_size=32,
-                warmup_steps=0.1,
-                train_sampling_strategy="group_by_length",
-                save_strategy="no",
-                logging_strategy="no",
-                report_to="none",
-                disable_tqdm=True,
-            ),
+            replace(training_arguments(run, folder), per_device_eval_batch_size=32),
             write_files=False,
         )
 

@@ -2,12 +2,28 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
+from statistics import mean, stdev
 
 import pytest
 
 from dpt_peft.discriminative import DPTForHierarchicalClassification
+from dpt_peft.tasks.label_hierarchies import HierarchicalDataSet
 from tests.training.tiny import write_discriminator
 
+#: text, level 1, class
+ROWS = ["a great film,good,great", "a fine film,good,fine", "a poor film,bad,poor", "a dull film,bad,dull"]
+#: What `class_scaling_cost` returns.
+COST = {
+    "milliseconds_per_text": 2.0,
+    "cpu_milliseconds_per_text": 1.5,
+    "tokens_per_text": 70.0,
+    "padded_tokens_per_text": 71.0,
+    "peak_memory_mb": 900.0,
+    "levels": 2,
+    "trained_parameters": 0,
+    "rows": {"test": 64},
+    "data_fingerprint": {"test": "abc"},
+}
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -23,9 +39,8 @@ def load_script(path):
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
     write_discriminator(folder / "discriminator")
-    rows = ["a great film,good,great", "a fine film,good,fine", "a poor film,bad,poor", "a dull film,bad,dull"]
     for split in ("train", "test"):
-        (folder / f"{split}.csv").write_text("\n".join(["text,mood,word", *rows, ""]))
+        (folder / f"{split}.csv").write_text("\n".join(["text,mood,word", *ROWS, ""]))
     return folder
 
 
@@ -49,27 +64,86 @@ def test_script(files, tmp_path):
     assert json.loads((tmp_path / "all_results.json").read_text())["test_accuracy"] == results["test_accuracy"]
 
 
-def test_experiment_skips_what_is_done_and_shows_it(monkeypatch, tmp_path, capsys):
-    script = load_script(EXAMPLES / "experiments" / "label_hierarchies.py")
-    asked = []
-
+def in_this_process(monkeypatch, script, seen):
     def instead(function, run, *rest):
-        asked.append((function.__name__, run["dataset"] if "dataset" in run else run["kind"]))
-        cost = {"milliseconds_per_text": 2.0, "cpu_milliseconds_per_text": 1.5, "tokens_per_text": 70.0}
-        if function is script.scale:
-            return {**cost, "peak_memory_mb": 900.0, "levels": 2}
-        beams = [{**cost, "beam": "2:0.3:sigmoid", "accuracy": 0.5, "reached": 0.75}]
-        accuracy = {"test_accuracy": 0.7 + run["seed"] / 100, "test_accuracy_level_1": 0.9}
-        return {**cost, **accuracy, "peak_memory_mb": 1000.0, "beams": beams}
+        seen.append(run)
+        return function(run, *rest)
 
     monkeypatch.setattr(script, "in_new_process", instead)
-    common = ["x", "--output_dir", str(tmp_path), "--model_name_or_path", "some/model", "--data_dir", "data"]
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_the_experiment_runs_records_and_goes_on(monkeypatch, files, tmp_path, capsys):
+    script = load_script(EXAMPLES / "experiments" / "label_hierarchies.py")
+    folder = tmp_path / "data" / "moods"
+    folder.mkdir(parents=True)
+    for split in ("train", "test"):
+        rows = [dict(zip(("text", "mood", "word"), row.split(","), strict=True)) for row in ROWS * 4]
+        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    moods = HierarchicalDataSet(
+        "Moods", None, ("mood", "word"), {"good": "fine"}, {"examples_per_class": 2}, held_out=4
+    )
+    monkeypatch.setitem(script.HIERARCHIES, "moods", moods)
+    seen: list[dict] = []
+    in_this_process(monkeypatch, script, seen)
+    model = ("--model_name_or_path", files / "discriminator", "--output_dir", tmp_path / "out")
+    where = [*model, "--data_dir", tmp_path / "data", "--max_test_examples", 8, "--epochs", 1]
+    rows = ("--rows", "hierarchy", "flat", "fine_tuning", "--row_epochs", "fine_tuning=2", "--beams", "1:0:sigmoid")
+    monkeypatch.setattr(script.HierarchyExperimentArguments.__dataclass_fields__["datasets"], "metadata", {})
+    for seeds in ((1,), (1, 3)):
+        script.main([str(word) for word in (*where, "--datasets", "moods", *rows, "--seeds", *seeds)])
+    assert [run["seed"] for run in seen] == [1, 1, 1, 3, 3, 3]  # what was done is not done again
+    records = lines(tmp_path / "out" / "records.jsonl")
+    assert [record["run"] for record in records] == seen
+    assert [record["run"]["epochs"] for record in records[:3]] == [1, 1, 2]
+    for record in records:
+        assert record["rows"] == {"train": 8, "test": 8}
+        assert {"accuracy", "accuracy_level_1", "tokens_per_text", "peak_memory_mb"} <= record["metrics"].keys()
+    assert records[0]["metrics"]["flat_tokens_per_text"] == records[1]["metrics"]["tokens_per_text"]
+    assert [beam["beam"] for beam in records[0]["metrics"]["beams"]] == ["1:0:sigmoid"]
+
+    # The table says what the records say.
+    table = (tmp_path / "out" / "table.md").read_text()
+    (row,) = [line for line in table.splitlines() if "hierarchy | " in " ".join(line.split()) and "± " in line]
+    accuracy = [100 * record["metrics"]["accuracy"] for record in records if "beam_width" in record["run"]["options"]]
+    assert f"{mean(accuracy):.1f} ± {stdev(accuracy):.1f} (2)" in row
+    assert (tmp_path / "out" / "plot.png").stat().st_size > 5000
+
+    # On training rows that are not used, to choose by.
+    search = ("--split", "validation", "--rows", "fine_tuning", "--learning_rates", "fine_tuning=1e-3", "--seeds", "1")
+    script.main([str(word) for word in (*where, "--datasets", "moods", *search)])
+    found = lines(tmp_path / "out" / "records.jsonl")[-1]
+    assert found["rows"] == {"train": 8, "validation": 4, "test": 8}
+    assert (found["run"]["split"], found["run"]["learning_rate"]) == ("validation", 1e-3)
+    capsys.readouterr()
+
+
+def test_the_cost_over_the_number_of_classes(monkeypatch, files, tmp_path, capsys):
+    script = load_script(EXAMPLES / "experiments" / "label_hierarchies.py")
+    seen: list[dict] = []
+    in_this_process(monkeypatch, script, seen)
+    monkeypatch.setattr(script, "class_scaling_cost", lambda *_, **__: COST)
+    words = ["--model_name_or_path", files / "discriminator", "--output_dir", tmp_path, "--scaling", 16, 64]
     for _ in range(2):
-        monkeypatch.setattr(sys, "argv", [*common, "--datasets", "trec", "--rows", "hierarchy", "--seeds", "1", "3"])
-        script.main()
-        monkeypatch.setattr(sys, "argv", [*common, "--scaling", "16", "64"])
-        script.main()
-    assert asked == [("train", "trec")] * 2 + [("scale", "tree"), ("scale", "tree"), ("scale", "flat")] * 2
-    table = (tmp_path / "table.md").read_text()
-    assert "| TREC | DPT, the data's hierarchy | 72.0 ± 1.4 (2) | 90.0 ± 0.0 (2) |" in " ".join(table.split())
+        script.main([str(word) for word in words])
+    assert [(run["options"]["classes"], run["options"].get("beam_width")) for run in seen] == [
+        (16, 1),
+        (16, 2),
+        (16, None),
+        (64, 1),
+        (64, 2),
+        (64, None),
+    ]
     assert (tmp_path / "scaling.png").stat().st_size > 10_000
+    assert "| tree, beam of 2  |     64 |                2 |    1.5 |   70.0 |     900 |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("entry", ["fine_tuning", "lora=1e-3"])
+def test_values_of_rows_are_checked(entry):
+    script = load_script(EXAMPLES / "experiments" / "label_hierarchies.py")
+    arguments = script.HierarchyExperimentArguments(output_dir="o", learning_rates=[entry])
+    with pytest.raises(ValueError, match="written like fine_tuning=5e-4"):
+        script.plan(arguments)
