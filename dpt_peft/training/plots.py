@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
@@ -31,6 +32,13 @@ def _style(axes: Any) -> None:
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
+
+
+def _save(figure: Figure, title: str, path: Path) -> Path:
+    lines = textwrap.wrap(title, int(12 * figure.get_figwidth()))  # bold letters are as wide as that
+    figure.suptitle("\n".join(lines), fontsize="medium", fontweight="bold")
+    figure.savefig(path, dpi=150)
+    return path
 
 
 def plot_curves(
@@ -94,12 +102,11 @@ def plot_curves(
         [handles[name] for name in ordered],
         ordered,
         loc="outside lower center",
-        ncols=min(len(ordered), 4),
+        # About 12 letters an inch, and as much as 6 letters for the line before a name.
+        ncols=max(1, min(len(ordered), 4, int(12 * figure.get_figwidth()) // (6 + max(map(len, ordered))))),
         frameon=False,
     )
-    figure.suptitle(title, fontsize="medium", fontweight="bold")
-    figure.savefig(path, dpi=150)
-    return path
+    return _save(figure, title, path)
 
 
 def plot_boxes(
@@ -137,9 +144,7 @@ def plot_boxes(
         axes.set_title(panel, fontsize="medium")
         _style(axes)
     panels[0].set_ylabel(y_label)
-    figure.suptitle(title, fontsize="medium", fontweight="bold")
-    figure.savefig(path, dpi=150)
-    return path
+    return _save(figure, title, path)
 
 
 def plot_points(
@@ -179,6 +184,4 @@ def plot_points(
         axes.set_xlabel(panel)
         _style(axes)
     panels[0].set_ylabel(y_label)
-    figure.suptitle(title, fontsize="medium", fontweight="bold")
-    figure.savefig(path, dpi=150)
-    return path
+    return _save(figure, title, path)
