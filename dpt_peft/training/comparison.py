@@ -44,6 +44,13 @@ def amount_of(run: Run) -> str:
     return "all data" if run["train_fraction"] in (None, 1.0) else f"{100 * run['train_fraction']:g} % of the data"
 
 
+def least_data_first(record: Record) -> tuple[float, float, int]:
+    """Sorting key: examples a class, then shares of the data, then the order of `DATA_SETS`."""
+    run = record["run"]
+    share = 1.0 if run["train_fraction"] is None else run["train_fraction"]
+    return run["examples_per_class"] or float("inf"), share, list(DATA_SETS).index(run["dataset"])
+
+
 def title_of(run: Run) -> str:
     """A row's name: the method, and the options that were set."""
     options = [_OPTION_TITLES.get(name, lambda value: str(value))(value) for name, value in run["options"].items()]
@@ -95,7 +102,7 @@ def comparison(records: Sequence[Record], metric: str, best: int = 3) -> str:
         best: How many seeds the paper-like table keeps.
     """
     parts = []
-    for amount in dict.fromkeys(amount_of(record["run"]) for record in records):
+    for amount in dict.fromkeys(amount_of(record["run"]) for record in sorted(records, key=least_data_first)):
         mine = [record for record in records if amount_of(record["run"]) == amount]
         heading = f"{amount}, {metric} in %: "
         parts.append(f"{heading}mean ± sample standard deviation (seeds)\n\n{comparison_table(mine, metric)}")

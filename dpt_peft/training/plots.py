@@ -93,6 +93,10 @@ def plot_curves(
             axes.minorticks_off()
         axes.set_xlabel(x_label)
         _style(axes)
+    # One range for all panels, so that they can be compared.
+    low, high = zip(*(axes.get_xlim() for axes in panels), strict=True)
+    for axes in panels:
+        axes.set_xlim(min(low), max(high))
     panels[0].set_ylabel(y_label)
     handles: dict[str, Any] = {}
     for axes in panels:

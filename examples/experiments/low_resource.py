@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dpt_peft.tasks.data_sets import DATA_SETS
-from dpt_peft.training.comparison import amount_of, draw_boxes, models_of, run_comparison, title_of
+from dpt_peft.training.comparison import amount_of, draw_boxes, least_data_first, models_of, run_comparison, title_of
 from dpt_peft.training.experiments import ComparisonArguments, Record, Run, every_run, values_of
 from dpt_peft.training.plots import plot_curves
 
@@ -55,7 +55,7 @@ def draw(records: list[Record], arguments: LowResourceArguments, path: Path) -> 
         return
     curves: Any = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     by_parameters = arguments.x_axis == "parameters"
-    for record in records:
+    for record in sorted(records, key=least_data_first):
         run = record["run"]
         x = record["trained_parameters"] if by_parameters else record["rows"]["train"]
         # A method's parameters do not grow with the data: amounts need panels of their own.
@@ -68,6 +68,7 @@ def draw(records: list[Record], arguments: LowResourceArguments, path: Path) -> 
         x_label="trained parameters" if by_parameters else "training examples",
         y_label=f"{arguments.split} {arguments.metric} in %",
         log_x=True,
+        columns=len({record["run"]["dataset"] for record in records}) if by_parameters else 3,
     )
 
 
