@@ -13,6 +13,7 @@ from peft.utils import ModulesToSaveWrapper
 from torch import nn
 from torch.utils.data import DataLoader, Sampler
 from transformers import EvalPrediction
+from transformers.trainer_utils import PredictionOutput
 
 from dpt_peft.training.runner import rows_in_order
 from dpt_peft.training.schedules import ScheduledTrainer
@@ -276,6 +277,11 @@ class SharedPromptTrainer(ScheduledTrainer):
         if eval_dataset is None and isinstance(self.eval_dataset, dict):
             metrics |= mean_over_tasks(metrics, list(self.eval_dataset), metric_key_prefix)
         return metrics
+
+    def predict(self, *args: Any, **kwargs: Any) -> PredictionOutput:
+        """As the Trainer's, the rows in their order."""
+        with rows_in_order(self.args):
+            return super().predict(*args, **kwargs)
 
 
 def mean_over_tasks(metrics: Mapping[str, float], tasks: Sequence[str], prefix: str) -> dict[str, float]:

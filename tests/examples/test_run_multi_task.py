@@ -117,6 +117,25 @@ def test_the_adapters_give_the_metrics_of_the_run(files, tmp_path):
     assert AutoTokenizer.from_pretrained(tmp_path / "one").is_fast
 
 
+def test_predictions_stay_beside_their_rows(files, tmp_path):
+    # Rows of like length in a batch: the Trainer would predict them in that order, and not in that of their words.
+    tasks = json.loads((files / "tasks.json").read_text())
+    for name, task in tasks.items():
+        rows = [json.loads(line) for line in Path(task["test_file"]).read_text().splitlines()]
+        longer = [
+            {"tokens": ["the"] * number + row["tokens"], "ner_tags": ["O"] * number + row["ner_tags"]}
+            for number, row in enumerate(rows)
+        ]
+        path = files / f"{name}_longer.jsonl"
+        path.write_text("\n".join(map(json.dumps, longer)))
+        task |= {"validation_file": str(path), "test_file": str(path)}
+    (files / "longer.json").write_text(json.dumps(tasks))
+    options = ("--do_eval", "--do_predict", "--train_sampling_strategy", "group_by_length")
+    metrics = run(files, tmp_path, *options, tasks="longer")
+    for name in ("both_f1", "one_f1", "both_loss", "one_loss"):
+        assert metrics[f"test_{name}"] == metrics[f"eval_{name}"]
+
+
 @pytest.mark.parametrize("step", [3, 8])  # within the first epoch; at the end of it (32 rows are 8 batches)
 def test_an_interrupted_run_resumed_ends_as_the_uninterrupted_one(files, tmp_path, step):
     options = ("--do_train", "--num_train_epochs", 2, "--lr_decay_per_epoch", 0.5)
