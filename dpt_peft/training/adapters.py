@@ -22,11 +22,9 @@ class AdapterOptions:
 
     readers: ClassVar[dict[str, tuple[str, ...]]] = {
         "num_virtual_tokens": ("deep_prompt", "shallow_prompt", "p_tuning"),
-        "layers_to_transform": ("deep_prompt",),
-        "prompt_dropout": ("deep_prompt",),
-        "encoder_reparameterization": ("deep_prompt",),
         "encoder_hidden_size": ("deep_prompt", "p_tuning"),
-        "init_from": ("deep_prompt",),
+        **dict.fromkeys(("layers_to_transform", "prompt_dropout", "encoder_reparameterization"), ("deep_prompt",)),
+        **dict.fromkeys(("use_gate", "init_weights", "init_std", "init_from"), ("deep_prompt",)),
         **dict.fromkeys(("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules"), ("lora",)),
     }
     num_virtual_tokens: int = field(
