@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from peft.tuners.tuners_utils import BaseTuner, check_target_module_exists
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_target_module_exists
 from torch import nn
 
 from .combine import combine_prompts, combined_config, initialise_from
@@ -16,7 +16,7 @@ from .config import DeepPromptConfig
 from .encoder import DeepPromptEncoder
 from .init_text import initialise_from_tokens
 from .layer import CANNOT_BE_MERGED, DeepPromptLayer
-from .mixed_batch import RowPlan
+from .mixed_batch import BASE, RowPlan
 from .positions import ShiftedPositions, find_positions, shift_positions
 from .saved import check_fit, prompts_of
 from .targets import choose_targets
@@ -39,8 +39,9 @@ class DeepPromptModel(BaseTuner):
         low_cpu_mem_usage: create the prompts on the meta device.
 
     Raises:
-        ValueError: if the architecture has no attention that prompts could join (the message names it), or the
-            configuration names layers or modules that it does not have.
+        ValueError: if the architecture has no attention that prompts could join (the message names it), the
+            configuration names layers or modules that it does not have, or `adapter_name` is `"__base__"` or that of
+            another method's adapter on the same model.
 
     Example:
         >>> model = AutoModelForSequenceClassification.from_pretrained("roberta-large", num_labels=3)
@@ -50,6 +51,17 @@ class DeepPromptModel(BaseTuner):
     prefix = "deep_prompt_"
     tuner_layer_cls = (DeepPromptLayer, DeepPromptEncoder, ShiftedPositions)
     _heads_may_be_new = True
+
+    def __init__(self, model: nn.Module, config: Any, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        _refuse_base_as_name(adapter_name)
+        # PEFT's tuners over one model share a dictionary of configurations: the other's would be replaced
+        other = getattr(model, "peft_config", {}).get(adapter_name)
+        if other is not None and not isinstance(other, DeepPromptConfig) and _has_other_adapters(model):
+            raise ValueError(
+                f"`adapter_name`: the model has an adapter {adapter_name!r} already, of type {other.peft_type}. Give "
+                'the prompts another name, such as adapter_name="prompts".'
+            )
+        super().__init__(model, config, adapter_name, *args, **kwargs)
 
     def _prepare_adapter_config(self, peft_config: DeepPromptConfig, model_config: dict) -> DeepPromptConfig:
         # no default target modules are needed: attention modules are found by what they are
@@ -120,24 +132,45 @@ class DeepPromptModel(BaseTuner):
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         """As in PEFT; then the new prompts are made of tokens, or take over those of `init_from`, as configured.
 
-        If that fails, nothing is left of the adapter.
+        If that fails, nothing is left of the adapter. While adapters are disabled, the new one is too.
+
+        Raises:
+            ValueError: if the name is `"__base__"`, which stands for rows without an adapter.
         """
-        super().inject_adapter(model, adapter_name, *args, **kwargs)
-        self._heads_may_be_new = True
-        config = self.peft_config[adapter_name]
-        if config.shift_positions:
-            shift_positions(model, adapter_name, config, self.active_adapters)
-        if self._is_on_meta(adapter_name):
-            # made to be loaded into
-            return
+        _refuse_base_as_name(adapter_name)
+        with self._still_disabled():
+            super().inject_adapter(model, adapter_name, *args, **kwargs)
+            self._heads_may_be_new = True
+            config = self.peft_config[adapter_name]
+            if config.shift_positions:
+                shift_positions(model, adapter_name, config, self.active_adapters)
+            if self._is_on_meta(adapter_name):
+                # made to be loaded into
+                return
+            try:
+                if config.init_weights != "normal" and not config.inference_mode:
+                    initialise_from_tokens(self.model, adapter_name, config)
+                if config.init_from is not None:
+                    initialise_from(self, adapter_name, config.init_from)
+            except Exception:
+                self.delete_adapter(adapter_name)
+                raise
+
+    def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
+        """As in PEFT. While adapters are disabled, the heads that came with a new one are too."""
+        with self._still_disabled():
+            super().set_adapter(adapter_name, inference_mode=inference_mode)
+
+    @contextmanager
+    def _still_disabled(self) -> Iterator[None]:
+        """What is new on a model whose adapters are disabled is disabled too; PEFT makes it enabled."""
+        layers = [module for module in self.model.modules() if isinstance(module, DeepPromptLayer)]
+        disabled = bool(layers) and all(layer.disable_adapters for layer in layers)
         try:
-            if config.init_weights != "normal" and not config.inference_mode:
-                initialise_from_tokens(self.model, adapter_name, config)
-            if config.init_from is not None:
-                initialise_from(self, adapter_name, config.init_from)
-        except Exception:
-            self.delete_adapter(adapter_name)
-            raise
+            yield
+        finally:
+            if disabled:
+                self._enable_adapter_layers(False)
 
     def _is_on_meta(self, adapter_name: str) -> bool:
         prompts = prompts_of(dict(self.model.named_parameters()), adapter_name, self.prefix)
@@ -248,3 +281,18 @@ class DeepPromptModel(BaseTuner):
         remapped = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
         check_fit(model.state_dict(), remapped, adapter_name, cls.prefix)
         return remapped
+
+
+def _refuse_base_as_name(adapter_name: str) -> None:
+    if adapter_name == BASE:
+        raise ValueError(
+            f"`adapter_name` cannot be {BASE!r}: in `adapter_names` this stands for rows of the bare backbone."
+        )
+
+
+def _has_other_adapters(model: nn.Module) -> bool:
+    """Whether other methods' layers are on the model; after `merge_and_unload` their configuration alone is."""
+    return any(
+        isinstance(module, BaseTunerLayer) and not isinstance(module, DeepPromptModel.tuner_layer_cls)
+        for module in model.modules()
+    )

@@ -205,3 +205,31 @@ def test_a_refused_merge_takes_nothing_apart():
             merge()
     model.unmerge_adapter()
     assert torch.equal(logits(model, "bert"), expected)
+
+
+@pytest.mark.parametrize("task_type", [None, "SEQ_CLS"])
+def test_an_adapter_added_while_disabled_is_disabled_too(task_type):
+    model = prompted("bert", task_type=task_type, layers_to_transform=[0])
+    base, active = logits(make_model("bert"), "bert"), logits(model, "bert")
+    with model.disable_adapter():
+        # its layers are new, and so is a wrapper of a head that the first adapter does not have
+        model.add_adapter("more", prompt_config(task_type=task_type, modules_to_save=["pooler"], shift_positions=True))
+        model.set_adapter("more")
+        for name, parameter in model.named_parameters():
+            if "modules_to_save.more" in name:
+                torch.nn.init.normal_(parameter)
+        assert torch.equal(logits(model, "bert"), base)
+    assert not torch.allclose(logits(model, "bert"), base, atol=1e-4)
+    model.set_adapter("default")
+    assert torch.equal(logits(model, "bert"), active)
+
+
+def test_no_adapter_is_called_as_rows_without_one():
+    with pytest.raises(ValueError, match="`adapter_name` cannot be '__base__'"):
+        get_peft_model(make_model("bert"), prompt_config(), adapter_name="__base__")
+    model = prompted("bert")
+    expected = logits(model, "bert")
+    with pytest.raises(ValueError, match="`adapter_name` cannot be '__base__'"):
+        model.add_adapter("__base__", prompt_config())
+    assert list(model.peft_config) == ["default"]
+    assert torch.equal(logits(model, "bert"), expected)

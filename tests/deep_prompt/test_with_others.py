@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,52 @@ def test_lora_and_prompts_are_saved_and_loaded_each_on_its_own(tmp_path: Path):
         other_way_round.load_adapter(str(tmp_path / "lora"), adapter_name="lora")
     other_way_round.set_adapter(["prompts", "lora"])
     assert torch.equal(logits(other_way_round.eval(), "bert"), expected)
+
+
+@pytest.mark.parametrize("first", ["low_rank", "prompts"])
+@pytest.mark.parametrize("task_type", [None, "SEQ_CLS"])
+@pytest.mark.filterwarnings("ignore:(You are trying to modify|Already found a `peft_config`)")
+def test_two_peft_models_over_one_base(tmp_path: Path, first: str, task_type: str | None):
+    base = make_model("bert")
+    bare = logits(base, "bert")
+    configs = {"low_rank": lora_config(), "prompts": prompt_config(task_type=task_type)}
+    configs["low_rank"].task_type = task_type
+    models = {}
+    for name in (first, *(configs.keys() - {first})):
+        # LoRA in attention that has no prompts yet needs nothing set aside
+        with prompts_set_aside(base) if name == "low_rank" else nullcontext():
+            models[name] = get_peft_model(base, configs[name], adapter_name=name)
+    for model in models.values():
+        two_steps(model.eval())
+    expected = logits(models["prompts"], "bert")
+    assert torch.equal(logits(models["low_rank"], "bert"), expected)
+    for model in models.values():
+        with model.disable_adapter():  # PEFT's word for everything that is on the base
+            assert torch.equal(logits(model, "bert"), bare)
+    assert torch.equal(logits(models["prompts"], "bert"), expected)
+
+    models["prompts"].save_pretrained(tmp_path, selected_adapters=["prompts"])
+    with prompts_set_aside(base):
+        lora_only = logits(models["low_rank"], "bert")
+        models["low_rank"].save_pretrained(tmp_path, selected_adapters=["low_rank"])
+    if task_type is None:
+        alone = PeftModel.from_pretrained(make_model("bert"), tmp_path / "low_rank").eval()
+        assert torch.equal(logits(alone, "bert"), lora_only)
+    fresh = make_model("bert")
+    PeftModel.from_pretrained(fresh, tmp_path / "low_rank", adapter_name="low_rank")
+    both = PeftModel.from_pretrained(fresh, tmp_path / "prompts", adapter_name="prompts").eval()
+    assert torch.equal(logits(both, "bert"), expected)
+
+
+@pytest.mark.filterwarnings("ignore:You are trying to modify")
+def test_prompts_do_not_take_the_name_of_a_lora_on_the_same_base():
+    base = make_model("bert")
+    lora = get_peft_model(base, lora_config()).eval()
+    expected = logits(lora, "bert")
+    with pytest.raises(ValueError, match="`adapter_name`.*'default' already, of type .*LORA"):
+        get_peft_model(base, prompt_config())
+    assert lora.peft_config["default"].peft_type == "LORA"
+    assert torch.equal(logits(lora, "bert"), expected)
 
 
 def test_a_merged_lora_carries_prompts_on_top():
