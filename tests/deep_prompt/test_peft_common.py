@@ -91,7 +91,8 @@ def test_loading_through_the_meta_device(name, options, tmp_path):
     assert {parameter.device.type for parameter in loaded.parameters()} == {"cpu"}
     for adapter in ("default", "other"):
         loaded.set_adapter(adapter)
-        assert torch.equal(logits(loaded, name), logits(model, name))
+        # the same weights, but mapped from the file at an address of its own: products differ in the last bit at times
+        torch.testing.assert_close(logits(loaded, name), logits(model, name), rtol=0, atol=1e-6)
     empty = get_peft_model(make_model(name), prompt_config(**options), low_cpu_mem_usage=True)
     injected = inject_adapter_in_model(prompt_config(**options), make_model(name), low_cpu_mem_usage=True)
     for model_on_meta in (empty, injected):
