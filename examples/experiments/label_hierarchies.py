@@ -219,6 +219,8 @@ def title_of(run: Run) -> str:
     parts = [names[kind] if kind else METHODS[run["method"]].title]
     if kind == "built":
         parts.append(f"at most {options['max_children']} names")
+    in_columns = {"label_hierarchy", *SEARCH, "beams", "max_beam_samples"}
+    parts += [f"{name} `{value}`" for name, value in options.items() if name not in in_columns]
     return ", ".join(parts)
 
 
@@ -255,10 +257,12 @@ def beam_table(records: Sequence[Record]) -> str:
             width, threshold, score = beam["beam"].split(":")
             values = [f"{100 * beam[name]:.1f}" for name in ("accuracy", "reached")]
             costs = [f"{beam[name]:.1f}" for name in COSTS[1:3]]
-            title = HIERARCHIES[record["run"]["dataset"]].title
-            lines.append([title, title_of(record["run"]), score, width, threshold, *values, *costs])
-    header = ["data", "method", "score", "beam", "threshold", "accuracy %", "reached %", "CPU ms", "tokens"]
-    return markdown_table(header, lines, left=3)
+            run, rows = record["run"], record["rows"][record["run"]["split"]]
+            texts = min(run["options"]["max_beam_samples"], rows)
+            names = [HIERARCHIES[run["dataset"]].title, title_of(run), score]
+            lines.append([*names, width, threshold, str(run["seed"]), str(texts), *values, *costs])
+    header = ["data", "method", "score", "beam", "threshold", "seed", "texts", "accuracy %", "reached %"]
+    return markdown_table([*header, "CPU ms", "tokens"], lines, left=3)
 
 
 def _synthetic_title(run: Run) -> str:
@@ -297,7 +301,8 @@ def draw_accuracy(records: Sequence[Record], arguments: HierarchyExperimentArgum
     groups: Any = defaultdict(lambda: defaultdict(list))
     for record in records:
         run = record["run"]
-        groups[HIERARCHIES[run["dataset"]].title][title_of(run)] += values_of([record], arguments.metric)
+        row = f"{title_of(run)}, {run['epochs']:g} epochs"
+        groups[HIERARCHIES[run["dataset"]].title][row] += values_of([record], arguments.metric)
     amounts = ", ".join(
         f"{HIERARCHIES[name].title} {amount}"
         for name, amount in dict.fromkeys((record["run"]["dataset"], amount_of(record["run"])) for record in records)
