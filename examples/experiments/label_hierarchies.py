@@ -47,7 +47,7 @@ from dpt_peft.training.text_classification import MethodArguments, SamplingArgum
 from dpt_peft.training.tuned_run import ModelArguments
 
 #: Row -> method, and which hierarchy it uses.
-ROWS = {
+ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "hierarchy": ("dpt", {"label_hierarchy": "given"}),
     "built": ("dpt", {"label_hierarchy": "built"}),
     "flat": ("dpt", {"label_hierarchy": "none"}),
@@ -134,7 +134,13 @@ def plan(arguments: HierarchyExperimentArguments) -> list[Run]:
     """The runs, seed by seed, so that what is finished early is already a table; or those of `scaling`."""
     if arguments.scaling:
         kinds = [{"label_hierarchy": "given", "beam_width": width} for width in (1, 2)]
-        shape = {"epochs": 0, "learning_rate": 0.0, "batch_size": 16, "sample_seed": None, "split": "test"}
+        shape: dict[str, Any] = {
+            "epochs": 0,
+            "learning_rate": 0.0,
+            "batch_size": 16,
+            "sample_seed": None,
+            "split": "test",
+        }
         return [
             arguments.run(SYNTHETIC, "dpt", 0, options={"classes": count, **options}, **shape)
             for count in arguments.scaling
@@ -181,9 +187,9 @@ def train(run: Run, arguments: HierarchyExperimentArguments, model_path: str) ->
         return run_hierarchical_classification(
             ModelArguments(model_name_or_path=model_path),
             HierarchicalClassificationArguments(
-                dataset_name=run["dataset"]
-                if arguments.data_dir is None
-                else str(Path(arguments.data_dir) / run["dataset"]),
+                dataset_name=(
+                    data.hub_id if arguments.data_dir is None else str(Path(arguments.data_dir) / run["dataset"])
+                ),
                 level_column_names=list(data.level_columns),
                 tree_words_file=str(words),
                 max_seq_length=run["max_seq_length"],
@@ -316,11 +322,15 @@ def main(argv: list[str] | None = None) -> None:
     parser = HfArgumentParser(HierarchyExperimentArguments, description=__doc__)
     (arguments,) = parser.parse_args_into_dataclasses(argv)
     if arguments.data_dir is None and not (arguments.only_table or arguments.scaling):
-        parser.error("--data_dir is missing: the folder with one folder a data set")
+        not_on_the_hub = [name for name in arguments.datasets if HIERARCHIES[name].hub_id is None]
+        if not_on_the_hub:
+            parser.error(f"--data_dir is missing, the folder with one folder a data set, for {not_on_the_hub}")
     records = run_missing(plan(arguments), arguments, measure)
     trained = [record for record in records if record["run"]["dataset"] != SYNTHETIC]
     scaled = [record for record in records if record["run"]["dataset"] == SYNTHETIC]
-    tables = [accuracy_table(trained), beam_table(trained)] if trained else []
+    tables = [accuracy_table(trained)] if trained else []
+    if any("beams" in record["metrics"] for record in trained):
+        tables.append(beam_table(trained))
     tables += [scaling_table(scaled)] if scaled else []
 
     def draw(path: Path) -> None:

@@ -147,3 +147,10 @@ def test_values_of_rows_are_checked(entry):
     arguments = script.HierarchyExperimentArguments(output_dir="o", learning_rates=[entry])
     with pytest.raises(ValueError, match="written like fine_tuning=5e-4"):
         script.plan(arguments)
+
+
+def test_data_that_is_not_on_the_hub_needs_a_folder(tmp_path, capsys):
+    script = load_script(EXAMPLES / "experiments" / "label_hierarchies.py")
+    with pytest.raises(SystemExit):
+        script.main(["--output_dir", str(tmp_path), "--model_name_or_path", "some/model"])
+    assert "--data_dir is missing" in capsys.readouterr().err
