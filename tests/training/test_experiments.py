@@ -5,6 +5,7 @@ import torch
 from datasets import Dataset
 from transformers import AutoConfig
 
+from dpt_peft.training.comparison import comparison
 from dpt_peft.training.experiments import ExperimentArguments, make_record, read_records, run_missing, values_of
 from dpt_peft.training.families import TEXT_CLASSIFICATION
 from dpt_peft.training.methods import METHODS, MethodOptions
@@ -134,3 +135,14 @@ def test_records_without_them_are_still_read(tmp_path):
     assert not {"options", "wrapper"} & old.keys()
     (tmp_path / "records.jsonl").write_text(json.dumps(old) + "\n")
     assert run_missing(runs(args), args, None) == [old]
+
+
+def test_tables_go_from_little_data_to_much(tmp_path):
+    args = arguments(tmp_path)
+    amounts = ({"train_fraction": 0.1}, {"examples_per_class": 16}, {}, {"examples_per_class": 8})
+    records = [
+        {"run": args.run("sst2", "dpt", 1, **amount), "metrics": {"accuracy": 0.5}, "trained_parameters": 1}
+        for amount in amounts
+    ]
+    found = [line.partition(",")[0] for line in comparison(records, "accuracy").splitlines() if "accuracy in" in line]
+    assert found == ["8 examples a class", "16 examples a class", "10 % of the data", "all data"]
