@@ -13,7 +13,7 @@ from .deep_prompt import (
     hotswap_adapter,
     prompts_set_aside,
 )
-from .discriminative import (
+from .pretrained_heads import (
     DPTForHierarchicalClassification,
     DPTForHierarchicalClassificationConfig,
     DPTForMultiSpanQuestionAnswering,
@@ -21,13 +21,14 @@ from .discriminative import (
     DPTForSequenceClassification,
     DPTForSequenceClassificationConfig,
     LabelTree,
+    VerbalizerForSequenceClassification,
+    VerbalizerForSequenceClassificationConfig,
 )
-from .discriminative.embedded import embedded_discriminator
-from .tasks import multi_span_pipeline, question_answering_pipeline
-from .verbalizer import VerbalizerForSequenceClassification, VerbalizerForSequenceClassificationConfig
+from .pretraining.embedded import embedded_discriminator
+from .tasks.question_answering import extractive_pipeline, multi_span_pipeline
 
 multi_span_pipeline.register()
-question_answering_pipeline.register()
+extractive_pipeline.register()
 
 __version__ = "0.1.0.dev0"
 

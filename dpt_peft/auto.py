@@ -15,13 +15,13 @@ import peft
 from peft import PeftConfig, PeftModel, load_peft_weights
 from transformers import AutoConfig, PreTrainedConfig
 
-from .discriminative import (
+from .pretrained_heads import (
     DPTForHierarchicalClassification,
     DPTForMultiSpanQuestionAnswering,
     DPTForSequenceClassification,
+    VerbalizerForSequenceClassification,
 )
-from .discriminative.loading import HUB_ARGUMENTS
-from .verbalizer import VerbalizerForSequenceClassification
+from .pretrained_heads.loading import HUB_ARGUMENTS
 
 #: Config class of a task wrapper -> the wrapper.
 WRAPPERS: dict[Any, Any] = {

@@ -41,10 +41,10 @@ from transformers import (
 from transformers.trainer_utils import get_last_checkpoint
 
 from dpt_peft._compatibility import quiet_peft
-from dpt_peft.discriminative.conversion import discriminator_from_encoder
-from dpt_peft.training.candidate_lists import DocumentCollator, WholeWords
-from dpt_peft.training.low_rank import low_rank_discriminator
-from dpt_peft.training.replaced_tokens import (
+from dpt_peft.pretraining.candidate_lists import DocumentCollator, WholeWords
+from dpt_peft.pretraining.conversion import discriminator_from_encoder
+from dpt_peft.pretraining.low_rank import low_rank_discriminator
+from dpt_peft.pretraining.replaced_tokens import (
     IGNORED,
     CorpusReplacements,
     GeneratorReplacements,

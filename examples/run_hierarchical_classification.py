@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import logging
 
-from dpt_peft.tasks.hierarchical_classification import HierarchicalClassificationArguments
+from dpt_peft.tasks.hierarchical import HierarchicalClassificationArguments
 from dpt_peft.training.command_line import parse_arguments
 from dpt_peft.training.hierarchical_classification import HierarchyArguments, run_hierarchical_classification
 from dpt_peft.training.schedules import ScriptTrainingArguments

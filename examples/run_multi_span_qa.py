@@ -13,7 +13,7 @@ of `python`.
 
 from __future__ import annotations
 
-from dpt_peft.tasks.multi_span_qa import MultiSpanQAArguments
+from dpt_peft.tasks.question_answering.multi_span import MultiSpanQAArguments
 from dpt_peft.training.command_line import parse_arguments
 from dpt_peft.training.multi_span_qa import MultiSpanMethodArguments, run_multi_span_qa
 from dpt_peft.training.question_sampling import QuestionSamplingArguments

@@ -13,7 +13,7 @@ All arguments of `transformers.TrainingArguments` work, and `accelerate launch` 
 
 from __future__ import annotations
 
-from dpt_peft.tasks.question_answering import QuestionAnsweringArguments
+from dpt_peft.tasks.question_answering.extractive import QuestionAnsweringArguments
 from dpt_peft.training.command_line import parse_arguments
 from dpt_peft.training.question_answering import QuestionAnsweringMethodArguments, run_question_answering
 from dpt_peft.training.question_sampling import QuestionSamplingArguments

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dpt_peft.discriminative.presets import LABEL_WORDS
-from dpt_peft.tasks.conll import SOURCES
-from dpt_peft.tasks.loading import FORMATS
+from dpt_peft.pretrained_heads.template_presets import LABEL_WORDS
+from dpt_peft.tasks.data import FORMATS
+from dpt_peft.tasks.tagging.conll import SOURCES
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import datasets
 import evaluate
 
-from dpt_peft.tasks.tagging import read_spans
+from dpt_peft.tasks.tagging.schemes import read_spans
 
 
 class ClassificationMetric(evaluate.Metric):

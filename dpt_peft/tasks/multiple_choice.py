@@ -8,7 +8,7 @@ from typing import Any, Literal
 from datasets import ClassLabel, Dataset, DatasetDict
 from transformers import PreTrainedTokenizerBase
 
-from dpt_peft.tasks.loading import DatasetArguments, as_texts, load_splits, require_columns, require_rows
+from dpt_peft.tasks.data import DatasetArguments, as_texts, load_splits, require_columns, require_rows
 
 #: COPA's question words as the released code of P-tuning v2 writes them behind the premise.
 COPA_QUESTION_WORDS = ("cause=because", "effect=so")

@@ -10,7 +10,7 @@ import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict
 from transformers import EvalPrediction, PreTrainedTokenizerBase
 
-from dpt_peft.tasks.loading import DatasetArguments, as_texts, load_splits, require_columns, require_rows
+from dpt_peft.tasks.data import DatasetArguments, as_texts, load_splits, require_columns, require_rows
 from dpt_peft.tasks.metrics import ClassificationMetric
 
 

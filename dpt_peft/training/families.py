@@ -18,11 +18,11 @@ from transformers import (
     PreTrainedModel,
 )
 
-from dpt_peft.discriminative.loading import HUB_ARGUMENTS
-from dpt_peft.discriminative.modeling import DPTForSequenceClassification
-from dpt_peft.discriminative.multi_span import DPTForMultiSpanQuestionAnswering
-from dpt_peft.discriminative.presets import preset_options
-from dpt_peft.verbalizer import VerbalizerForSequenceClassification
+from dpt_peft.pretrained_heads import VerbalizerForSequenceClassification
+from dpt_peft.pretrained_heads.dpt import DPTForSequenceClassification
+from dpt_peft.pretrained_heads.dpt_multi_span import DPTForMultiSpanQuestionAnswering
+from dpt_peft.pretrained_heads.loading import HUB_ARGUMENTS
+from dpt_peft.pretrained_heads.template_presets import preset_options
 
 #: Which pretrained part of a model answers: a new head, a discriminator's own, a masked language model's own.
 NEW_HEAD, DISCRIMINATOR, LANGUAGE_MODEL = "new head", "discriminator", "language model"

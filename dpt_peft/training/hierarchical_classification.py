@@ -17,12 +17,12 @@ from transformers import (
     TrainingArguments,
 )
 
-from dpt_peft.discriminative.configuration import DPTForSequenceClassificationConfig
-from dpt_peft.discriminative.hierarchy import DPTForHierarchicalClassification
-from dpt_peft.discriminative.hierarchy_config import DPTForHierarchicalClassificationConfig
-from dpt_peft.discriminative.label_tree import LabelTree
-from dpt_peft.discriminative.modeling import DPTForSequenceClassification
-from dpt_peft.tasks.hierarchical_classification import (
+from dpt_peft.pretrained_heads.dpt import DPTForSequenceClassification
+from dpt_peft.pretrained_heads.dpt_config import DPTForSequenceClassificationConfig
+from dpt_peft.pretrained_heads.dpt_hierarchical import DPTForHierarchicalClassification
+from dpt_peft.pretrained_heads.dpt_hierarchical_config import DPTForHierarchicalClassificationConfig
+from dpt_peft.pretrained_heads.label_tree import LabelTree
+from dpt_peft.tasks.hierarchical import (
     HierarchicalClassificationArguments,
     hierarchical_metrics,
     load_hierarchical_classification,

@@ -17,18 +17,18 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from dpt_peft.tasks.data import DatasetArguments
 from dpt_peft.tasks.data_sets import DATA_SETS, data_arguments
-from dpt_peft.tasks.loading import DatasetArguments
-from dpt_peft.tasks.semantic_roles import SemanticRoleArguments
+from dpt_peft.tasks.tagging.features import load_word_tokenizer
+from dpt_peft.tasks.tagging.names import TokenClassificationArguments
+from dpt_peft.tasks.tagging.roles import SemanticRoleArguments
+from dpt_peft.tasks.tagging.words import word_tagging_metrics
 from dpt_peft.tasks.text_classification import (
     TextClassificationArguments,
     classification_metrics,
     load_text_classification,
     tokenize_texts,
 )
-from dpt_peft.tasks.token_classification import TokenClassificationArguments
-from dpt_peft.tasks.word_features import load_word_tokenizer
-from dpt_peft.tasks.word_tagging import word_tagging_metrics
 from dpt_peft.training import text_classification, word_tagging
 from dpt_peft.training.families import TEXT_CLASSIFICATION, TOKEN_CLASSIFICATION, TaskFamily
 from dpt_peft.training.shared_prompts import ComputeMetrics

@@ -10,7 +10,7 @@ import torch
 from peft import get_peft_model
 
 from dpt_peft._compatibility import quiet_peft
-from dpt_peft.discriminative.presets import PRESETS as TEMPLATE_PRESETS
+from dpt_peft.pretrained_heads.template_presets import PRESETS as TEMPLATE_PRESETS
 from dpt_peft.training import adapters
 from dpt_peft.training.families import DISCRIMINATOR, LANGUAGE_MODEL, NEW_HEAD, TaskFamily
 

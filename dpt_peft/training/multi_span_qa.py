@@ -11,7 +11,13 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from transformers import AutoTokenizer, DataCollatorForTokenClassification, TrainingArguments
 
-from dpt_peft.tasks.multi_span_predictions import (
+from dpt_peft.tasks.question_answering.data import load_questions
+from dpt_peft.tasks.question_answering.multi_span import (
+    MultiSpanFeatures,
+    MultiSpanQAArguments,
+    make_features,
+)
+from dpt_peft.tasks.question_answering.multi_span_predictions import (
     decode_examples,
     get_logit_threshold,
     multi_span_metrics,
@@ -19,13 +25,7 @@ from dpt_peft.tasks.multi_span_predictions import (
     score_examples,
     search_threshold,
 )
-from dpt_peft.tasks.multi_span_qa import (
-    MultiSpanFeatures,
-    MultiSpanQAArguments,
-    make_features,
-)
-from dpt_peft.tasks.questions import load_questions
-from dpt_peft.tasks.windows import window_length
+from dpt_peft.tasks.question_answering.windows import window_length
 from dpt_peft.training.families import DISCRIMINATOR, MULTI_SPAN_QUESTION_ANSWERING
 from dpt_peft.training.methods import METHODS, MethodOptions
 from dpt_peft.training.question_sampling import QuestionSamplingArguments, select_questions

@@ -10,8 +10,13 @@ from typing import Any, Literal
 
 from transformers import AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments
 
-from dpt_peft.tasks.question_answering import QuestionAnsweringArguments, QuestionAnsweringFeatures, make_features
-from dpt_peft.tasks.question_answering_predictions import (
+from dpt_peft.tasks.question_answering.data import load_questions
+from dpt_peft.tasks.question_answering.extractive import (
+    QuestionAnsweringArguments,
+    QuestionAnsweringFeatures,
+    make_features,
+)
+from dpt_peft.tasks.question_answering.extractive_predictions import (
     answer_metrics,
     get_null_threshold,
     predict_logits,
@@ -19,8 +24,7 @@ from dpt_peft.tasks.question_answering_predictions import (
     search_null_threshold,
     write_answers,
 )
-from dpt_peft.tasks.questions import load_questions
-from dpt_peft.tasks.windows import window_length
+from dpt_peft.tasks.question_answering.windows import window_length
 from dpt_peft.training.families import QUESTION_ANSWERING
 from dpt_peft.training.methods import METHODS, MethodOptions
 from dpt_peft.training.question_sampling import QuestionSamplingArguments, select_questions

@@ -12,7 +12,7 @@ from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, TrainingArguments, set_seed
 
 from dpt_peft.auto import WRAPPERS
-from dpt_peft.tasks.loading import DatasetArguments
+from dpt_peft.tasks.data import DatasetArguments
 from dpt_peft.training.families import TaskFamily
 from dpt_peft.training.methods import METHODS, MethodOptions, build_model, count_parameters, options_without_use
 from dpt_peft.training.model_card import ModelCardFacts
@@ -36,7 +36,7 @@ class ModelArguments:
         """Returns the model's id or folder, building the embedded discriminator when none is named."""
         if self.model_name_or_path is not None:
             return self.model_name_or_path
-        from dpt_peft.discriminative.embedded import embedded_discriminator
+        from dpt_peft.pretraining.embedded import embedded_discriminator
 
         return embedded_discriminator()
 

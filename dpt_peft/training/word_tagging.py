@@ -14,10 +14,10 @@ from datasets import Dataset
 from transformers import DataCollatorForTokenClassification, PreTrainedTokenizerBase, TrainingArguments
 
 from dpt_peft.tasks.metrics import ArgumentMetric, EntityMetric
-from dpt_peft.tasks.semantic_roles import load_semantic_roles
-from dpt_peft.tasks.token_classification import load_token_classification
-from dpt_peft.tasks.word_features import WordFeatures, load_word_tokenizer, make_word_features
-from dpt_peft.tasks.word_tagging import WordTaggingArguments, WordTaggingData, word_tagging_metrics
+from dpt_peft.tasks.tagging.features import WordFeatures, load_word_tokenizer, make_word_features
+from dpt_peft.tasks.tagging.names import load_token_classification
+from dpt_peft.tasks.tagging.roles import load_semantic_roles
+from dpt_peft.tasks.tagging.words import WordTaggingArguments, WordTaggingData, word_tagging_metrics
 from dpt_peft.training.families import TOKEN_CLASSIFICATION
 from dpt_peft.training.low_resource import hold_out_groups, sample_per_class
 from dpt_peft.training.methods import METHODS, MethodOptions
@@ -121,8 +121,8 @@ def loading_code(method: str, folder: str, model: Any, example: str) -> str:
         example: Further arguments of `tag_words` for the sentence.
     """
     imports = [
-        "from dpt_peft.tasks.word_features import load_word_tokenizer",
-        "from dpt_peft.tasks.word_tagging import tag_words",
+        "from dpt_peft.tasks.tagging.features import load_word_tokenizer",
+        "from dpt_peft.tasks.tagging.words import tag_words",
         "from transformers import AutoModelForTokenClassification",
     ]
     lines = [f'model = AutoModelForTokenClassification.from_pretrained("{folder}")']

@@ -26,13 +26,13 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import PrefixTuningConfig, get_peft_model
+from tables import markdown_table
 from torch import nn
 from transformers import AutoModelForSequenceClassification, BertConfig
 
 from dpt_peft import DeepPromptConfig
 from dpt_peft.training.cached_layers import LowerLayerCache
 from dpt_peft.training.records import command_line, software_versions
-from dpt_peft.training.tables import markdown_table
 from dpt_peft.training.trials import Trial, join_trials
 
 PROMPTS = 20

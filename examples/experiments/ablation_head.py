@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dpt_peft.training.comparison import draw_boxes, run_comparison
-from dpt_peft.training.experiments import ComparisonArguments, Record, Run, every_run
+from comparison import draw_boxes, run_comparison
+from plan import ComparisonArguments, Record, Run, every_run
 
 
 @dataclass

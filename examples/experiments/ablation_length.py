@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from comparison import models_of, run_comparison
+from plan import ComparisonArguments, Record, Run, every_run, values_of
+from plots import plot_curves
+
 from dpt_peft.tasks.data_sets import DATA_SETS
-from dpt_peft.training.comparison import models_of, run_comparison
-from dpt_peft.training.experiments import ComparisonArguments, Record, Run, every_run, values_of
-from dpt_peft.training.plots import plot_curves
 
 #: `encoder_reparameterization` -> its name in the paper.
 ENCODERS = {"none": "embedding", "mlp": "MLP"}

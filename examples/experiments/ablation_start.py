@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dpt_peft.training.comparison import draw_boxes, run_comparison
-from dpt_peft.training.experiments import ComparisonArguments, Record, Run, every_run
+from comparison import draw_boxes, run_comparison
+from plan import ComparisonArguments, Record, Run, every_run
 
 #: Start -> options of deep prompts.
 STARTS: dict[str, dict[str, Any]] = {

@@ -23,13 +23,10 @@ from typing import Any
 
 import datasets
 import transformers
-from transformers import HfArgumentParser
-
-from dpt_peft.tasks.hierarchical_classification import HierarchicalClassificationArguments
-from dpt_peft.tasks.label_hierarchies import HIERARCHIES
-from dpt_peft.training.class_scaling import class_scaling_cost
-from dpt_peft.training.comparison import amount_of, models_of
-from dpt_peft.training.experiments import (
+from class_scaling import class_scaling_cost
+from comparison import amount_of, models_of
+from hierarchical_data_sets import HIERARCHIES
+from plan import (
     ExperimentArguments,
     Record,
     Run,
@@ -38,11 +35,14 @@ from dpt_peft.training.experiments import (
     values_of,
     write_results,
 )
+from plots import plot_boxes, plot_curves
+from tables import markdown_table, mean_and_spread
+from transformers import HfArgumentParser
+
+from dpt_peft.tasks.hierarchical import HierarchicalClassificationArguments
 from dpt_peft.training.hierarchical_classification import HierarchyArguments, run_hierarchical_classification
 from dpt_peft.training.inference_cost import in_new_process
 from dpt_peft.training.methods import METHODS
-from dpt_peft.training.plots import plot_boxes, plot_curves
-from dpt_peft.training.tables import markdown_table, mean_and_spread
 from dpt_peft.training.text_classification import MethodArguments, SamplingArguments
 from dpt_peft.training.tuned_run import ModelArguments
 

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from comparison import amount_of, draw_boxes, least_data_first, models_of, run_comparison, title_of
+from plan import ComparisonArguments, Record, Run, every_run, values_of
+from plots import plot_curves
+
 from dpt_peft.tasks.data_sets import DATA_SETS
-from dpt_peft.training.comparison import amount_of, draw_boxes, least_data_first, models_of, run_comparison, title_of
-from dpt_peft.training.experiments import ComparisonArguments, Record, Run, every_run, values_of
-from dpt_peft.training.plots import plot_curves
 
 
 @dataclass

@@ -14,12 +14,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from comparison import by_row, draw_boxes, run_comparison
+from plan import ComparisonArguments, Record, Run, every_run, values_of
+from tables import markdown_table, mean_and_spread
+
 from dpt_peft.tasks.data_sets import DATA_SETS
-from dpt_peft.training.comparison import by_row, draw_boxes, run_comparison
-from dpt_peft.training.experiments import ComparisonArguments, Record, Run, every_run, values_of
 from dpt_peft.training.families import DISCRIMINATOR
 from dpt_peft.training.methods import METHODS
-from dpt_peft.training.tables import markdown_table, mean_and_spread
 
 COLUMNS = {
     "EM": "exact_match",

@@ -17,6 +17,8 @@ from typing import Any
 import optuna
 import torch
 import transformers
+from plots import plot_points
+from tables import markdown_table
 from transformers import (
     AutoTokenizer,
     DataCollatorWithPadding,
@@ -34,8 +36,6 @@ from dpt_peft.tasks.text_classification import (
 )
 from dpt_peft.training.families import TEXT_CLASSIFICATION
 from dpt_peft.training.methods import build_model
-from dpt_peft.training.plots import plot_points
-from dpt_peft.training.tables import markdown_table
 from dpt_peft.training.text_classification import MethodArguments, SamplingArguments, select_rows
 from dpt_peft.training.tuned_run import ModelArguments
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
 
+from comparison import by_row, draw_boxes, run_comparison
+from plan import ComparisonArguments, Record, Run, every_run, values_of
+from tables import markdown_table, mean_of_best
+
 from dpt_peft.tasks.data_sets import DATA_SETS
-from dpt_peft.training.comparison import by_row, draw_boxes, run_comparison
-from dpt_peft.training.experiments import ComparisonArguments, Record, Run, every_run, values_of
-from dpt_peft.training.tables import markdown_table, mean_of_best
 
 
 @dataclass

@@ -69,11 +69,11 @@ def test_exported_names_stand_on_the_first_page():
 
 def test_every_public_module_has_a_page():
     modules = hooks.public_modules()
-    assert "dpt_peft.training.experiments" in modules
+    assert "dpt_peft.training.methods" in modules
     assert "dpt_peft.deep_prompt" in modules
     assert "dpt_peft._compatibility" not in modules
     assert len(modules) == len(SOURCES)
-    assert "\n::: dpt_peft.training.experiments\n" in hooks.reference_page("dpt_peft.training.experiments")
+    assert "\n::: dpt_peft.training.methods\n" in hooks.reference_page("dpt_peft.training.methods")
 
 
 def test_links_to_files_lead_to_pages_of_the_site():

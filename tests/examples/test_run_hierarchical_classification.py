@@ -5,9 +5,9 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import pytest
+from hierarchical_data_sets import HierarchicalDataSet
 
-from dpt_peft.discriminative import DPTForHierarchicalClassification
-from dpt_peft.tasks.label_hierarchies import HierarchicalDataSet
+from dpt_peft.pretrained_heads import DPTForHierarchicalClassification
 from tests.training.tiny import write_discriminator
 
 #: text, level 1, class

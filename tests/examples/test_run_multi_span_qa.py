@@ -15,7 +15,7 @@ from dpt_peft import DPTForMultiSpanQuestionAnswering
 from dpt_peft.training.families import MULTI_SPAN_QUESTION_ANSWERING
 from dpt_peft.training.methods import methods_of
 from tests.examples.scripts import options_of
-from tests.tasks.multi_span import question, write_discriminator
+from tests.tasks.question_answering.multi_span import question, write_discriminator
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 METHODS = ("dpt", "fine_tuning", "deep_prompt", "dpt_deep_prompt", "lora")

@@ -6,11 +6,11 @@ import pytest
 from huggingface_hub import ModelCard
 from transformers import AutoConfig, pipeline
 
-from dpt_peft.tasks.squad_metric import normalize_answer
+from dpt_peft.tasks.question_answering.squad_metric import normalize_answer
 from dpt_peft.training.families import QUESTION_ANSWERING
 from dpt_peft.training.methods import methods_of
 from tests.examples.scripts import load_script, options_of
-from tests.tasks.reader import ask, write_reader
+from tests.tasks.question_answering.reader import ask, write_reader
 
 METHODS = ("fine_tuning", "deep_prompt", "lora")
 

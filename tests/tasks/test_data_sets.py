@@ -1,7 +1,7 @@
 import pytest
 
+from dpt_peft.tasks.data import load_file
 from dpt_peft.tasks.data_sets import DATA_SETS, data_arguments
-from dpt_peft.tasks.loading import load_file
 
 
 def test_from_the_hub():

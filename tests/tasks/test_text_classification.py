@@ -70,7 +70,7 @@ def test_class_label_keeps_its_order_and_reads_minus_one_as_unlabelled(tmp_path,
             "test": Dataset.from_dict({"text": ["c", "d"], "label": [-1, -1]}, features=features),
         }
     )
-    monkeypatch.setattr("dpt_peft.tasks.loading.load_dataset", lambda name, config: hub)
+    monkeypatch.setattr("dpt_peft.tasks.data.load_dataset", lambda name, config: hub)
     data = load(dataset_name="someone/animals")
     assert data.label_names == ["zebra", "ant"]
     assert data.splits["train"]["labels"][:] == [1, 0]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from class_scaling import balanced_tree, class_scaling_cost
 from datasets import Dataset
 from transformers import AutoTokenizer, TrainingArguments
 
-from dpt_peft.discriminative import DPTForHierarchicalClassification, DPTForSequenceClassification, LabelTree
-from dpt_peft.tasks.hierarchical_classification import HierarchicalClassificationArguments
-from dpt_peft.training.class_scaling import balanced_tree, class_scaling_cost
+from dpt_peft.pretrained_heads import DPTForHierarchicalClassification, DPTForSequenceClassification, LabelTree
+from dpt_peft.tasks.hierarchical import HierarchicalClassificationArguments
 from dpt_peft.training.hierarchical_classification import (
     HierarchyArguments,
     compare_beams,

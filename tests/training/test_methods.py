@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from dpt_peft import DeepPromptModel, VerbalizerForSequenceClassification
-from dpt_peft.discriminative import DPTForSequenceClassification
+from dpt_peft.pretrained_heads import DPTForSequenceClassification
 from dpt_peft.training.families import (
     MULTI_SPAN_QUESTION_ANSWERING,
     MULTIPLE_CHOICE,

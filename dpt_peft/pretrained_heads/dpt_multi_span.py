@@ -1,0 +1,205 @@
+"""DPT for multi-span question answering: the pretrained head reads every token of the paragraph (section 3)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+from transformers.modeling_outputs import TokenClassifierOutput
+from transformers.utils import can_return_tuple
+
+from .base import DiscriminatorWrapper, DiscriminatorWrapperConfig
+from .dpt_config import SCORE_FUNCTIONS
+
+LOSS_REDUCTIONS = ("mean", "sum")
+#: Label of tokens without a loss: question, special tokens, padding.
+IGNORED = -100
+
+
+class DPTForMultiSpanQuestionAnsweringConfig(DiscriminatorWrapperConfig):
+    """Configuration of `DPTForMultiSpanQuestionAnswering`.
+
+    Attributes:
+        discriminator_config: Config of the discriminator.
+        threshold: Between 0 and 1, on the score sigmoid(z) that a token was replaced (paper, appendix A: 0.6). With
+            `score_function="one_minus_sigmoid"` a token is part of the answer if its score is below, with "sigmoid"
+            if it is above.
+        score_function: `"one_minus_sigmoid"`: answers look original (paper). `"sigmoid"`: answers look replaced (the
+            released code, and the ablation of Table 3).
+        loss_reduction: `"mean"`: mean over all paragraph tokens of the batch. `"sum"`: sum over the paragraph tokens
+            of a row, mean over rows (Eq. 3 with tokens in the place of classes).
+    """
+
+    model_type = "dpt_multi_span_question_answering"
+
+    needs_tokenizer: ClassVar[bool] = False
+    task_attributes: ClassVar[tuple[str, ...]] = (
+        *DiscriminatorWrapperConfig.task_attributes,
+        "threshold",
+        "score_function",
+        "loss_reduction",
+    )
+
+    threshold: float = 0.6
+    score_function: str = "one_minus_sigmoid"
+    loss_reduction: str = "mean"
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Check the choices."""
+        if self.score_function not in SCORE_FUNCTIONS:
+            raise ValueError(f"`score_function` must be one of {SCORE_FUNCTIONS}, got {self.score_function!r}")
+        if self.loss_reduction not in LOSS_REDUCTIONS:
+            raise ValueError(f"`loss_reduction` must be one of {LOSS_REDUCTIONS}, got {self.loss_reduction!r}")
+        if not 0 < self.threshold < 1:
+            raise ValueError(f"`threshold` must be between 0 and 1, got {self.threshold!r}")
+        super().__post_init__(**kwargs)
+
+    @property
+    def logit_threshold(self) -> float:
+        """`threshold` on the scale of the model's `logits`: a token whose logit is above is part of the answer."""
+        replaced = math.log(self.threshold / (1 - self.threshold))
+        return -replaced if self.score_function == "one_minus_sigmoid" else replaced
+
+    @logit_threshold.setter
+    def logit_threshold(self, value: float) -> None:
+        replaced = -value if self.score_function == "one_minus_sigmoid" else value
+        threshold = 1 / (1 + math.exp(-replaced))
+        if not 0 < threshold < 1:
+            raise ValueError(f"`logit_threshold` {value} is too far from 0 for a `threshold` between 0 and 1")
+        self.threshold = threshold
+
+    @classmethod
+    def from_discriminator_config(
+        cls, discriminator_config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase | None = None, **options: Any
+    ) -> DPTForMultiSpanQuestionAnsweringConfig:
+        """Make the config.
+
+        Args:
+            discriminator_config: Config of the discriminator.
+            tokenizer: Not needed.
+            **options: Attributes of the config.
+        """
+        return cls(discriminator_config=discriminator_config, **options)
+
+
+class DPTForMultiSpanQuestionAnswering(DiscriminatorWrapper):
+    """Finds the spans of a paragraph that answer a question by asking a discriminator which tokens look original.
+
+    The model takes ordinary tokenizer output, `[CLS] question [SEP] paragraph [SEP]`, without a template, and reads
+    the pretrained replaced-token head at every token (paper, section 3). There is no new parameter.
+
+    `logits` (batch, length) are -z, where z is the head's output (high = replaced): a high logit says that the token
+    is part of the answer. Only those of paragraph tokens mean anything. `config.logit_threshold` is the logit above
+    which a token counts. `pipeline("multi-span-question-answering")` turns logits into spans, also for paragraphs
+    longer than the model.
+
+    Example:
+        >>> model = DPTForMultiSpanQuestionAnswering.from_pretrained("google/electra-base-discriminator")
+    """
+
+    config_class = DPTForMultiSpanQuestionAnsweringConfig
+
+    def __init__(self, config: DPTForMultiSpanQuestionAnsweringConfig) -> None:
+        super().__init__(config)
+        # Trainer counts the labelled tokens of all accumulated batches; a mean over rows has no use for that.
+        self.accepts_loss_kwargs = config.loss_reduction == "mean"
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: Any,
+    ) -> TokenClassifierOutput:
+        """Score the tokens of a batch of questions with their paragraphs.
+
+        Args:
+            input_ids: (batch, length), pairs of question and paragraph.
+            attention_mask: (batch, length), zero = padding.
+            token_type_ids: (batch, length).
+            position_ids: (batch, length).
+            inputs_embeds: (batch, length, embedding size), in the place of `input_ids`.
+            labels: (batch, length), integers: 1 = part of the answer, 0 = another token of the paragraph, -100 = not
+                of the paragraph (`DataCollatorForTokenClassification` pads with it).
+            output_attentions: Whether to return the attentions.
+            output_hidden_states: Whether to return the hidden states.
+            num_items_in_batch: Number of labelled tokens in all batches of one optimizer step, as Trainer passes it;
+                the mean is taken over as many. Default: those of this batch.
+            **kwargs: Passed on to the discriminator.
+
+        Returns:
+            `loss` (binary cross entropy over the labelled tokens, see `loss_reduction`), `logits` (batch, length),
+            `hidden_states`, `attentions`. With `return_dict=False` a tuple of those that exist.
+
+        Raises:
+            ValueError: Labels have the wrong shape or other values.
+        """
+        config: Any = self.config
+        outputs = self.discriminator(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            output_attentions=config.output_attentions if output_attentions is None else output_attentions,
+            output_hidden_states=config.output_hidden_states if output_hidden_states is None else output_hidden_states,
+            return_dict=True,
+            **kwargs,
+        )
+        logits = outputs.logits if config.score_function == "sigmoid" else -outputs.logits
+        loss = None
+        if labels is not None:
+            loss = span_loss(logits, labels, reduction=config.loss_reduction, num_items_in_batch=num_items_in_batch)
+        return TokenClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+def span_loss(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    reduction: str,
+    num_items_in_batch: torch.Tensor | int | None = None,
+) -> torch.Tensor:
+    """Binary cross entropy of every paragraph token's score (Eq. 3, tokens in the place of classes).
+
+    Args:
+        logits: (batch, length), high = part of the answer.
+        labels: (batch, length): 1, 0, or -100 for tokens without a loss.
+        reduction: "mean" over the labelled tokens of the batch, or "sum" over a row's tokens and mean over rows.
+        num_items_in_batch: The number to divide the sum by in the place of the labelled tokens; for "mean" only.
+
+    Returns:
+        A scalar, in single precision at least; zero without labelled tokens.
+
+    Raises:
+        ValueError: Labels have another shape than the logits, or other values. (Values are not checked inside
+            `torch.compile`.)
+    """
+    if labels.shape != logits.shape:
+        raise ValueError(
+            f"`labels` must have one number a token, shape {tuple(logits.shape)}, got {tuple(labels.shape)}"
+        )
+    labelled = labels.ne(IGNORED)
+    if not torch.compiler.is_compiling() and not bool((labels.eq(0) | labels.eq(1) | ~labelled).all()):
+        raise ValueError("`labels` must be 1 (part of the answer), 0 (paragraph) or -100 (anything else)")
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    total = nn.functional.binary_cross_entropy_with_logits(
+        logits, labels.eq(1).to(logits.dtype), weight=labelled.to(logits.dtype), reduction="sum"
+    )
+    if reduction == "sum":
+        return total / logits.shape[0]
+    count = labelled.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
+    return total / count

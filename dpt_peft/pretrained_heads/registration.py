@@ -1,0 +1,44 @@
+"""Makes the wrapper known to transformers' auto classes and pipelines, and to PEFT. Runs once, on import."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peft.utils import constants
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+
+from .base import DiscriminatorWrapper
+from .discriminators import supported_model_types
+from .dpt import DPTForSequenceClassification
+from .dpt_hierarchical import DPTForHierarchicalClassification
+from .dpt_multi_span import DPTForMultiSpanQuestionAnswering
+from .verbalizer import VerbalizerForSequenceClassification
+
+# The reader of several spans gives a score a token and takes a label a token, as token classifiers do; transformers'
+# own question answering models point at one start and one end.
+_WRAPPERS: tuple[tuple[Any, Any], ...] = (
+    (DPTForSequenceClassification, AutoModelForSequenceClassification),
+    (DPTForHierarchicalClassification, AutoModelForSequenceClassification),
+    (DPTForMultiSpanQuestionAnswering, AutoModelForTokenClassification),
+    (VerbalizerForSequenceClassification, AutoModelForSequenceClassification),
+)
+
+
+def register() -> None:
+    """Register the wrappers; called again, it takes discriminators into account that were registered since."""
+    for model_class, auto_class in _WRAPPERS:
+        config_class = model_class.config_class
+        AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
+        auto_class.register(config_class, model_class, exist_ok=True)
+        if auto_class is AutoModelForSequenceClassification:
+            # The text-classification pipeline looks here by name, and otherwise logs that the model is not supported.
+            MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES[config_class.model_type] = model_class.__name__
+    # PEFT finds default target modules by model type: a wrapper's are those of the discriminators it may hold. A
+    # method without a default for ELECTRA gets none: another family's names could fit half of ELECTRA's modules.
+    for name, mapping in vars(constants).items():
+        if name.endswith("_TARGET_MODULES_MAPPING") and "electra" in mapping:
+            modules = {module for inner in supported_model_types() for module in mapping.get(inner, ())}
+            if modules:
+                for model_class in (model for model, _ in _WRAPPERS if issubclass(model, DiscriminatorWrapper)):
+                    mapping[model_class.config_class.model_type] = sorted(modules)

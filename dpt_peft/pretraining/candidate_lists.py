@@ -1,0 +1,228 @@
+"""Rows for discriminator pre-training: clean text, and candidate lists in the form of DPT's template.
+
+A candidate list is a piece of a document, then `Class: w1, w2, ... .` whose words come from the unseen neighbourhood
+of the piece (original) or from other documents (replaced). It practises what DPT asks for: judging, at a listed word,
+whether the word belongs to the text. It is part of neither the DPT nor the ELECTRA paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from dpt_peft.pretraining.replaced_tokens import IGNORED
+
+_MARKERS = ("Ġ", "▁")
+
+
+class WholeWords:
+    """Which tokens are whole words by themselves, and how telling each is of its document.
+
+    Args:
+        tokenizer: A WordPiece (`##`), byte-level (`Ġ`) or sentencepiece (`▁`) tokenizer.
+        documents: Token ids of documents, without special tokens; they give the document frequencies.
+        min_letters: Shorter words are never listed.
+
+    Attributes:
+        true_weight: Weight of drawing a token from its own document, shape (vocabulary,); 0 for what is no whole word.
+        false_weight: The same for drawing it as a word of another document.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, documents: Sequence[Sequence[int]], min_letters: int = 3
+    ) -> None:
+        names = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+        marked = any(name.startswith(_MARKERS) for name in names)
+        words = [name[1:] if name.startswith(_MARKERS) else name for name in names]
+        starts = [name.startswith(_MARKERS) if marked else not name.startswith("##") for name in names]
+        special = set(tokenizer.all_special_ids)
+        self.is_word = np.array(
+            [
+                start and len(word) >= min_letters and word.isalpha() and i not in special
+                for i, (start, word) in enumerate(zip(starts, words, strict=True))
+            ]
+        )
+        self.continues = np.array(
+            [not start and word.removeprefix("##").isalnum() for start, word in zip(starts, words, strict=True)]
+        )
+        counts = np.zeros(len(names))
+        for document in documents:
+            counts[np.unique(np.asarray(document))] += 1
+        frequency = counts / max(len(documents), 1)
+        telling = np.where(self.is_word & (counts > 0), -np.log(np.maximum(frequency, 1e-9)), 0.0)
+        self.false_weight = telling
+        # A word of another document is refused where it also occurs in this one, which happens with probability
+        # `frequency`. The true words are thinned by the same factor: how common a word is must not tell which kind it
+        # is.
+        self.true_weight = telling * (1 - frequency)
+
+    def at(self, tokens: np.ndarray) -> np.ndarray:
+        """Boolean, shape (tokens,): the token stands for a whole word of this text."""
+        whole = self.is_word[tokens]
+        whole[:-1] &= ~self.continues[tokens[1:]]
+        return whole
+
+
+class DocumentCollator:
+    """Turns documents into padded rows, half of them (say) candidate lists; `data_collator` of a Trainer.
+
+    Documents of a batch are each other's "other documents". Randomness comes from torch's global generator, which
+    Trainer seeds, gives each data worker its own of, and restores on resume.
+
+    Args:
+        tokenizer: The discriminator's tokenizer.
+        max_length: Tokens per row, special tokens included.
+        words: The words that may be listed; None makes no candidate lists.
+        candidate_list_share: Probability that a row is a candidate list. A document too short to leave words unseen,
+            or a batch with no other document, gives a row of text in its place.
+        prompt: What stands between text and list.
+        min_candidates: Fewest listed words, at least 2.
+        max_candidates: Most listed words.
+        max_true: Most words of the row's own document among them; at least one is always true and at least one false.
+
+    Raises:
+        ValueError: A share outside [0, 1], a share without `words`, numbers of candidates out of order, or a
+            `max_length` that leaves the text fewer than 8 tokens.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int = 64,
+        words: WholeWords | None = None,
+        candidate_list_share: float = 0.0,
+        prompt: str = "Class:",
+        min_candidates: int = 2,
+        max_candidates: int = 6,
+        max_true: int = 3,
+    ) -> None:
+        if not 0 <= candidate_list_share <= 1:
+            raise ValueError(f"candidate_list_share={candidate_list_share} must lie between 0 and 1.")
+        if candidate_list_share > 0 and words is None:
+            raise ValueError("candidate_list_share > 0 needs words (a WholeWords of the training documents).")
+        if not 2 <= min_candidates <= max_candidates or max_true < 1:
+            raise ValueError(
+                f"min_candidates={min_candidates}, max_candidates={max_candidates} and max_true={max_true} must "
+                "satisfy 2 <= min_candidates <= max_candidates and max_true >= 1."
+            )
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.words = words
+        self.candidate_list_share = candidate_list_share
+        self.min_candidates, self.max_candidates, self.max_true = min_candidates, max_candidates, max_true
+        frame = tokenizer("")["input_ids"]
+        self.head, self.tail = frame[:1], frame[1:]
+        self.prompt = tokenizer(f" {prompt}", add_special_tokens=False)["input_ids"]
+        self.comma = tokenizer(",", add_special_tokens=False)["input_ids"][-1:]
+        self.stop = tokenizer(".", add_special_tokens=False)["input_ids"][-1:]
+        self.special = np.zeros(len(tokenizer), dtype=bool)
+        self.special[tokenizer.all_special_ids] = True
+        listed = len(self.prompt) + 2 * max_candidates if candidate_list_share > 0 else 0
+        if max_length - len(frame) - listed < 8:
+            raise ValueError(
+                f"max_length={max_length} leaves the text {max_length - len(frame) - listed} tokens; it needs 8."
+            )
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        """Makes a batch.
+
+        Args:
+            rows: Documents (`input_ids` without special tokens), or finished rows that carry `labels`, which are only
+                padded.
+
+        Returns:
+            `input_ids`, `attention_mask`, `labels` and, for documents, `replaceable`; each of shape (batch, longest
+            row).
+        """
+        if "labels" in rows[0]:
+            finished = [(list(row["input_ids"]), list(row["labels"])) for row in rows]
+            return self._pad(finished)
+        documents = [np.asarray(row["input_ids"]) for row in rows]
+        made: list[tuple[list[int], list[int]]] = []
+        of_text = []
+        for index in range(len(documents)):
+            listed = None
+            if float(torch.rand(())) < self.candidate_list_share:
+                listed = self._candidate_list(documents, index)
+            of_text.append(listed is None)
+            made.append(self._text(documents[index]) if listed is None else listed)
+        batch = self._pad(made)
+        replaceable = torch.tensor(of_text)[:, None] & batch["attention_mask"].bool()
+        batch["replaceable"] = replaceable & ~torch.from_numpy(self.special)[batch["input_ids"]]
+        return batch
+
+    def _pad(self, rows: list[tuple[list[int], list[int]]]) -> dict[str, torch.Tensor]:
+        length = max(len(tokens) for tokens, _ in rows)
+        input_ids = torch.full((len(rows), length), self.tokenizer.pad_token_id)
+        attention_mask = torch.zeros((len(rows), length), dtype=torch.long)
+        labels = torch.full((len(rows), length), IGNORED)
+        for row, (tokens, row_labels) in enumerate(rows):
+            input_ids[row, : len(tokens)] = torch.tensor(tokens)
+            attention_mask[row, : len(tokens)] = 1
+            labels[row, : len(tokens)] = torch.tensor(row_labels)
+        return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+
+    def _window(self, document: np.ndarray, room: int) -> tuple[int, int]:
+        start = int(torch.randint(max(len(document) - room, 0) + 1, ()))
+        return start, min(start + room, len(document))
+
+    def _text(self, document: np.ndarray) -> tuple[list[int], list[int]]:
+        start, end = self._window(document, self.max_length - len(self.head) - len(self.tail))
+        tokens = [*self.head, *document[start:end].tolist(), *self.tail]
+        return tokens, [IGNORED] * len(tokens)
+
+    def _draw(
+        self, document: np.ndarray, window: tuple[int, int], weight: np.ndarray, count: int, barred: np.ndarray
+    ) -> list[int]:
+        """Up to `count` distinct words outside the window that occur neither in it nor among `barred`."""
+        if self.words is None:
+            return []
+        whole = self.words.at(document)
+        whole[slice(*window)] = False
+        places = document[whole]
+        places = places[~np.isin(places, document[slice(*window)]) & ~np.isin(places, barred)]
+        drawn: list[int] = []
+        while len(drawn) < count:
+            chances = torch.from_numpy(weight[places])
+            if float(chances.sum()) <= 0:
+                break
+            drawn.append(int(places[int(torch.multinomial(chances, 1))]))
+            places = places[places != drawn[-1]]
+        return drawn
+
+    def _candidate_list(self, documents: list[np.ndarray], index: int) -> tuple[list[int], list[int]] | None:
+        if self.words is None:
+            return None
+        document = documents[index]
+        count = int(torch.randint(self.min_candidates, self.max_candidates + 1, ()))
+        wanted_true = int(torch.randint(1, min(self.max_true, count - 1) + 1, ()))
+        room = self.max_length - len(self.head) - len(self.tail) - len(self.prompt) - 2 * count
+        # Texts to classify are often short: the list must not always stand at the end of a full row.
+        room = int(torch.randint(max(room // 4, 1), room + 1, ()))
+        start, end = self._window(document, room)
+        nothing = np.empty(0, dtype=document.dtype)
+        true = self._draw(document, (start, end), self.words.true_weight, wanted_true, nothing)
+        false: list[int] = []
+        for other in torch.randperm(len(documents)).tolist():
+            if len(false) == count - wanted_true:
+                break
+            if other == index:
+                continue
+            # From behind a window of its own, exactly as the true words are drawn.
+            barred = np.concatenate([document, np.array(false, dtype=document.dtype)])
+            hidden = self._window(documents[other], room)
+            false += self._draw(documents[other], hidden, self.words.false_weight, 1, barred)
+        if not true or not false:
+            return None
+        words, answers = true + false, [0] * len(true) + [1] * len(false)
+        tokens = [*self.head, *document[start:end].tolist(), *self.prompt]
+        labels = [IGNORED] * len(tokens)
+        for place in torch.randperm(len(words)).tolist():
+            tokens += [words[place], *self.comma]
+            labels += [answers[place], IGNORED]
+        tokens[-1:] = self.stop
+        return tokens + self.tail, labels + [IGNORED] * len(self.tail)

@@ -1,0 +1,1 @@
+"""Tasks that answer questions on paragraphs: one span (SQuAD) or several (QUOREF)."""

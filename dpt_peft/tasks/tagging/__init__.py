@@ -1,0 +1,1 @@
+"""Tasks with a tag for every word: named entities and semantic roles."""

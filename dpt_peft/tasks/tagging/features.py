@@ -1,0 +1,228 @@
+"""Sentences of words as rows of tokens, and a label for every word back from the rows' predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from dpt_peft.tasks.tagging.schemes import OUTSIDE
+
+#: Label of tokens that no loss is computed on.
+IGNORED = -100
+_BATCH = 1000
+
+
+def load_word_tokenizer(model_name_or_path: str, **kwargs: Any) -> PreTrainedTokenizerBase:
+    """Loads a tokenizer that takes sentences which are split into words already.
+
+    Byte-level tokenizers (RoBERTa, GPT-2) are told to treat every word as one that follows a space; otherwise words
+    would be glued to each other.
+
+    Args:
+        model_name_or_path: Hub id or folder.
+        **kwargs: For `from_pretrained`, such as `revision`.
+
+    Raises:
+        TypeError: If the model has no fast tokenizer, which alone knows which token is of which word.
+    """
+    kwargs.setdefault("padding_side", "right")
+    tokenizer = AutoTokenizer.from_pretrained(model_name_or_path, **kwargs)
+    if not tokenizer.is_fast:
+        raise TypeError(f"{model_name_or_path} has no fast tokenizer: {type(tokenizer).__name__} is none.")
+    as_text = tokenizer("a a", add_special_tokens=False)["input_ids"]
+    if tokenizer(["a", "a"], is_split_into_words=True, add_special_tokens=False)["input_ids"][1:] != as_text[1:]:
+        tokenizer = AutoTokenizer.from_pretrained(model_name_or_path, add_prefix_space=True, **kwargs)
+    return tokenizer
+
+
+@dataclass(frozen=True)
+class WordRow:
+    """Which words of which sentence a row of tokens holds.
+
+    Attributes:
+        sentence: Index of the sentence.
+        words: Indices of those words that have a token, ascending.
+        positions: The first token of each.
+    """
+
+    sentence: int
+    words: list[int]
+    positions: list[int]
+
+
+@dataclass(frozen=True)
+class WordFeatures:
+    """A split, ready for a token classifier, and the way back.
+
+    Attributes:
+        dataset: One row a sentence or, if it is too long, a piece of it; short rows first. The tokenizer's columns
+            (not padded) and, if there are tags, `labels`: the class of a word at its first token, -100 elsewhere.
+        rows: What words a row has, in the order of `dataset`.
+        lengths: Number of words of every sentence.
+        tags: Tags of every sentence, if known.
+    """
+
+    dataset: Dataset
+    rows: list[WordRow]
+    lengths: list[int]
+    tags: list[list[str]] | None
+
+    def decode(
+        self, predictions: Sequence[Sequence[int] | np.ndarray] | np.ndarray, label_names: Sequence[str]
+    ) -> list[list[str]]:
+        """Puts a label on every word of every sentence.
+
+        Args:
+            predictions: Class ids by row of `dataset` and token, (rows, at least the tokens of the row).
+            label_names: Names of the classes by id.
+
+        Returns:
+            Labels of every sentence. A word that has no token, and could get none, is "O".
+
+        Raises:
+            ValueError: If there are not as many predictions as rows.
+        """
+        tags = [[OUTSIDE] * length for length in self.lengths]
+        for row, predicted in zip(self.rows, predictions, strict=True):
+            for word, position in zip(row.words, row.positions, strict=True):
+                tags[row.sentence][word] = label_names[int(predicted[position])]
+        return tags
+
+
+def make_word_features(
+    words: Sequence[Sequence[str]],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    appended: Sequence[str] | None = None,
+    tags: Sequence[Sequence[str]] | None = None,
+    label_names: Sequence[str] = (),
+    max_length: int | None = None,
+) -> WordFeatures:
+    """Tokenizes sentences word by word; labels stand at the first token of a word (P-tuning v2's released code).
+
+    A sentence that is too long becomes several rows, split between words, as few and as even as can be; nothing is
+    cut. (Of a single word that is too long for a row, the first tokens stay.) A word that the tokenizer makes nothing
+    of is read as its unknown token.
+
+    Args:
+        words: Words of every sentence.
+        tokenizer: See `load_word_tokenizer`.
+        appended: A word for every sentence that stands behind it, or each of its pieces, as the second text of a pair.
+        tags: Tags of every sentence, for the labels. Tags that `label_names` does not have are not trained on.
+        label_names: Names of the classes by id.
+        max_length: Longest row in tokens, special tokens included. Default: no limit.
+
+    Returns:
+        The features.
+
+    Raises:
+        ValueError: If `max_length` leaves no room for a word.
+    """
+    ids = {name: index for index, name in enumerate(label_names)}
+    found: list[tuple[WordRow, dict[str, list[int]]]] = []
+    with_words = [index for index, sentence in enumerate(words) if len(sentence) > 0]
+    for start in range(0, len(with_words), _BATCH):
+        indices = with_words[start : start + _BATCH]
+        batch = [list(words[index]) for index in indices]
+        behind = None if appended is None else [appended[index] for index in indices]
+        rows = _encode(tokenizer, batch, behind)
+        for index, sentence, (columns, positions) in zip(indices, batch, rows, strict=True):
+            second = None if appended is None else appended[index]
+            if len(positions) < len(sentence) and tokenizer.unk_token is not None:
+                sentence = [w if i in positions else tokenizer.unk_token for i, w in enumerate(sentence)]
+                ((columns, positions),) = _encode(tokenizer, [sentence], None if second is None else [second])
+            pieces = [(0, columns, positions)]
+            if max_length is not None and len(columns["input_ids"]) > max_length:
+                pieces = list(_split(tokenizer, sentence, second, columns, positions, max_length))
+            for first_word, piece, at in pieces:
+                row = WordRow(index, [first_word + word for word in at], list(at.values()))
+                if tags is not None:
+                    piece["labels"] = [IGNORED] * len(piece["input_ids"])
+                    for word, position in zip(row.words, row.positions, strict=True):
+                        piece["labels"][position] = ids.get(tags[index][word], IGNORED)
+                found.append((row, piece))
+    found.sort(key=lambda item: len(item[1]["input_ids"]))
+    dataset = Dataset.from_dict({name: [piece[name] for _, piece in found] for name in (found[0][1] if found else {})})
+    known = None if tags is None else [list(sentence) for sentence in tags]
+    return WordFeatures(dataset, [row for row, _ in found], [len(sentence) for sentence in words], known)
+
+
+#: The tokenizer's columns of a row, and the first token of each of its words.
+_Row = tuple[dict[str, list[int]], dict[int, int]]
+
+
+def _encode(
+    tokenizer: PreTrainedTokenizerBase, sentences: list[list[str]], appended: list[str] | None, **kwargs: Any
+) -> list[_Row]:
+    second = None if appended is None else [[word] for word in appended]
+    encoded = tokenizer(sentences, second, is_split_into_words=True, verbose=False, **kwargs)
+    columns = [name for name in tokenizer.model_input_names if name in encoded]
+    return [
+        (
+            {name: list(encoded[name][index]) for name in columns},
+            _first_tokens(encoded.word_ids(index), encoded.sequence_ids(index)),
+        )
+        for index in range(len(sentences))
+    ]
+
+
+def _first_tokens(word_ids: Iterable[int | None], sequence_ids: Iterable[int | None]) -> dict[int, int]:
+    positions: dict[int, int] = {}
+    for position, (word, sequence) in enumerate(zip(word_ids, sequence_ids, strict=True)):
+        if sequence == 0 and word is not None:
+            positions.setdefault(word, position)
+    return positions
+
+
+def _split(
+    tokenizer: PreTrainedTokenizerBase,
+    sentence: list[str],
+    second: str | None,
+    columns: Mapping[str, list[int]],
+    positions: Mapping[int, int],
+    max_length: int,
+) -> Iterable[tuple[int, dict[str, list[int]], dict[int, int]]]:
+    """Splits a sentence into pieces that fit: first word, columns, first tokens of the piece's words."""
+    around = tokenizer.num_special_tokens_to_add(pair=second is not None)
+    if second is not None:
+        around += len(tokenizer([second], is_split_into_words=True, add_special_tokens=False)["input_ids"])
+    room = max_length - around
+    if room < 1:
+        raise ValueError(
+            f"`max_seq_length` {max_length} leaves no room for a word: special tokens"
+            f"{'' if second is None else f' and the appended {second!r}'} take {around}."
+        )
+    # the tokens of a word end where those of the next begin
+    starts = [positions.get(word) for word in range(len(sentence))]
+    end = len(columns["input_ids"]) - around + min(positions.values())
+    sizes = [0] * len(sentence)
+    for word in reversed(range(len(sentence))):
+        start = starts[word]
+        if start is not None:
+            sizes[word], end = min(end - start, room), start
+    for first, last in _even_pieces(sizes, room):
+        ((piece, at),) = _encode(
+            tokenizer,
+            [sentence[first:last]],
+            None if second is None else [second],
+            truncation="only_first",
+            max_length=max_length,
+        )
+        yield first, piece, at
+
+
+def _even_pieces(sizes: Sequence[int], room: int) -> list[tuple[int, int]]:
+    """Cuts a row of sizes into as few pieces as their sum allows, none above `room`, of about the same sum."""
+    target = -(-sum(sizes) // -(-sum(sizes) // room))
+    pieces, first, filled = [], 0, 0
+    for index, size in enumerate(sizes):
+        if index > first and (filled + size > room or filled >= target):
+            pieces.append((first, index))
+            first, filled = index, 0
+        filled += size
+    return [*pieces, (first, len(sizes))]

@@ -1,0 +1,288 @@
+"""`from_pretrained` of plain discriminators and saved wrappers, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+    BertModel,
+    BertPreTrainedModel,
+    ElectraForMaskedLM,
+    ElectraForPreTraining,
+    ElectraForSequenceClassification,
+    ElectraModel,
+)
+from transformers.models.electra.modeling_electra import ElectraForPreTrainingOutput
+
+from dpt_peft.pretrained_heads import (
+    Discriminator,
+    DPTForSequenceClassification,
+    DPTForSequenceClassificationConfig,
+    register_discriminator,
+)
+from dpt_peft.pretrained_heads.discriminators import base, supported_model_types
+
+from .conftest import MAX_LENGTH, make_config
+
+LABEL_WORDS = ["bad", "good", "very"]
+
+
+@pytest.fixture
+def model(discriminator_path) -> DPTForSequenceClassification:
+    return DPTForSequenceClassification.from_pretrained(discriminator_path, label_words=LABEL_WORDS)
+
+
+@pytest.fixture
+def rows(tokenizer):
+    return tokenizer(["the match ended", "a film"], padding=True, return_tensors="pt")
+
+
+def test_plain_discriminator(model, discriminator_path):
+    plain = ElectraForPreTraining.from_pretrained(discriminator_path)
+    assert type(model.discriminator) is ElectraForPreTraining
+    for name, values in plain.state_dict().items():
+        assert torch.equal(model.discriminator.state_dict()[name], values)
+    assert not model.training
+    config = model.config
+    assert config.num_labels == 3
+    assert config.id2label == {0: "bad", 1: "good", 2: "very"}
+    assert config.label2id == {"bad": 0, "good": 1, "very": 2}
+    assert config.max_length == MAX_LENGTH
+    assert (config.cls_token_id, config.sep_token_id, config.pad_token_id) == (2, 3, 0)
+    assert config.get_text_config() is model.discriminator.config
+
+
+def test_usual_arguments_pass_through(discriminator_path, tokenizer, tmp_path):
+    shutil.copytree(discriminator_path, tmp_path / "inner")
+    model, info = DPTForSequenceClassification.from_pretrained(
+        tmp_path,
+        subfolder="inner",
+        label_words=LABEL_WORDS,
+        dtype=torch.bfloat16,
+        attn_implementation="eager",
+        local_files_only=True,
+        hidden_dropout_prob=0.25,
+        output_loading_info=True,
+        id2label={0: "Bad", 1: "Good", 2: "Very"},
+    )
+    assert model.dtype == torch.bfloat16
+    assert model.discriminator.electra.config._attn_implementation == "eager"
+    assert model.discriminator.electra.embeddings.dropout.p == 0.25
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    assert model.config.id2label == {0: "Bad", 1: "Good", 2: "Very"}
+    assert model.config.label2id == {"Bad": 0, "Good": 1, "Very": 2}
+    with pytest.raises(TypeError, match="colour"):
+        DPTForSequenceClassification.from_pretrained(discriminator_path, label_words=LABEL_WORDS, colour="red")
+
+
+def test_a_config_that_is_passed_stays_as_it_was(discriminator_path):
+    config = AutoConfig.from_pretrained(discriminator_path)
+    before = config.to_dict()
+    model = DPTForSequenceClassification.from_pretrained(
+        discriminator_path, label_words=LABEL_WORDS, config=config, hidden_dropout_prob=0.25
+    )
+    assert model.discriminator.config.hidden_dropout_prob == 0.25
+    assert config.to_dict() == before
+
+
+def test_the_stored_precision_is_kept(discriminator_path, tokenizer, tmp_path):
+    ElectraForPreTraining.from_pretrained(discriminator_path).half().save_pretrained(tmp_path)
+    model = DPTForSequenceClassification.from_pretrained(tmp_path, label_words=LABEL_WORDS, tokenizer=tokenizer)
+    assert model.dtype == torch.float16
+
+
+def test_tokenizer_can_be_given(discriminator_path, model, tokenizer, tmp_path):
+    ElectraForPreTraining.from_pretrained(discriminator_path).save_pretrained(tmp_path)
+    for given in (tokenizer, discriminator_path, str(discriminator_path)):
+        other = DPTForSequenceClassification.from_pretrained(tmp_path, label_words=LABEL_WORDS, tokenizer=given)
+        assert other.config.templates == model.config.templates
+    with pytest.raises(ValueError, match="no tokenizer in .*: pass `tokenizer`"):
+        DPTForSequenceClassification.from_pretrained(tmp_path, label_words=LABEL_WORDS)
+
+
+@pytest.mark.parametrize("auto", [DPTForSequenceClassification, AutoModelForSequenceClassification])
+def test_saved_wrapper_is_the_same_bit_for_bit(discriminator_path, tokenizer, rows, tmp_path, auto):
+    model = DPTForSequenceClassification.from_pretrained(
+        discriminator_path,
+        label_words=LABEL_WORDS,
+        template="topic {labels}: {text}!",
+        label_order=5,
+        max_length=20,
+        score_function="sigmoid",
+        problem_type="multi_label_classification",
+    )
+    model.save_pretrained(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["model_type"] == "dpt_sequence_classification"
+    assert config["architectures"] == ["DPTForSequenceClassification"]
+    assert set(load_file(tmp_path / "model.safetensors")) == set(model.state_dict())
+
+    # Neither a tokenizer nor the discriminator's folder is needed.
+    loaded = auto.from_pretrained(tmp_path)
+    assert type(loaded) is DPTForSequenceClassification
+    where_from = {"_name_or_path": None, "architectures": None}
+    assert loaded.config.to_dict() | where_from == model.config.to_dict() | where_from
+    assert torch.equal(loaded(**rows).logits, model(**rows).logits)
+    for name, values in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], values)
+    assert type(AutoConfig.from_pretrained(tmp_path)) is DPTForSequenceClassificationConfig
+
+    tokenizer.save_pretrained(tmp_path)
+    assert AutoTokenizer.from_pretrained(tmp_path).get_vocab() == tokenizer.get_vocab()
+
+
+def test_model_from_config_alone(model, rows):
+    other = AutoModelForSequenceClassification.from_config(model.config)
+    assert other(**rows).logits.shape == (2, 3)
+    with pytest.raises(ValueError, match="no label words"):
+        DPTForSequenceClassification(DPTForSequenceClassificationConfig())
+
+
+def test_the_discriminator_can_be_taken_out_again(model, rows, tmp_path):
+    model.discriminator.save_pretrained(tmp_path)
+    assert torch.equal(
+        ElectraForPreTraining.from_pretrained(tmp_path)(**rows).logits, model.discriminator(**rows).logits
+    )
+
+
+def test_saved_wrapper_with_other_choices(model, tokenizer, rows, tmp_path):
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    load = DPTForSequenceClassification.from_pretrained
+
+    renamed = load(tmp_path, id2label={0: "x", 1: "y", 2: "z"}, problem_type="multi_label_classification")
+    assert renamed.config.label2id == {"x": 0, "y": 1, "z": 2}
+    assert renamed.config.problem_type == "multi_label_classification"
+    assert torch.equal(renamed(**rows).logits, model(**rows).logits)
+
+    other_words = load(tmp_path, label_words=["world", "sports"])
+    assert other_words.config.id2label == {0: "world", 1: "sports"}
+    assert other_words(**rows).logits.shape == (2, 2)
+
+    shorter = load(tmp_path, max_length=20, score_function="sigmoid")
+    assert (shorter.config.max_length, shorter.config.label_words) == (20, LABEL_WORDS)
+    torch.testing.assert_close(shorter(**rows).logits, -model(**rows).logits)
+
+
+def test_auto_classes_pass_other_choices_on(model, tokenizer, rows, tmp_path):
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    words = ["world", "sports"]
+    other = AutoModelForSequenceClassification.from_pretrained(tmp_path, label_words=words, max_length=20)
+    assert other.config.max_length == 20
+    assert other.config.id2label == dict(enumerate(words))
+    assert torch.equal(
+        other(**rows).logits,
+        DPTForSequenceClassification.from_pretrained(tmp_path, label_words=words, max_length=20)(**rows).logits,
+    )
+    # A config alone cannot follow, as it has no tokenizer.
+    with pytest.raises(ValueError, match="`template` needs the tokenizer"):
+        AutoConfig.from_pretrained(tmp_path, template="{text} {labels}")
+
+
+@pytest.mark.parametrize("words", ["bad", None])
+def test_label_words_must_be_a_list(discriminator_path, words):
+    with pytest.raises((TypeError, ValueError), match="label_words"):
+        DPTForSequenceClassification.from_pretrained(discriminator_path, label_words=words)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"label_words": []}, "at least 2"),
+        ({"label_words": ["bad"]}, "at least 2"),
+        ({"label_words": ["bad", "bad"]}, "twice"),
+        ({"label_words": ["bad", "zebra"]}, "unknown"),
+        ({"template": "{text}"}, "lacks {labels}"),
+        ({"template": "{text} {text_a} {labels}"}, "has {text} and {text_a}"),
+        ({"template": "{text} {label}: {labels}"}, "unknown placeholder"),
+        ({"label_order": [0, 1]}, "permutation"),
+        ({"max_length": MAX_LENGTH + 1}, f"between 1 and {MAX_LENGTH}"),
+        ({"max_length": 0}, "between 1 and"),
+        ({"max_length": 10}, "no room for the text: .* takes 10 of `max_length` = 10"),
+        ({"template": "very " * MAX_LENGTH + "{text} {labels}"}, "no room for the text"),
+        ({"score_function": "softmax"}, "one_minus_sigmoid"),
+        ({"problem_type": "regression"}, "regression"),
+        ({"id2label": {0: "a"}}, "`id2label` says 1 classes, but there are 3"),
+        ({"num_labels": 2}, "`num_labels` says 2 classes, but there are 3"),
+    ],
+)
+def test_choices_that_cannot_work(discriminator_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        DPTForSequenceClassification.from_pretrained(discriminator_path, **{"label_words": LABEL_WORDS, **changes})
+
+
+def test_one_class_makes_sense_with_multiple_labels(discriminator_path, rows):
+    model = DPTForSequenceClassification.from_pretrained(
+        discriminator_path, label_words=["bad"], problem_type="multi_label_classification"
+    )
+    assert model(**rows, labels=torch.tensor([[1.0], [0.0]])).logits.shape == (2, 1)
+
+
+def test_a_foreign_tokenizer_is_refused(discriminator_path, byte_level_tokenizer):
+    with pytest.raises(ValueError, match="not the tokenizer of this discriminator"):
+        DPTForSequenceClassification.from_pretrained(
+            discriminator_path, label_words=["negative", "positive"], tokenizer=byte_level_tokenizer
+        )
+
+
+class BertTokenClassifier(BertPreTrainedModel):
+    """A discriminator that nobody knows yet."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.bert = BertModel(config, add_pooling_layer=False)
+        self.head = torch.nn.Linear(config.hidden_size, 1)
+        self.post_init()
+
+    def forward(self, input_ids, attention_mask=None, token_type_ids=None, **kwargs):
+        kwargs["return_dict"] = True
+        outputs = self.bert(input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids, **kwargs)
+        return ElectraForPreTrainingOutput(logits=self.head(outputs.last_hidden_state).squeeze(-1))
+
+
+def without_head(path: Path, tokenizer, model_class) -> Path:
+    config = BertConfig(**make_config().to_dict()) if model_class is BertForMaskedLM else make_config()
+    model_class(config).save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+@pytest.mark.parametrize("model_class", [ElectraModel, ElectraForMaskedLM, ElectraForSequenceClassification])
+def test_electra_without_its_pretrained_head(tokenizer, tmp_path, model_class):
+    path = without_head(tmp_path, tokenizer, model_class)
+    with pytest.raises(ValueError, match=r"no pretrained replaced-token head .*examples/pretrain_discriminator\.py"):
+        DPTForSequenceClassification.from_pretrained(path, label_words=LABEL_WORDS)
+
+
+def test_an_encoder_that_is_no_discriminator(tokenizer, tmp_path):
+    path = without_head(tmp_path, tokenizer, BertForMaskedLM)
+    for kwargs in ({"label_words": LABEL_WORDS}, {}):
+        with pytest.raises(ValueError, match=r"'bert' models have none .*examples/pretrain_discriminator\.py"):
+            DPTForSequenceClassification.from_pretrained(path, **kwargs)
+
+
+def test_a_new_discriminator_is_one_registration(tokenizer, rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(base, "_DISCRIMINATORS", {})
+    BertTokenClassifier(BertConfig(**make_config().to_dict(), num_labels=1)).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="'bert' models have none"):
+        DPTForSequenceClassification.from_pretrained(tmp_path, label_words=LABEL_WORDS, tokenizer=tokenizer)
+    register_discriminator(Discriminator("bert", lambda: BertTokenClassifier, head="head"))
+    assert supported_model_types() == ("bert",)
+    model = DPTForSequenceClassification.from_pretrained(tmp_path, label_words=LABEL_WORDS, tokenizer=tokenizer)
+    spliced = model.splicer(**rows)
+    plain = BertTokenClassifier.from_pretrained(tmp_path)
+    expected = plain(spliced.input_ids, spliced.attention_mask, spliced.token_type_ids).logits
+    assert torch.equal(model(**rows).logits, -expected.gather(1, spliced.label_positions))

