@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 from datasets import Dataset
 from transformers import EvalPrediction, set_seed
 
-from dpt_peft.tasks import TASKS
 from dpt_peft.tasks.base import Features, Task, TaskData
 from dpt_peft.tasks.data import longest_row
 from dpt_peft.tasks.data_sets import DATA_SETS, data_arguments
 from dpt_peft.tasks.heads import NEW_HEAD, Head
+from dpt_peft.tasks.registry import TASKS
 from dpt_peft.tasks.sampling import ClassSamplingArguments, SamplingArguments
 from dpt_peft.training.methods import build_model, count_parameters
 from dpt_peft.training.model_card import write_model_card
