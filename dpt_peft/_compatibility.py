@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import datasets
 from transformers import PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 
 @contextmanager
@@ -54,3 +56,18 @@ def load_with_new_head(auto_class: Any, path: str, **kwargs: Any) -> PreTrainedM
         for record in hold.held:
             logging.getLogger(record.name).handle(record)
     return model
+
+
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Hide the bars of loading weights and of mapping rows; the Trainer's own bar has `disable_tqdm`."""
+    of_datasets, of_transformers = datasets.is_progress_bar_enabled(), transformers_logging.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if of_datasets:
+            datasets.enable_progress_bars()
+        if of_transformers:
+            transformers_logging.enable_progress_bar()
