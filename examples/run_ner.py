@@ -12,7 +12,7 @@ columns. All arguments of `transformers.TrainingArguments` work, and `accelerate
 
 from __future__ import annotations
 
-from dpt_peft.tasks.tagging.names import TokenClassificationArguments
+from dpt_peft.tasks.tagging.task import TokenClassificationArguments
 from dpt_peft.training.command_line import parse_arguments
 from dpt_peft.training.schedules import ScriptTrainingArguments
 from dpt_peft.training.text_classification import SamplingArguments

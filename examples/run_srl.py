@@ -15,7 +15,7 @@ behind the sentence, as the second text of a pair. All arguments of `transformer
 
 from __future__ import annotations
 
-from dpt_peft.tasks.tagging.roles import SemanticRoleArguments
+from dpt_peft.tasks.tagging.task import SemanticRoleArguments
 from dpt_peft.training.command_line import parse_arguments
 from dpt_peft.training.schedules import ScriptTrainingArguments
 from dpt_peft.training.text_classification import SamplingArguments

@@ -60,7 +60,7 @@ def load_file(path: str, argument: str, read_other: FileReader | None = None) ->
     Args:
         path: A csv (comma), tsv (tab), json or jsonl file; the ending decides.
         argument: Name of the argument the path came from, for messages.
-        read_other: Reads files with any other ending.
+        read_other: Reads files with any ending but csv, json and jsonl.
 
     Returns:
         Its rows. Empty cells of a csv or tsv are empty strings.
@@ -70,7 +70,7 @@ def load_file(path: str, argument: str, read_other: FileReader | None = None) ->
         ValueError: If the ending is none of these, or the file cannot be read as what its ending says.
     """
     file = Path(path)
-    if read_other is not None and file.suffix.lower() not in FORMATS:
+    if read_other is not None and file.suffix.lower() not in (".csv", ".json", ".jsonl"):
         return read_other(path, argument)
     if not file.is_file():
         raise FileNotFoundError(f"`{argument}`: there is no file {path!r}.")

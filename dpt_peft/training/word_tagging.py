@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,10 +15,19 @@ from datasets import Dataset
 from transformers import DataCollatorForTokenClassification, PreTrainedTokenizerBase, TrainingArguments
 
 from dpt_peft.tasks.metrics import ArgumentMetric, EntityMetric
-from dpt_peft.tasks.tagging.features import WordFeatures, load_word_tokenizer, make_word_features
-from dpt_peft.tasks.tagging.names import load_token_classification
-from dpt_peft.tasks.tagging.roles import load_semantic_roles
-from dpt_peft.tasks.tagging.words import WordTaggingArguments, WordTaggingData, word_tagging_metrics
+from dpt_peft.tasks.tagging.conll import write_tagged
+from dpt_peft.tasks.tagging.features import (
+    WordFeatures,
+    load_word_tokenizer,
+    make_word_features,
+    word_tagging_metrics,
+)
+from dpt_peft.tasks.tagging.task import (
+    WordTaggingArguments,
+    WordTaggingData,
+    load_semantic_roles,
+    load_token_classification,
+)
 from dpt_peft.training.families import TOKEN_CLASSIFICATION
 from dpt_peft.training.low_resource import hold_out_groups, sample_per_class
 from dpt_peft.training.methods import METHODS, MethodOptions
@@ -121,13 +131,12 @@ def loading_code(method: str, folder: str, model: Any, example: str) -> str:
         example: Further arguments of `tag_words` for the sentence.
     """
     imports = [
-        "from dpt_peft.tasks.tagging.features import load_word_tokenizer",
-        "from dpt_peft.tasks.tagging.words import tag_words",
+        "from dpt_peft.tasks.tagging.features import load_word_tokenizer, tag_words",
         "from transformers import AutoModelForTokenClassification",
     ]
     lines = [f'model = AutoModelForTokenClassification.from_pretrained("{folder}")']
     if METHODS[method].adapter is not None:
-        imports.insert(2, "from peft import PeftModel")
+        imports.insert(1, "from peft import PeftModel")
         config = model.get_base_model().config
         lines = [
             "base = AutoModelForTokenClassification.from_pretrained(",
@@ -151,13 +160,11 @@ def write_predictions(path: Path, rows: Dataset, tags: Sequence[Sequence[str]]) 
         rows: The split, in the data's order. With predicates there is a column between: "V" at the predicate or "-".
         tags: A tag for every word, as the data writes tags.
     """
-    predicates = rows["predicate_index"][:] if "predicate_index" in rows.column_names else [None] * len(rows)
-    with path.open("w", encoding="utf-8") as file:
-        for words, predicate, row_tags in zip(rows["words"][:], predicates, tags, strict=True):
-            for index, (word, tag) in enumerate(zip(words, row_tags, strict=True)):
-                mark = [] if predicate is None else ["V" if index == predicate else "-"]
-                file.write("\t".join([" ".join(word.split()), *mark, tag]) + "\n")
-            file.write("\n")
+    columns = [rows["words"][:], tags]
+    if "predicate_index" in rows.column_names:
+        pairs = zip(rows["words"][:], rows["predicate_index"][:], strict=True)
+        columns.insert(1, [["V" if index == at else "-" for index in range(len(words))] for words, at in pairs])
+    write_tagged(path, zip(*columns, strict=True))
 
 
 def run_word_tagging(
@@ -217,7 +224,9 @@ def run_word_tagging(
         training_args,
         usage=loading_code(method_args.method, Path(training_args.output_dir or ".").name, model, task.example),
         details={
-            "Labels": ", ".join(dict.fromkeys(map(data.own_tag, data.label_names))),
+            "Labels": ", ".join(
+                dict.fromkeys(chain.from_iterable(data.scheme.write([name]) for name in data.label_names))
+            ),
             "Longest row": f"{max_length} tokens; longer sentences are split",
         },
     )
@@ -241,7 +250,7 @@ def run_word_tagging(
     )
     if write_files and result.predictions is not None and training_args.process_index == 0:
         predicted = features["test"].decode(result.predictions.predictions, data.label_names)
-        own = [[data.own_tag(tag) for tag in row] for row in predicted]
+        own = [data.scheme.write(row) for row in predicted]
         write_predictions(Path(training_args.output_dir or ".") / "predictions.tsv", splits["test"], own)
     return {**result.metrics, **facts_of_run(prepared, splits)}
 
