@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, DatasetDict, load_dataset
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from dpt_peft._compatibility import split_special_tokens
 
 #: File ending -> builder of `datasets.load_dataset` and its arguments. Without `keep_default_na=False` pandas would
 #: turn the texts "NA", "null" and "" into missing values.
@@ -163,8 +166,45 @@ def as_texts(values: Sequence[object]) -> list[str]:
     return ["" if value is None else str(value) for value in values]
 
 
+@contextmanager
+def special_tokens_as_text(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
+    """Read `[SEP]`, `</s>`, `<mask>` and their kin in texts as what they are there: text.
+
+    The tokenizer still puts its own special tokens around texts. What must hold special tokens (a template) is written
+    outside of this block, or with `split_special_tokens=False` in the call.
+
+    Args:
+        tokenizer: Any tokenizer. Inside of the block it reads that way, behind it as before.
+    """
+    take_back = split_special_tokens(tokenizer)
+    try:
+        yield
+    finally:
+        take_back()
+
+
+def load_tokenizer(path: str, **kwargs: Any) -> PreTrainedTokenizerBase:
+    """Load a tokenizer that reads special tokens in texts as text, see `special_tokens_as_text`.
+
+    It still does so when it is saved and loaded again, so that a saved model gives a text the same answer in a
+    `pipeline` as in training.
+
+    Args:
+        path: A folder or a Hub id.
+        kwargs: Further arguments of `AutoTokenizer.from_pretrained`.
+    """
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, **kwargs)
+    split_special_tokens(tokenizer)
+    return tokenizer
+
+
 def longest_row(asked: int | None, tokenizer: PreTrainedTokenizerBase, model: Any) -> int | None:
     """Return the longest row in tokens: what was asked for, cut to what tokenizer and model take; None: no limit."""
-    limits = [tokenizer.model_max_length, getattr(model.config.get_text_config(), "max_position_embeddings", None)]
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    tables = (module for name, module in model.named_modules() if name.endswith("embeddings.position_embeddings"))
+    padding = getattr(next(tables, None), "padding_idx", None)
+    if positions is not None and padding is not None:
+        positions -= padding + 1  # RoBERTa and its kin count from behind the padding token's position
+    limits = [tokenizer.model_max_length, positions]
     known = [limit for limit in [asked, *limits] if limit is not None and 0 < limit < 1_000_000]
     return min(known, default=None)

@@ -26,7 +26,8 @@ from dpt_peft.tasks.data_sets import DATA_SETS, data_arguments
 from dpt_peft.tasks.multiple_choice import MultipleChoiceArguments
 from dpt_peft.tasks.question_answering.extractive import QuestionAnsweringArguments
 from dpt_peft.tasks.question_answering.multi_span import MultiSpanQAArguments
-from dpt_peft.tasks.tagging.task import SemanticRoleArguments, TokenClassificationArguments
+from dpt_peft.tasks.tagging.names import TokenClassificationArguments
+from dpt_peft.tasks.tagging.roles import SemanticRoleArguments
 from dpt_peft.tasks.text_classification import TextClassificationArguments
 from dpt_peft.training.families import LANGUAGE_MODEL, NEW_HEAD
 from dpt_peft.training.methods import METHODS

@@ -5,7 +5,8 @@ import pytest
 from dpt_peft.tasks.data_sets import DATA_SETS
 from dpt_peft.tasks.multiple_choice import MultipleChoiceArguments
 from dpt_peft.tasks.question_answering.extractive import QuestionAnsweringArguments
-from dpt_peft.tasks.tagging.task import SemanticRoleArguments, TokenClassificationArguments
+from dpt_peft.tasks.tagging.names import TokenClassificationArguments
+from dpt_peft.tasks.tagging.roles import SemanticRoleArguments
 from dpt_peft.tasks.text_classification import TextClassificationArguments
 from dpt_peft.training.command_line import parse_arguments
 from dpt_peft.training.multiple_choice import MultipleChoiceMethodArguments

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import evaluate
 import numpy as np
 import torch
 from datasets import Dataset
-from transformers import AutoTokenizer, EvalPrediction, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from dpt_peft.tasks.data import special_tokens_as_text
+from dpt_peft.tasks.data import load_tokenizer, longest_row, special_tokens_as_text
 from dpt_peft.tasks.tagging.schemes import OUTSIDE
 
 #: Label of tokens that no loss is computed on.
@@ -34,12 +33,12 @@ def load_word_tokenizer(model_name_or_path: str, **kwargs: Any) -> PreTrainedTok
         TypeError: If the model has no fast tokenizer, which alone knows which token is of which word.
     """
     kwargs.setdefault("padding_side", "right")
-    tokenizer = AutoTokenizer.from_pretrained(model_name_or_path, **kwargs)
+    tokenizer = load_tokenizer(model_name_or_path, **kwargs)
     if not tokenizer.is_fast:
         raise TypeError(f"{model_name_or_path} has no fast tokenizer: {type(tokenizer).__name__} is none.")
     as_text = tokenizer("a a", add_special_tokens=False)["input_ids"]
     if tokenizer(["a", "a"], is_split_into_words=True, add_special_tokens=False)["input_ids"][1:] != as_text[1:]:
-        tokenizer = AutoTokenizer.from_pretrained(model_name_or_path, add_prefix_space=True, **kwargs)
+        tokenizer = load_tokenizer(model_name_or_path, add_prefix_space=True, **kwargs)
     return tokenizer
 
 
@@ -84,8 +83,9 @@ class WordFeatures:
     """A split, ready for a token classifier, and the way back.
 
     Attributes:
-        dataset: One row a sentence or, if it is too long, a piece of it; short rows first. The tokenizer's columns
-            (not padded) and, if there are tags, `labels`: the class of a word at its first token, -100 elsewhere.
+        dataset: One row a sentence or, if it is too long, a piece of it, in the order of the sentences. The
+            tokenizer's columns (not padded) and, if there are tags, `labels`: the class of a word at its first token,
+            -100 elsewhere.
         rows: What words a row has, in the order of `dataset`.
         lengths: Number of words of every sentence.
         tags: Tags of every sentence, if known.
@@ -171,7 +171,6 @@ def make_word_features(
                         for word, position in zip(row.words, row.positions, strict=True):
                             piece["labels"][position] = ids.get(tags[index][word], IGNORED)
                     found.append((row, piece))
-    found.sort(key=lambda item: len(item[1]["input_ids"]))
     dataset = Dataset.from_dict({name: [piece[name] for _, piece in found] for name in (found[0][1] if found else {})})
     known = None if tags is None else [list(sentence) for sentence in tags]
     return WordFeatures(dataset, [row for row, _ in found], [len(sentence) for sentence in words], known)
@@ -254,48 +253,6 @@ def _even_pieces(sizes: Sequence[int], room: int) -> list[tuple[int, int]]:
     return [*pieces, (first, len(sizes))]
 
 
-def word_tagging_metrics(
-    metric: evaluate.Metric, features: WordFeatures, label_names: Sequence[str]
-) -> Callable[[EvalPrediction], dict[str, float]]:
-    """Make the Trainer's `compute_metrics`: pieces of sentences are put together before anything is counted.
-
-    Args:
-        metric: A metric of IOB2 tags.
-        features: What is predicted, in the same order.
-        label_names: Classes by id.
-
-    Returns:
-        A function from `EvalPrediction` with class ids (rows, tokens) or logits (rows, tokens, classes) to metrics.
-
-    Raises:
-        ValueError: If the features have no tags.
-    """
-    if features.tags is None:
-        raise ValueError("`features` have no tags to compare predictions with.")
-
-    def compute(prediction: EvalPrediction) -> dict[str, float]:
-        predicted = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
-        ids = np.argmax(predicted, axis=-1) if predicted.ndim == 3 else predicted
-        scores = metric.compute(predictions=features.decode(ids, label_names), references=features.tags)
-        assert scores is not None
-        return scores
-
-    return compute
-
-
-def longest_row(asked: int | None, tokenizer: PreTrainedTokenizerBase, model: Any) -> int:
-    """Return `asked`, or the lowest limit of tokenizer and model; what is above it is an error."""
-    config = model.config.get_text_config()
-    positions = getattr(config, "max_position_embeddings", None) or torch.inf
-    tables = (module for name, module in model.named_modules() if name.endswith("embeddings.position_embeddings"))
-    padding = getattr(next(tables, None), "padding_idx", None)
-    unused = 0 if padding is None else padding + 1
-    limit = int(min(positions - unused, tokenizer.model_max_length, torch.iinfo(torch.int32).max))
-    if asked is not None and not 0 < asked <= limit:
-        raise ValueError(f"`max_length` must be between 1 and {limit}, the most that this model reads, got {asked}")
-    return limit if asked is None else asked
-
-
 def tag_words(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
@@ -312,7 +269,8 @@ def tag_words(
         tokenizer: See `load_word_tokenizer`.
         sentences: Words of every sentence.
         predicates: Semantic roles: the position of the predicate in every sentence.
-        max_length: Longest row in tokens; a longer sentence becomes several. Default: what tokenizer and model take.
+        max_length: Longest row in tokens; a longer sentence becomes several. Default, and most: what tokenizer and
+            model take.
         batch_size: Rows computed at a time.
 
     Returns:
@@ -320,7 +278,7 @@ def tag_words(
 
     Raises:
         ValueError: If a sentence is no list of words, or there is not one predicate in every sentence; or `max_length`
-            is more than tokenizer and model take.
+            leaves no room for a word.
     """
     words = words_of(sentences, "`sentences`")
     appended = None
@@ -336,14 +294,17 @@ def tag_words(
     limit = longest_row(max_length, tokenizer, model)
     features = make_word_features(words, tokenizer, appended=appended, max_length=limit)
     labels = [model.config.id2label[index] for index in range(len(model.config.id2label))]
-    predicted: list[np.ndarray] = []
+    # rows of like length together, so that little is padded
+    order = sorted(range(len(features.rows)), key=lambda row: len(features.dataset[row]["input_ids"]))
+    predicted: dict[int, np.ndarray] = {}
     was_training = model.training
     model.eval()
     try:
         with torch.inference_mode():
-            for start in range(0, len(features.dataset), batch_size):
-                batch = tokenizer.pad(features.dataset[start : start + batch_size], return_tensors="pt")
-                predicted += list(model(**batch.to(model.device)).logits.argmax(-1).cpu().numpy())
+            for start in range(0, len(order), batch_size):
+                rows = order[start : start + batch_size]
+                batch = tokenizer.pad(features.dataset[rows], return_tensors="pt").to(model.device)
+                predicted.update(zip(rows, model(**batch).logits.argmax(-1).cpu().numpy(), strict=True))
     finally:
         model.train(was_training)
-    return features.decode(predicted, labels)
+    return features.decode([predicted[row] for row in range(len(order))], labels)

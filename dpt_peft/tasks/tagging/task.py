@@ -1,18 +1,36 @@
-"""Named entities and semantic roles: a tag for every word. Their arguments, and data in one shape."""
+"""Named entities and semantic roles: a tag for every word."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
-from datasets import ClassLabel, Dataset, DatasetDict
+import evaluate
+import torch
+from datasets import ClassLabel, Dataset
+from peft import TaskType
+from transformers import (
+    AutoModelForTokenClassification,
+    DataCollatorForTokenClassification,
+    PreTrainedTokenizerBase,
+)
 
-from dpt_peft.tasks.data import DatasetArguments, load_splits, require_columns, require_rows
-from dpt_peft.tasks.tagging.conll import PropositionColumns, TaggedColumns, read_propositions, read_tagged
-from dpt_peft.tasks.tagging.features import words_of
+from dpt_peft.tasks.base import Features, Predictions, Task, TaskData, is_adapter
+from dpt_peft.tasks.data import DatasetArguments, require_columns, require_rows
+from dpt_peft.tasks.heads import NEW_HEAD, Head, new_head
+from dpt_peft.tasks.metrics import ArgumentMetric, EntityMetric
+from dpt_peft.tasks.tagging.conll import (
+    PropositionColumns,
+    TaggedColumns,
+    read_propositions,
+    read_tagged,
+    write_tagged,
+)
+from dpt_peft.tasks.tagging.features import WordFeatures, load_word_tokenizer, make_word_features, words_of
 from dpt_peft.tasks.tagging.schemes import Plain, TagScheme, label_names_of, recognise_scheme
 
 logger = logging.getLogger(__name__)
@@ -50,7 +68,7 @@ class SemanticRoleArguments(PropositionColumns, WordTaggingArguments):
 
 
 @dataclass(frozen=True)
-class WordTaggingData:
+class WordTaggingData(TaskData):
     """A data set of tagged words in one shape, whatever its source.
 
     Attributes:
@@ -60,67 +78,14 @@ class WordTaggingData:
         scheme: How the data writes tags, and predictions are to be written.
     """
 
-    splits: DatasetDict
-    label_names: list[str]
-    scheme: TagScheme
-
-
-def load_token_classification(args: TokenClassificationArguments) -> WordTaggingData:
-    """Load and check a data set of named entities.
-
-    Tags may be strings or `ClassLabel`, in any scheme that `recognise_scheme` knows; what comes out is IOB2 with the
-    entities that the official `conlleval` script reads. Plain types ("PER PER O") are read with neighbours of one type
-    as one entity.
-
-    Args:
-        args: Source and columns.
-
-    Returns:
-        The data, see `WordTaggingData`.
-
-    Raises:
-        ValueError: See `shape_word_tagging`.
-        FileNotFoundError: If a file is missing; for CoNLL files the message says where licensed data is to be had.
-    """
-    names = (args.tokens_column_name, args.tags_column_name)
-    splits = load_splits(args, lambda path, argument: read_tagged(path, args, argument, names))
-    return shape_word_tagging(splits, args, "joined")
-
-
-def load_semantic_roles(args: SemanticRoleArguments) -> WordTaggingData:
-    """Load and check a data set of semantic roles.
-
-    Roles may mark whole arguments (any scheme of `recognise_scheme`, or the brackets of CoNLL files) or their heads
-    only, as in Universal Propositions ("ARG0 O V"). Each head is an argument of its own, of one word.
-
-    Args:
-        args: Source and columns.
-
-    Returns:
-        The data, see `WordTaggingData`; the predicate's position is in the column `predicate_index`.
-
-    Raises:
-        ValueError: See `shape_word_tagging`; or a predicate's position is not one of the sentence.
-        FileNotFoundError: If a file is missing; for CoNLL files the message says where licensed data is to be had.
-    """
-    names = (args.tokens_column_name, args.predicate_column_name, args.tags_column_name)
-    splits = load_splits(args, lambda path, argument: read_propositions(path, args, argument, names))
-    data = shape_word_tagging(
-        splits, args, "single", {"predicate_column_name": (args.predicate_column_name, "predicate_index")}
-    )
-    for split, dataset in data.splits.items():
-        sentences, predicates = dataset["words"][:], dataset["predicate_index"][:]
-        for row, (words, predicate) in enumerate(zip(sentences, predicates, strict=True)):
-            if not isinstance(predicate, int) or not 0 <= predicate < len(words):
-                raise ValueError(
-                    f"`predicate_column_name`: row {row} of the {split} data has {len(words)} words, but the "
-                    f"predicate is at {predicate!r}."
-                )
-    return data
+    scheme: TagScheme = field(default_factory=TagScheme)
 
 
 def shape_word_tagging(
-    splits: DatasetDict, args: WordTaggingArguments, plain: Plain, keep: dict[str, tuple[str, str]] | None = None
+    splits: Mapping[str, Dataset],
+    args: WordTaggingArguments,
+    plain: Plain,
+    keep: dict[str, tuple[str, str]] | None = None,
 ) -> WordTaggingData:
     """Check splits of words and tags, and turn the tags into IOB2.
 
@@ -185,7 +150,7 @@ def shape_word_tagging(
         if split in iob2:
             out["tags"] = iob2[split]
         shaped[split] = Dataset.from_dict(out)
-    return WordTaggingData(DatasetDict(shaped), label_names, scheme)
+    return WordTaggingData(shaped, label_names, scheme)
 
 
 def _checked_tags(
@@ -208,7 +173,7 @@ def _checked_tags(
 
 
 def _named_tags(
-    splits: DatasetDict, tags: dict[str, list[list[str | int]]], args: WordTaggingArguments
+    splits: Mapping[str, Dataset], tags: dict[str, list[list[str | int]]], args: WordTaggingArguments
 ) -> dict[str, list[list[str]]]:
     """Put names in the place of numbers, and hold names against `tag_names`."""
     if args.tag_names is not None:
@@ -237,3 +202,177 @@ def _named_tags(
                 )
         named[split] = [[tag if isinstance(tag, str) else names[tag] for tag in row] for row in rows]
     return named
+
+
+@dataclass(frozen=True)
+class TaggedFeatures(Features):
+    """A split of tagged words, ready for a token classifier.
+
+    Attributes:
+        words: The rows of tokens, and the way back to words.
+        rows: The split, with the columns of `WordTaggingData`.
+        data: The data that it is of.
+        metric: Measures IOB2 tags.
+    """
+
+    words: WordFeatures
+    rows: Dataset
+    data: WordTaggingData
+    metric: evaluate.Metric
+
+    @property
+    def dataset(self) -> Dataset:
+        """One row a sentence, or a piece of a long one."""
+        return self.words.dataset
+
+    def metrics(self, predictions: Predictions, config: Any) -> dict[str, float]:
+        """Measure class ids (rows, tokens). Pieces of a sentence are put together before anything is counted."""
+        if self.words.tags is None:
+            return {}
+        predicted = self.words.decode(predictions, self.data.label_names)
+        scores = self.metric.compute(predictions=predicted, references=self.words.tags)
+        assert scores is not None
+        return scores
+
+    def write(self, predictions: Predictions, config: Any, folder: Path) -> None:
+        """Write `predictions.tsv`: a word and its tag a line, tags as the data writes them, see `TagScheme.write`.
+
+        A blank line ends a sentence. Of semantic roles there is a column between: "V" at the predicate, else "-".
+        """
+        words = self.rows["words"][:]
+        columns: Iterable[Sequence[Sequence[str]]]
+        tags = map(self.data.scheme.write, self.words.decode(predictions, self.data.label_names))
+        if "predicate_index" not in self.rows.column_names:
+            columns = zip(words, tags, strict=True)
+        else:
+            marks = [
+                ["V" if index == predicate else "-" for index in range(len(sentence))]
+                for sentence, predicate in zip(words, self.rows["predicate_index"][:], strict=True)
+            ]
+            columns = zip(words, marks, tags, strict=True)
+        write_tagged(folder / "predictions.tsv", columns)
+
+
+class WordTagging(Task):
+    """A tag for every word: what names and roles share.
+
+    Attributes:
+        metric: Makes the metric.
+        example: Further arguments of `tag_words` for the sentence in a model card.
+    """
+
+    pipeline_tag = "token-classification"
+    task_type = TaskType.TOKEN_CLS
+    heads: ClassVar[Mapping[str, Head]] = {NEW_HEAD: new_head(AutoModelForTokenClassification)}
+    metric: ClassVar[type[evaluate.Metric]]
+    example: ClassVar[str] = ""
+
+    def groups(self, rows: Dataset) -> list[tuple[str, ...]]:
+        """Return the words of every row: predicates of one sentence stay on one side."""
+        return [tuple(words) for words in rows["words"][:]]
+
+    def load_tokenizer(self, path: str, **kwargs: Any) -> PreTrainedTokenizerBase:
+        """Load a tokenizer that takes words, see `load_word_tokenizer`."""
+        return load_word_tokenizer(path, **kwargs)
+
+    def features(
+        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: Any, args: Any, max_length: int | None
+    ) -> TaggedFeatures:
+        """Tokenize words, see `make_word_features`; of semantic roles the predicate stands behind the sentence."""
+        words, appended = rows["words"][:], None
+        if "predicate_index" in rows.column_names:
+            appended = [sentence[at] for sentence, at in zip(words, rows["predicate_index"][:], strict=True)]
+        made = make_word_features(
+            words,
+            tokenizer,
+            appended=appended,
+            tags=rows["tags"][:] if "tags" in rows.column_names else None,
+            label_names=data.label_names,
+            max_length=max_length,
+        )
+        return TaggedFeatures(made, rows, data, self.metric(keep_in_memory=True))
+
+    def collator(self, tokenizer: PreTrainedTokenizerBase) -> DataCollatorForTokenClassification:
+        """Return what pads tokens and labels."""
+        return DataCollatorForTokenClassification(tokenizer)
+
+    def reduce(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:
+        """Reduce logits (rows, tokens, classes) to class ids."""
+        return super().reduce(logits, labels).argmax(-1)
+
+    def details(self, data: Any, args: Any, model: Any, max_length: int | None) -> dict[str, Any]:
+        """Return the labels, and what becomes of long sentences."""
+        plain = data.scheme.plain is not None
+        labels = dict.fromkeys(data.scheme.write(data.label_names) if plain else data.label_names)
+        longest = "what the model takes" if max_length is None else f"{max_length} tokens"
+        return {"Labels": ", ".join(labels), "Longest row": f"{longest}; longer sentences are split"}
+
+    def usage(self, folder: str, model: Any) -> str:
+        """Return the lines that load a tagger and tag a sentence."""
+        imports = ["from dpt_peft.tasks import load_word_tokenizer, tag_words"]
+        lines = [f'model = AutoModelForTokenClassification.from_pretrained("{folder}")']
+        if is_adapter(model):
+            config = model.get_base_model().config
+            imports += ["from peft import PeftModel"]
+            lines = [
+                "base = AutoModelForTokenClassification.from_pretrained(",
+                f"    {config.name_or_path!r},",
+                f"    id2label={config.id2label!r},",
+                ")",
+                f'model = PeftModel.from_pretrained(base, "{folder}")',
+            ]
+        imports += ["from transformers import AutoModelForTokenClassification"]
+        last = [
+            f'tokenizer = load_word_tokenizer("{folder}")',
+            f'tag_words(model, tokenizer, [["She", "visited", "Rome"]]{self.example})',
+        ]
+        return "\n".join([*imports, "", *lines, *last])
+
+
+class TokenClassification(WordTagging):
+    """Named entities: columns of words and tags, or CoNLL files. Plain types are joined to spans."""
+
+    name = "token-classification"
+    arguments = TokenClassificationArguments
+    metric = EntityMetric
+
+    def file_reader(self, args: TokenClassificationArguments) -> Callable[[str, str], Dataset]:
+        """Return what reads CoNLL files, see `read_tagged`."""
+        names = (args.tokens_column_name, args.tags_column_name)
+        return lambda path, argument: read_tagged(path, args, argument, names)
+
+    def shape(self, splits: Mapping[str, Dataset], args: TokenClassificationArguments) -> WordTaggingData:
+        """Check words and tags, see `shape_word_tagging`."""
+        return shape_word_tagging(splits, args, "joined")
+
+
+class SemanticRoleLabeling(WordTagging):
+    """Semantic roles: which words are the arguments of a predicate. One row a predicate.
+
+    Roles may mark whole arguments or, as in Universal Propositions ("ARG0 O V"), their heads: plain types, each an
+    argument of its own, of one word.
+    """
+
+    name = "semantic-role-labeling"
+    arguments = SemanticRoleArguments
+    metric = ArgumentMetric
+    example = ", predicates=[1]"
+
+    def file_reader(self, args: SemanticRoleArguments) -> Callable[[str, str], Dataset]:
+        """Return what reads CoNLL files, see `read_propositions`."""
+        names = (args.tokens_column_name, args.predicate_column_name, args.tags_column_name)
+        return lambda path, argument: read_propositions(path, args, argument, names)
+
+    def shape(self, splits: Mapping[str, Dataset], args: SemanticRoleArguments) -> WordTaggingData:
+        """Check words and roles, see `shape_word_tagging`, and that every predicate is a word of its sentence."""
+        kept = {"predicate_column_name": (args.predicate_column_name, "predicate_index")}
+        data = shape_word_tagging(splits, args, "single", kept)
+        for split, dataset in data.splits.items():
+            sentences, predicates = dataset["words"][:], dataset["predicate_index"][:]
+            for row, (words, predicate) in enumerate(zip(sentences, predicates, strict=True)):
+                if not isinstance(predicate, int) or not 0 <= predicate < len(words):
+                    raise ValueError(
+                        f"`predicate_column_name`: row {row} of the {split} data has {len(words)} words, but the "
+                        f"predicate is at {predicate!r}."
+                    )
+        return data

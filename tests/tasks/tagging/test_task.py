@@ -1,15 +1,24 @@
 import json
 import logging
 
+import numpy as np
 import pytest
+import torch
 from datasets import ClassLabel, Dataset, Features, List, Value
+from transformers import BertTokenizer
 
-from dpt_peft.tasks.tagging.task import (
+from dpt_peft.tasks import (
     SemanticRoleArguments,
+    SemanticRoleLabeling,
+    TokenClassification,
     TokenClassificationArguments,
-    load_semantic_roles,
-    load_token_classification,
 )
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c"]
+    return BertTokenizer(vocab={piece: index for index, piece in enumerate(pieces)})
 
 
 def write(path, rows):
@@ -21,11 +30,11 @@ def names(tmp_path, rows, test=None, **more):
     files = {"train_file": write(tmp_path / "train.jsonl", rows)}
     if test is not None:
         files["test_file"] = write(tmp_path / "test.jsonl", test)
-    return load_token_classification(TokenClassificationArguments(**files, **more))
+    return TokenClassification().load(TokenClassificationArguments(**files, **more))
 
 
 def roles(tmp_path, rows, **more):
-    return load_semantic_roles(SemanticRoleArguments(train_file=write(tmp_path / "train.jsonl", rows), **more))
+    return SemanticRoleLabeling().load(SemanticRoleArguments(train_file=write(tmp_path / "train.jsonl", rows), **more))
 
 
 def test_strings_of_any_scheme(tmp_path):
@@ -40,7 +49,7 @@ def test_class_labels_keep_their_order(tmp_path):
     features = Features({"tokens": List(Value("string")), "ner_tags": List(tags)})
     rows = Dataset.from_dict({"tokens": [["a", "b"]], "ner_tags": [[0, 3]]}, features=features)
     rows.to_parquet(tmp_path / "data" / "train.parquet")
-    data = load_token_classification(TokenClassificationArguments(dataset_name=str(tmp_path / "data")))
+    data = TokenClassification().load(TokenClassificationArguments(dataset_name=str(tmp_path / "data")))
     assert data.label_names == ["O", "B-X", "I-X", "B-A", "I-A"]
     assert data.splits["train"]["tags"][:] == [["O", "B-A"]]
 
@@ -63,10 +72,10 @@ def test_plain_types_of_names_are_joined_and_written_back_plain(tmp_path):
 
 def test_conll_files(tmp_path):
     (tmp_path / "eng.train").write_text("-DOCSTART- O\n\nEU I-ORG\nrejects O\n")
-    data = load_token_classification(TokenClassificationArguments(train_file=str(tmp_path / "eng.train")))
+    data = TokenClassification().load(TokenClassificationArguments(train_file=str(tmp_path / "eng.train")))
     assert data.splits["train"][:] == {"words": [["EU", "rejects"]], "tags": [["B-ORG", "O"]]}
     with pytest.raises(FileNotFoundError, match=r"`train_file`: there is no file .*CoNLL-2003"):
-        load_token_classification(TokenClassificationArguments(train_file=str(tmp_path / "eng.testa")))
+        TokenClassification().load(TokenClassificationArguments(train_file=str(tmp_path / "eng.testa")))
 
 
 def test_a_test_split_may_have_no_tags_or_new_ones(tmp_path, caplog):
@@ -126,16 +135,16 @@ def test_a_predicate_outside_of_its_sentence(tmp_path):
 def test_test_data_alone_is_not_enough(tmp_path):
     path = write(tmp_path / "test.jsonl", [{"tokens": ["a"]}])
     with pytest.raises(ValueError, match="no training data"):
-        load_token_classification(TokenClassificationArguments(test_file=path))
+        TokenClassification().load(TokenClassificationArguments(test_file=path))
 
 
 def test_real_data(shared):
-    def load(loader, arguments, folder, train):
-        return loader(arguments(train_file=str(shared / "data" / folder / train)))
+    def load(task, arguments, folder, train):
+        return task.load(arguments(train_file=str(shared / "data" / folder / train)))
 
-    data = load(load_token_classification, TokenClassificationArguments, "conll04", "train.jsonl")
+    data = load(TokenClassification(), TokenClassificationArguments, "conll04", "train.jsonl")
     assert len(data.label_names) == 9
-    data = load(load_semantic_roles, SemanticRoleArguments, "up_ewt_srl", "train_is_up_dev.jsonl")
+    data = load(SemanticRoleLabeling(), SemanticRoleArguments, "up_ewt_srl", "train_is_up_dev.jsonl")
     assert data.scheme.plain == "single"
     assert not any(label.startswith("I-") for label in data.label_names)
 
@@ -146,7 +155,7 @@ def tags_of(data, split="train"):
 
 def test_conll_files_end_in_anything_tsv_too(tmp_path):
     (tmp_path / "train.tsv").write_text("New York\tLOC_B\nis\tO\nhere\tO\n\nHere\tO\n\n\tO\nYork\tLOC_I\n")
-    data = load_token_classification(TokenClassificationArguments(train_file=str(tmp_path / "train.tsv")))
+    data = TokenClassification().load(TokenClassificationArguments(train_file=str(tmp_path / "train.tsv")))
     assert data.splits["train"]["words"][:] == [["New York", "is", "here"], ["Here"], ["", "York"]]
     assert tags_of(data) == [["B-LOC", "O", "O"], ["O"], ["O", "B-LOC"]]
     assert data.label_names == ["O", "B-LOC", "I-LOC"]
@@ -156,7 +165,7 @@ def test_conll_files_end_in_anything_tsv_too(tmp_path):
 def test_lists_are_not_read_from_csv(tmp_path):
     (tmp_path / "train.csv").write_text("tokens,ner_tags\na b,O O\n")
     with pytest.raises(ValueError, match="must hold lists of words"):
-        load_token_classification(TokenClassificationArguments(train_file=str(tmp_path / "train.csv")))
+        TokenClassification().load(TokenClassificationArguments(train_file=str(tmp_path / "train.csv")))
 
 
 @pytest.mark.parametrize("tags", [["0", "1", "2"], [0, 1, 2], [0.0, 1.0, 2.0], ["O", "LOC-B", "LOC-I"]])
@@ -202,8 +211,8 @@ def test_names_of_classes_may_be_overruled(tmp_path):
     rows.to_parquet(tmp_path / "data" / "train.parquet")
     arguments = {"dataset_name": str(tmp_path / "data")}
     with pytest.raises(ValueError, match="'1' .* is a number; say with `tag_names`"):
-        load_token_classification(TokenClassificationArguments(**arguments))
-    data = load_token_classification(TokenClassificationArguments(**arguments, tag_names=["O", "X-B", "X-I"]))
+        TokenClassification().load(TokenClassificationArguments(**arguments))
+    data = TokenClassification().load(TokenClassificationArguments(**arguments, tag_names=["O", "X-B", "X-I"]))
     assert tags_of(data) == [["O", "B-X"]]
 
 
@@ -212,7 +221,7 @@ def test_names_of_classes_that_no_row_has_need_not_fit(tmp_path):
     features = Features({"tokens": List(Value("string")), "ner_tags": List(tags)})
     rows = Dataset.from_dict({"tokens": [["a", "b"]], "ner_tags": [[1, 2]]}, features=features)
     rows.to_parquet(tmp_path / "data" / "train.parquet")
-    data = load_token_classification(TokenClassificationArguments(dataset_name=str(tmp_path / "data")))
+    data = TokenClassification().load(TokenClassificationArguments(dataset_name=str(tmp_path / "data")))
     assert data.label_names == ["O", "B-X", "I-X", "B-Y", "I-Y"]
 
 
@@ -244,3 +253,56 @@ def test_one_scheme_for_all_splits(tmp_path):
     train = [{"tokens": ["a", "b"], "ner_tags": ["B_X", "I_X"]}]
     with pytest.raises(ValueError, match=r"`tags_column_name` 'ner_tags': .* 'B-X' \(row 0 of the test data\)"):
         names(tmp_path, train, [{"tokens": ["a"], "ner_tags": ["B-X"]}])
+
+
+def features_of(task, data, rows, tokenizer, max_length=None):
+    return task.features(data.splits[rows], tokenizer, data, None, max_length)
+
+
+def test_features_measure_and_write_in_the_order_of_the_data(tmp_path, tokenizer):
+    rows = [
+        {"tokens": ["a", "b", "c"] * 5, "ner_tags": ["X_U", "O", "O"] * 5},
+        {"tokens": [], "ner_tags": []},
+        {"tokens": ["b\tb", "a"], "ner_tags": ["O", "Y_U"]},
+        {"tokens": ["a", "b"], "ner_tags": ["X_B", "X_L"]},
+    ]
+    task, data = TokenClassification(), names(tmp_path, rows)
+    features = features_of(task, data, "train", tokenizer, max_length=8)
+    assert len(features.dataset) == 5
+    labels = features.dataset["labels"][:]
+    right = np.array([row + [-100] * (8 - len(row)) for row in labels])
+    assert features.metrics(right, None)["f1"] == 1
+    features.write(right, None, tmp_path)
+    written = [block.split("\n") for block in (tmp_path / "predictions.tsv").read_text().split("\n\n")]
+    assert written[0] == ["a\tX_U", "b\tO", "c\tO"] * 5
+    # a sentence without words is a blank line
+    assert written[1:] == [["", "b b\tO", "a\tY_U"], ["a\tX_B", "b\tX_L"], [""]]
+    wrong = np.where(right == data.label_names.index("B-Y"), 0, right)
+    scores = features.metrics(wrong, None)
+    assert (scores["precision"], scores["recall"]) == (1, pytest.approx(6 / 7))
+
+
+def test_features_without_tags_have_no_metrics(tmp_path, tokenizer):
+    data = names(tmp_path, [{"tokens": ["a"], "ner_tags": ["B-X"]}], [{"tokens": ["b"]}])
+    features = features_of(TokenClassification(), data, "test", tokenizer)
+    assert features.metrics(np.zeros((1, 3), int), None) == {}
+    features.write(np.ones((1, 3), int), None, tmp_path)
+    assert (tmp_path / "predictions.tsv").read_text() == "b\tB-X\n\n"
+
+
+def test_predicates_are_written_beside_roles(tmp_path, tokenizer):
+    row = {"tokens": ["a", "b", "c"], "predicate_index": 1, "srl_tags": ["ARG1", "V", "_"]}
+    task, data = SemanticRoleLabeling(), roles(tmp_path, [row])
+    features = features_of(task, data, "train", tokenizer)
+    assert tokenizer.convert_ids_to_tokens(features.dataset[0]["input_ids"])[4:] == ["[SEP]", "b", "[SEP]"]
+    right = np.array(features.dataset["labels"][:])
+    assert features.metrics(right, None)["f1"] == 1
+    features.write(right, None, tmp_path)
+    assert (tmp_path / "predictions.tsv").read_text() == "a\t-\tARG1\nb\tV\tV\nc\t-\t_\n\n"
+    assert task.groups(data.splits["train"]) == [("a", "b", "c")]
+
+
+def test_logits_are_reduced_to_classes():
+    logits = torch.tensor([[[0.0, 2.0], [3.0, 1.0]]])
+    for given in (logits, (logits, "hidden states")):
+        assert TokenClassification().reduce(given, torch.zeros(1)).tolist() == [[1, 0]]
