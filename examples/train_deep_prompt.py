@@ -1,4 +1,4 @@
-"""Deep prompts on a frozen model, with data, model and Trainer in plain sight: python examples/train_deep_prompt.py"""
+"""Deep prompts on a frozen model: data, model and Trainer in plain sight (`python examples/train_deep_prompt.py`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DPT on your own texts, with data, model and Trainer in plain sight: python examples/train_dpt.py"""
+"""DPT on your own texts, with data, model and Trainer in plain sight (`python examples/train_dpt.py`)."""
 
 from __future__ import annotations
 

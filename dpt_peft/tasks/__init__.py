@@ -10,9 +10,17 @@ if TYPE_CHECKING:
     from .base import Features, Task, TaskData
     from .data_sets import DATA_SETS, data_arguments
     from .hierarchical import HierarchicalClassification, HierarchicalClassificationArguments
+    from .metrics import ArgumentMetric, EntityMetric
     from .multiple_choice import MultipleChoice, MultipleChoiceArguments, tokenize_choices
     from .registry import TASKS
     from .sampling import ClassSamplingArguments, SamplingArguments, sample_per_class
+    from .tagging.features import load_word_tokenizer, make_word_features, tag_words
+    from .tagging.task import (
+        SemanticRoleArguments,
+        SemanticRoleLabeling,
+        TokenClassification,
+        TokenClassificationArguments,
+    )
     from .text_classification import (
         TextClassification,
         TextClassificationArguments,
@@ -26,9 +34,17 @@ __getattr__ = lazily(
         "base": ["Features", "Task", "TaskData"],
         "data_sets": ["DATA_SETS", "data_arguments"],
         "hierarchical": ["HierarchicalClassification", "HierarchicalClassificationArguments"],
+        "metrics": ["ArgumentMetric", "EntityMetric"],
         "multiple_choice": ["MultipleChoice", "MultipleChoiceArguments", "tokenize_choices"],
         "registry": ["TASKS"],
         "sampling": ["ClassSamplingArguments", "SamplingArguments", "sample_per_class"],
+        "tagging.features": ["load_word_tokenizer", "make_word_features", "tag_words"],
+        "tagging.task": [
+            "SemanticRoleArguments",
+            "SemanticRoleLabeling",
+            "TokenClassification",
+            "TokenClassificationArguments",
+        ],
         "text_classification": [
             "TextClassification",
             "TextClassificationArguments",
@@ -41,20 +57,29 @@ __getattr__ = lazily(
 __all__ = [
     "DATA_SETS",
     "TASKS",
+    "ArgumentMetric",
     "ClassSamplingArguments",
+    "EntityMetric",
     "Features",
     "HierarchicalClassification",
     "HierarchicalClassificationArguments",
     "MultipleChoice",
     "MultipleChoiceArguments",
     "SamplingArguments",
+    "SemanticRoleArguments",
+    "SemanticRoleLabeling",
     "Task",
     "TaskData",
     "TextClassification",
     "TextClassificationArguments",
+    "TokenClassification",
+    "TokenClassificationArguments",
     "classification_metrics",
     "data_arguments",
+    "load_word_tokenizer",
+    "make_word_features",
     "sample_per_class",
+    "tag_words",
     "tokenize_choices",
     "tokenize_texts",
 ]

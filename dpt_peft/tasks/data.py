@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, DatasetDict, load_dataset
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from dpt_peft._compatibility import split_special_tokens
 
 #: File ending -> builder of `datasets.load_dataset` and its arguments. Without `keep_default_na=False` pandas would
 #: turn the texts "NA", "null" and "" into missing values.
@@ -60,7 +63,7 @@ def load_file(path: str, argument: str, read_other: FileReader | None = None) ->
     Args:
         path: A csv (comma), tsv (tab), json or jsonl file; the ending decides.
         argument: Name of the argument the path came from, for messages.
-        read_other: Reads files with any other ending.
+        read_other: Reads files with any ending but csv, json and jsonl.
 
     Returns:
         Its rows. Empty cells of a csv or tsv are empty strings.
@@ -70,7 +73,7 @@ def load_file(path: str, argument: str, read_other: FileReader | None = None) ->
         ValueError: If the ending is none of these, or the file cannot be read as what its ending says.
     """
     file = Path(path)
-    if read_other is not None and file.suffix.lower() not in FORMATS:
+    if read_other is not None and file.suffix.lower() not in (".csv", ".json", ".jsonl"):
         return read_other(path, argument)
     if not file.is_file():
         raise FileNotFoundError(f"`{argument}`: there is no file {path!r}.")
@@ -163,8 +166,45 @@ def as_texts(values: Sequence[object]) -> list[str]:
     return ["" if value is None else str(value) for value in values]
 
 
+@contextmanager
+def special_tokens_as_text(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
+    """Read `[SEP]`, `</s>`, `<mask>` and their kin in texts as what they are there: text.
+
+    The tokenizer still puts its own special tokens around texts. What must hold special tokens (a template) is written
+    outside of this block, or with `split_special_tokens=False` in the call.
+
+    Args:
+        tokenizer: Any tokenizer. Inside of the block it reads that way, behind it as before.
+    """
+    take_back = split_special_tokens(tokenizer)
+    try:
+        yield
+    finally:
+        take_back()
+
+
+def load_tokenizer(path: str, **kwargs: Any) -> PreTrainedTokenizerBase:
+    """Load a tokenizer that reads special tokens in texts as text, see `special_tokens_as_text`.
+
+    It still does so when it is saved and loaded again, so that a saved model gives a text the same answer in a
+    `pipeline` as in training.
+
+    Args:
+        path: A folder or a Hub id.
+        kwargs: Further arguments of `AutoTokenizer.from_pretrained`.
+    """
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, **kwargs)
+    split_special_tokens(tokenizer)
+    return tokenizer
+
+
 def longest_row(asked: int | None, tokenizer: PreTrainedTokenizerBase, model: Any) -> int | None:
     """Return the longest row in tokens: what was asked for, cut to what tokenizer and model take; None: no limit."""
-    limits = [tokenizer.model_max_length, getattr(model.config.get_text_config(), "max_position_embeddings", None)]
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    tables = (module for name, module in model.named_modules() if name.endswith("embeddings.position_embeddings"))
+    padding = getattr(next(tables, None), "padding_idx", None)
+    if positions is not None and padding is not None:
+        positions -= padding + 1  # RoBERTa and its kin count from behind the padding token's position
+    limits = [tokenizer.model_max_length, positions]
     known = [limit for limit in [asked, *limits] if limit is not None and 0 < limit < 1_000_000]
     return min(known, default=None)
