@@ -25,10 +25,9 @@ from .pretrained_heads import (
     VerbalizerForSequenceClassificationConfig,
 )
 from .pretraining.embedded import embedded_discriminator
-from .tasks.question_answering import extractive_pipeline, multi_span_pipeline
+from .tasks.question_answering import pipelines
 
-multi_span_pipeline.register()
-extractive_pipeline.register()
+pipelines.register()
 
 __version__ = "0.1.0.dev0"
 
