@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset, DatasetDict, load_dataset
+from transformers import PreTrainedTokenizerBase
 
 #: File ending -> builder of `datasets.load_dataset` and its arguments. Without `keep_default_na=False` pandas would
 #: turn the texts "NA", "null" and "" into missing values.
@@ -159,3 +161,10 @@ def as_texts(values: Sequence[object]) -> list[str]:
         One string per value.
     """
     return ["" if value is None else str(value) for value in values]
+
+
+def longest_row(asked: int | None, tokenizer: PreTrainedTokenizerBase, model: Any) -> int | None:
+    """Return the longest row in tokens: what was asked for, cut to what tokenizer and model take; None: no limit."""
+    limits = [tokenizer.model_max_length, getattr(model.config.get_text_config(), "max_position_embeddings", None)]
+    known = [limit for limit in [asked, *limits] if limit is not None and 0 < limit < 1_000_000]
+    return min(known, default=None)

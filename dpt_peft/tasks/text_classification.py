@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
-from datasets import ClassLabel, Dataset, DatasetDict
-from transformers import EvalPrediction, PreTrainedTokenizerBase
+from datasets import ClassLabel, Dataset
+from peft import TaskType
+from transformers import AutoModelForSequenceClassification, EvalPrediction, PreTrainedTokenizerBase
 
+from dpt_peft.tasks.base import Features, Predictions, Task, TaskData, is_adapter
 from dpt_peft.tasks.data import DatasetArguments, as_texts, load_splits, require_columns, require_rows
+from dpt_peft.tasks.heads import (
+    DISCRIMINATOR,
+    LANGUAGE_MODEL,
+    NEW_HEAD,
+    DPTOptions,
+    Head,
+    LabelWordOptions,
+    load_dpt_classifier,
+    load_verbalizer,
+    new_head,
+)
 from dpt_peft.tasks.metrics import ClassificationMetric
+from dpt_peft.tasks.sampling import ClassSamplingArguments
 
 
 @dataclass
@@ -28,20 +44,6 @@ class TextClassificationArguments(DatasetArguments):
     max_seq_length: int | None = field(
         default=None, metadata={"help": "Longest text (or pair) in tokens. Default: what the model takes."}
     )
-
-
-@dataclass(frozen=True)
-class TextClassificationData:
-    """A text classification data set in one shape, whatever its source.
-
-    Attributes:
-        splits: Subset of "train", "validation", "test", with the columns `text`, `text_pair` (pairs only) and `labels`
-            (class ids; missing where a split has no labels).
-        label_names: Names of the classes by id.
-    """
-
-    splits: DatasetDict
-    label_names: list[str]
 
 
 def _label_keys(dataset: Dataset, column: str, split: str) -> list[str | None]:
@@ -93,26 +95,31 @@ def _classes(
     return label_names, label_names
 
 
-def load_text_classification(args: TextClassificationArguments) -> TextClassificationData:
-    """Loads and checks a text classification data set.
+def load_text_classification(args: TextClassificationArguments) -> TaskData:
+    """Load and check a text classification data set; see `shape_text_classification`."""
+    return shape_text_classification(load_splits(args), args)
+
+
+def shape_text_classification(splits: Mapping[str, Dataset], args: TextClassificationArguments) -> TaskData:
+    """Check splits of texts and labels.
 
     Labels may be `ClassLabel`, names, whole numbers or truth values. Their order is that of the `ClassLabel`, of
     `class_names`, or the sorted one (numbers by value, names by alphabet), so it never depends on the rows' order.
     A missing text is an empty text. A validation or test split without any label (-1 or empty) is kept for prediction.
 
     Args:
-        args: Source, columns, names of the labels.
+        splits: As loaded.
+        args: Columns, names of the labels.
 
     Returns:
-        The data, see `TextClassificationData`.
+        Splits with the columns `text`, `text_pair` (pairs only) and `labels` (class ids; missing where a split has no
+        labels), and the names of the classes.
 
     Raises:
         ValueError: If there is no training data or a split is empty; if a column is missing (those there are get
             listed); if there are fewer than two classes; if some rows have no label; if a label occurs in the
             validation or test data only (it is named); if `class_names` does not fit.
-        FileNotFoundError: If a file is missing.
     """
-    splits = load_splits(args)
     if "train" not in splits:
         raise ValueError("There is no training data: give `train_file`, or a `dataset_name` with a training split.")
     text_columns = {"text_column_name": args.text_column_name}
@@ -158,14 +165,14 @@ def load_text_classification(args: TextClassificationArguments) -> TextClassific
         if keys[split][0] is not None:
             columns_out["labels"] = [ids[key] for key in keys[split] if key is not None]
         shaped[split] = Dataset.from_dict(columns_out)
-    return TextClassificationData(DatasetDict(shaped), list(label_names))
+    return TaskData(shaped, list(label_names))
 
 
 def tokenize_texts(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> Dataset:
     """Turns texts (and pairs) into token ids.
 
     Args:
-        dataset: A split of `TextClassificationData`.
+        dataset: A split of `shape_text_classification`.
         tokenizer: Any tokenizer.
         max_length: Longest sequence in tokens, special tokens included; of a pair the longer text is cut first.
             Default: no cut.
@@ -198,3 +205,87 @@ def classification_metrics() -> Callable[[EvalPrediction], dict[str, float]]:
         return scores
 
     return compute
+
+
+@dataclass(frozen=True)
+class ClassFeatures(Features):
+    """Rows of one class each, and how classes are measured and written.
+
+    Attributes:
+        dataset: The tokenizer's columns, and `labels` where there are labels.
+        label_names: Names of the classes by id.
+    """
+
+    dataset: Dataset
+    label_names: list[str]
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """The class ids, (rows,); None where there are none."""
+        return np.asarray(self.dataset["labels"][:]) if "labels" in self.dataset.column_names else None
+
+    def metrics(self, predictions: Predictions, config: Any) -> dict[str, float]:
+        """Return `accuracy` and `macro_f1`, and as `majority_share` the accuracy of always answering the largest."""
+        if self.labels is None:
+            return {}
+        scores = classification_metrics()(EvalPrediction(predictions, self.labels))
+        return {**scores, "majority_share": max(Counter(self.labels.tolist()).values()) / len(self.labels)}
+
+    def write(self, predictions: Predictions, config: Any, folder: Path) -> None:
+        """Write `predictions.tsv` with the columns index and prediction."""
+        lines = [f"{row}\t{self.label_names[label]}" for row, label in enumerate(np.argmax(predictions, axis=-1))]
+        (folder / "predictions.tsv").write_text("\n".join(["index\tprediction", *lines, ""]), encoding="utf-8")
+
+
+class TextClassification(Task):
+    """One class for every text or pair of texts."""
+
+    name = "text-classification"
+    pipeline_tag = "text-classification"
+    task_type = TaskType.SEQ_CLS
+    arguments = TextClassificationArguments
+    sampling = ClassSamplingArguments
+    heads: ClassVar[Mapping[str, Head]] = {
+        NEW_HEAD: new_head(AutoModelForSequenceClassification),
+        DISCRIMINATOR: Head(load_dpt_classifier, DPTOptions),
+        LANGUAGE_MODEL: Head(load_verbalizer, LabelWordOptions),
+    }
+    prompts_as_tokens = True
+    can_cache = True
+
+    def shape(self, splits: Mapping[str, Dataset], args: Any) -> TaskData:
+        """Check texts and labels, see `shape_text_classification`."""
+        return shape_text_classification(splits, args)
+
+    def classes(self, data: TaskData, rows: Dataset) -> Sequence[str]:
+        """Return the name of every row's class."""
+        return [data.label_names[label] for label in rows["labels"][:]]
+
+    def features(
+        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: TaskData, args: Any, max_length: int | None
+    ) -> ClassFeatures:
+        """Tokenize texts, see `tokenize_texts`."""
+        return ClassFeatures(tokenize_texts(rows, tokenizer, max_length), data.label_names)
+
+    def details(self, data: TaskData, args: Any, model: Any, max_length: int | None) -> dict[str, Any]:
+        """Return the labels and, of a model that is read in a template, words and template."""
+        found = {"Labels": ", ".join(data.label_names)}
+        if (template := getattr(model.config, "template", None)) is not None:
+            words = getattr(model.config, "label_words", None) or model.config.tree.class_words
+            found |= {"Label words": ", ".join(words), "Template": f"`{template}`"}
+        return found
+
+    def usage(self, folder: str, model: Any) -> str:
+        """Return the lines that load a classifier."""
+        if is_adapter(model):
+            # Only what stands on a pretrained head tells its classes by itself.
+            own_head = hasattr(model.config, "template")
+            package, head = ("dpt_peft", "") if own_head else ("peft", f", num_labels={model.config.num_labels}")
+            return (
+                f"import dpt_peft\nfrom {package} import AutoPeftModelForSequenceClassification\n\n"
+                f'model = AutoPeftModelForSequenceClassification.from_pretrained("{folder}"{head})'
+            )
+        return (
+            "import dpt_peft\nfrom transformers import pipeline\n\n"
+            f'classify = pipeline("text-classification", model="{folder}")\nclassify("...")'
+        )
