@@ -28,7 +28,7 @@ from .pretrained_heads import (
     VerbalizerForSequenceClassificationConfig,
 )
 from .pretraining.embedded import embedded_discriminator
-from .tasks.question_answering import extractive_pipeline, multi_span_pipeline
+from .tasks.question_answering import pipelines
 
 if TYPE_CHECKING:
     from .training.fit import fit, load
@@ -36,8 +36,7 @@ if TYPE_CHECKING:
 # Training needs libraries that are slow to import.
 __getattr__ = lazily(__name__, {"training.fit": ["fit", "load"]})
 
-multi_span_pipeline.register()
-extractive_pipeline.register()
+pipelines.register()
 
 __version__ = "0.1.0.dev0"
 

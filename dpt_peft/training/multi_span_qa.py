@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 from transformers import AutoTokenizer, DataCollatorForTokenClassification, TrainingArguments
 
-from dpt_peft.tasks.question_answering.data import load_questions
+from dpt_peft.tasks.question_answering.data import load_questions, predict_logits
 from dpt_peft.tasks.question_answering.multi_span import (
-    MultiSpanFeatures,
     MultiSpanQAArguments,
-    make_features,
-)
-from dpt_peft.tasks.question_answering.multi_span_predictions import (
     decode_examples,
     get_logit_threshold,
+    make_features,
     multi_span_metrics,
-    predict_logits,
     score_examples,
     search_threshold,
+    write_answers,
 )
 from dpt_peft.tasks.question_answering.windows import window_length
 from dpt_peft.training.families import DISCRIMINATOR, MULTI_SPAN_QUESTION_ANSWERING
@@ -77,22 +72,6 @@ def _loading_code(method: str, folder: str, model: Any) -> str:
             f'read = pipeline({task}, model=model, tokenizer=AutoTokenizer.from_pretrained("{folder}"))',
         ]
     return "\n".join([*lines, 'read(question="...", context="...")'])
-
-
-def _write_predictions(
-    folder: Path, features: MultiSpanFeatures, logits: np.ndarray, threshold: float, allow_no_answer: bool
-) -> None:
-    """Writes the test answers: texts by id as QUOREF's official script reads them, and spans with offsets."""
-    spans = decode_examples(
-        features, score_examples(features, logits), logit_threshold=threshold, allow_no_answer=allow_no_answer
-    )
-    rows = list(zip(features.examples, spans, strict=True))
-    by_id = {example.id: [span.text for span in found] for example, found in rows}
-    (folder / "predictions.json").write_text(json.dumps(by_id, ensure_ascii=False, indent=1), encoding="utf-8")
-    with (folder / "prediction_spans.jsonl").open("w", encoding="utf-8") as file:
-        for example, found in rows:
-            record = {"id": example.id, "spans": [vars(span) for span in found]}
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
 def run_multi_span_qa(
@@ -166,13 +145,13 @@ def run_multi_span_qa(
     def tune(trainer: Any) -> None:
         if method_args.tune_threshold:
             validation = features["validation"]
-            logits = predict_logits(trainer.model, tokenizer, validation, training_args.eval_batch_size)
+            (logits,) = predict_logits(trainer.model, tokenizer, validation, training_args.eval_batch_size)
             model.config.logit_threshold = search_threshold(
                 validation,
                 score_examples(validation, logits),
                 before=threshold(),
                 allow_no_answer=data_args.allow_no_answer,
-            ).logit_threshold
+            ).threshold
             # The lines that load an adapter again name the threshold.
             details = {**trainer.card.details, "Logit threshold": f"{threshold():.3f}, tuned on the validation data"}
             trainer.card = replace(trainer.card, usage=usage(), details=details)
@@ -210,11 +189,11 @@ def run_multi_span_qa(
     )
     if write_files and result.predictions is not None and training_args.process_index == 0:
         logits = result.predictions.predictions
-        _write_predictions(
-            Path(training_args.output_dir or "."),
+        spans = decode_examples(
             features["test"],
-            logits[0] if isinstance(logits, tuple) else logits,
-            threshold(),
-            data_args.allow_no_answer,
+            score_examples(features["test"], logits[0] if isinstance(logits, tuple) else logits),
+            logit_threshold=threshold(),
+            allow_no_answer=data_args.allow_no_answer,
         )
+        write_answers(Path(training_args.output_dir or "."), features["test"], spans)
     return {**result.metrics, "logit_threshold": threshold(), **facts_of_run(prepared, splits)}

@@ -10,16 +10,13 @@ from typing import Any, Literal
 
 from transformers import AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments
 
-from dpt_peft.tasks.question_answering.data import load_questions
+from dpt_peft.tasks.question_answering.data import QuestionFeatures, load_questions, predict_logits
 from dpt_peft.tasks.question_answering.extractive import (
+    OUTPUTS,
     QuestionAnsweringArguments,
-    QuestionAnsweringFeatures,
-    make_features,
-)
-from dpt_peft.tasks.question_answering.extractive_predictions import (
     answer_metrics,
     get_null_threshold,
-    predict_logits,
+    make_features,
     rank_examples,
     search_null_threshold,
     write_answers,
@@ -75,7 +72,7 @@ def _check(
 ) -> None:
     if not data_args.version_2_with_negative:
         for split, dataset in splits.items():
-            if "texts" in dataset.column_names and not all(dataset["texts"][:]):
+            if "answers" in dataset.column_names and not all(row["text"] for row in dataset["answers"][:]):
                 raise ValueError(
                     f"The {split} data has questions without an answer: set `version_2_with_negative`, "
                     "or take them out."
@@ -151,8 +148,8 @@ def run_question_answering(
     def usage() -> str:
         return _loading_code(method_args.method, Path(training_args.output_dir or ".").name, model)
 
-    def rank(trainer: Trainer, split: QuestionAnsweringFeatures) -> list[Any]:
-        logits = predict_logits(trainer.model, tokenizer, split, training_args.eval_batch_size)
+    def rank(trainer: Trainer, split: QuestionFeatures) -> list[Any]:
+        logits = predict_logits(trainer.model, tokenizer, split, training_args.eval_batch_size, outputs=OUTPUTS)
         return rank_examples(split, logits, **reading)
 
     def tune(trainer: Any) -> None:
@@ -162,12 +159,12 @@ def run_question_answering(
                 rank(trainer, features["validation"]),
                 before=data_args.null_score_diff_threshold,
             )
-            model.config.null_score_diff_threshold = found.null_threshold
+            model.config.null_score_diff_threshold = found.threshold
             trainer.card = replace(
                 trainer.card,
                 # The lines that load an adapter again name the threshold.
                 usage=usage(),
-                details={**trainer.card.details, "Null threshold": f"{found.null_threshold:.4f}, tuned"},
+                details={**trainer.card.details, "Null threshold": f"{found.threshold:.4f}, tuned"},
             )
 
     card = card_facts(

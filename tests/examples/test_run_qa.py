@@ -6,7 +6,7 @@ import pytest
 from huggingface_hub import ModelCard
 from transformers import AutoConfig, pipeline
 
-from dpt_peft.tasks.question_answering.squad_metric import normalize_answer
+from dpt_peft.tasks.question_answering.metrics import normalize_answer
 from dpt_peft.training.families import QUESTION_ANSWERING
 from dpt_peft.training.methods import methods_of
 from tests.examples.scripts import load_script, options_of

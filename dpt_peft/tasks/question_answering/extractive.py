@@ -1,16 +1,39 @@
-"""Extractive question answering (SQuAD 1.1 and 2.0): questions turned into windows with the answer's tokens."""
+"""Extractive question answering (SQuAD 1.1 and 2.0): labels, answers, metrics, files and the best null threshold."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from datasets import Dataset
-from transformers import PreTrainedTokenizerBase
+from transformers import EvalPrediction, PreTrainedTokenizerBase
 
-from dpt_peft.tasks.question_answering.answers import DEFAULT_MAX_ANSWER_LENGTH, DEFAULT_N_BEST, null_position
-from dpt_peft.tasks.question_answering.data import Example, QuestionArguments, read_examples
-from dpt_peft.tasks.question_answering.windows import DEFAULT_DOC_STRIDE, DEFAULT_MAX_LENGTH, Window, make_windows
+from dpt_peft.tasks.question_answering.data import (
+    Example,
+    QuestionArguments,
+    QuestionFeatures,
+    ThresholdSearch,
+    cut_into_windows,
+    write_by_id,
+    write_spans,
+)
+from dpt_peft.tasks.question_answering.decoding import (
+    DEFAULT_MAX_ANSWER_LENGTH,
+    DEFAULT_N_BEST,
+    RankedAnswers,
+    WindowLogits,
+    rank_answers,
+)
+from dpt_peft.tasks.question_answering.metrics import SquadMetric, score_answer
+from dpt_peft.tasks.question_answering.windows import DEFAULT_DOC_STRIDE, DEFAULT_MAX_LENGTH, Window
+
+#: The model's outputs, in the order of `ReaderLogits`.
+OUTPUTS = ("start_logits", "end_logits")
+#: Start and end logits of all windows, in their order: (windows, tokens) each, or one array a window.
+ReaderLogits = tuple[Sequence[np.ndarray] | np.ndarray, ...]
 
 
 @dataclass
@@ -41,58 +64,37 @@ class QuestionAnsweringArguments(QuestionArguments):
         return self.null_score_diff_threshold if self.version_2_with_negative else None
 
 
-def label_window(window: Window, answer: tuple[int, int] | None, no_answer: int) -> tuple[int, int]:
-    """Finds the tokens of an answer.
+def label_window(window: Window, answer: tuple[int, int] | None) -> tuple[int, int]:
+    """Find the tokens of an answer.
 
     Args:
         window: A window.
         answer: Its half-open character range in the paragraph, `None` if there is none.
-        no_answer: The token that stands for "no answer in this window".
 
     Returns:
-        First and last token; `no_answer` twice if the window does not hold the answer whole.
+        First and last token; the window's `null_position` twice if it does not hold the answer whole.
     """
+    nothing = (window.null_position, window.null_position)
     if answer is None:
-        return no_answer, no_answer
+        return nothing
     tokens = [(index, offset) for index, offset in enumerate(window.offsets) if offset is not None]
     inside = [index for index, offset in tokens if offset[0] < answer[1] and answer[0] < offset[1]]
     if not inside or tokens[0][1][0] > answer[0] or tokens[-1][1][1] < answer[1]:
-        return no_answer, no_answer
+        return nothing
     return inside[0], inside[-1]
 
 
-def _trained_answer(example: Example) -> tuple[int, int] | None:
-    """Returns the characters of the first annotated answer, without spaces around it."""
-    if not example.texts:
-        return None
-    text, start = example.texts[0], example.starts[0]
-    start += len(text) - len(text.lstrip())
-    return start, start + len(text.strip())
-
-
-@dataclass(frozen=True)
-class QuestionAnsweringFeatures:
-    """A split, ready for model and decoding.
-
-    Attributes:
-        dataset: One row a window, short ones first: the tokenizer's columns (not padded), and `start_positions` and
-            `end_positions` if all questions are annotated.
-        windows: The windows, in the order of `dataset`.
-        null_positions: For every window the token that stands for "no answer".
-        example_index: For every window its question, as an index into `examples`.
-        examples: The questions.
-    """
-
-    dataset: Dataset
-    windows: list[Window]
-    null_positions: list[int]
-    example_index: list[int]
-    examples: list[Example]
-
-    @property
-    def labelled(self) -> bool:
-        """Whether every question is annotated (with an answer, or as one without)."""
-        return all(example.texts is not None for example in self.examples)
+def _label(example: Example, windows: list[Window]) -> list[dict[str, Any]]:
+    """Label windows with the first annotated answer, without spaces around it."""
+    if example.texts is None:
+        return [{} for _ in windows]
+    answer = None
+    if example.texts:
+        text, start = example.texts[0], example.starts[0]
+        start += len(text) - len(text.lstrip())
+        answer = (start, start + len(text.strip()))
+    labels = [label_window(window, answer) for window in windows]
+    return [{"start_positions": first, "end_positions": last} for first, last in labels]
 
 
 def make_features(
@@ -101,40 +103,196 @@ def make_features(
     *,
     max_length: int = DEFAULT_MAX_LENGTH,
     doc_stride: int = DEFAULT_DOC_STRIDE,
-) -> QuestionAnsweringFeatures:
-    """Turns questions into windows with the positions of their (first) answer.
+) -> QuestionFeatures:
+    """Turn questions into windows with the positions of their (first) answer.
 
     A window that does not hold the answer whole is one without an answer: both positions are its [CLS].
 
     Args:
         dataset: A split of `load_questions`, or any data set with the columns `id`, `question`, `context` and
             `answers` of the Hub.
-        tokenizer: A fast tokenizer.
+        tokenizer: A fast tokenizer. It must pad on the right, because positions count from the left.
         max_length: See `make_windows`.
         doc_stride: See `make_windows`.
 
     Returns:
-        The features.
+        The features, with `start_positions` and `end_positions` if all questions are annotated.
 
     Raises:
-        TypeError, ValueError: See `make_windows` and `read_examples`.
+        TypeError, ValueError: The tokenizer pads on the left; or see `make_windows` and `read_examples`.
     """
-    examples = list(read_examples(dataset))
-    found: list[tuple[int, Window]] = []
-    for index, example in enumerate(examples):
-        windows = make_windows(
-            tokenizer, example.question, example.context, max_length=max_length, doc_stride=doc_stride
+    if tokenizer.padding_side != "right":
+        raise ValueError("`tokenizer` pads on the left, which moves answers: set tokenizer.padding_side = 'right'")
+    return cut_into_windows(dataset, tokenizer, _label, max_length=max_length, doc_stride=doc_stride)
+
+
+def rank_examples(
+    features: QuestionFeatures,
+    logits: ReaderLogits,
+    *,
+    n_best_size: int = DEFAULT_N_BEST,
+    max_answer_length: int = DEFAULT_MAX_ANSWER_LENGTH,
+) -> list[RankedAnswers]:
+    """Rank the answers of every question over all of its windows; see `rank_answers`.
+
+    Args:
+        features: The features that the logits belong to.
+        logits: For every window its tokens' start and end logits, padded on the right if at all.
+        n_best_size: See `rank_answers`.
+        max_answer_length: See `rank_answers`.
+    """
+    ranked = []
+    for example, found in zip(features.examples, features.by_example(zip(*logits, strict=True)), strict=True):
+        windows = [WindowLogits(window.offsets, start, end, window.null_position) for window, (start, end) in found]
+        ranked.append(
+            rank_answers(example.context, windows, n_best_size=n_best_size, max_answer_length=max_answer_length)
         )
-        found += [(index, window) for window in windows]
-    found.sort(key=lambda item: len(item[1].offsets))
-    index_of, windows = [index for index, _ in found], [window for _, window in found]
-    no_answer = [null_position(window, tokenizer) for window in windows]
-    columns: dict[str, list[Any]] = {name: [window.inputs[name] for window in windows] for name in windows[0].inputs}
-    if all(example.texts is not None for example in examples):
-        answers = [_trained_answer(example) for example in examples]
-        labels = [
-            label_window(window, answers[index], null)
-            for index, window, null in zip(index_of, windows, no_answer, strict=True)
-        ]
-        columns["start_positions"], columns["end_positions"] = [list(part) for part in zip(*labels, strict=True)]
-    return QuestionAnsweringFeatures(Dataset.from_dict(columns), windows, no_answer, index_of, examples)
+    return ranked
+
+
+def answer_texts(ranked: Sequence[RankedAnswers], null_threshold: float | None = None) -> list[str]:
+    """Return every question's answer, "" for none; see `RankedAnswers.best`."""
+    answers = [one.best(null_threshold) for one in ranked]
+    return ["" if answer is None else answer.text for answer in answers]
+
+
+def evaluate_answers(
+    features: QuestionFeatures, ranked: Sequence[RankedAnswers], null_threshold: float | None = None
+) -> dict[str, float]:
+    """Compute `SquadMetric` of the answers: rules of SQuAD 2.0 with a threshold, of 1.1 without one.
+
+    Raises:
+        ValueError: The questions have no annotation.
+    """
+    pairs = list(zip(answer_texts(ranked, null_threshold), features.gold_texts(), strict=True))
+    # Ids of a user's own data may repeat; rows do not.
+    result = SquadMetric("squad" if null_threshold is None else "squad_v2", keep_in_memory=True).compute(
+        predictions=[{"id": str(row), "prediction_text": text} for row, (text, _) in enumerate(pairs)],
+        references=[
+            {"id": str(row), "answers": {"text": golds, "answer_start": [0] * len(golds)}}
+            for row, (_, golds) in enumerate(pairs)
+        ],
+    )
+    assert result is not None
+    return result
+
+
+def answer_metrics(
+    features: QuestionFeatures,
+    null_threshold: Callable[[], float | None],
+    *,
+    n_best_size: int = DEFAULT_N_BEST,
+    max_answer_length: int = DEFAULT_MAX_ANSWER_LENGTH,
+) -> Callable[[EvalPrediction], dict[str, float]]:
+    """Make the Trainer's `compute_metrics` for one split.
+
+    Args:
+        features: The split; its windows must be evaluated in their order.
+        null_threshold: Asked at every evaluation, so that it may change meanwhile.
+        n_best_size: See `rank_answers`.
+        max_answer_length: See `rank_answers`.
+
+    Returns:
+        A function from `EvalPrediction` to the numbers of `SquadMetric`; with a threshold also `best_f1` and
+        `best_f1_thresh`, those of the threshold that would be best for this split, which flatter. None for a split
+        without answers.
+    """
+
+    def compute(prediction: EvalPrediction) -> dict[str, float]:
+        if not features.labelled:
+            return {}
+        logits = (prediction.predictions[0], prediction.predictions[1])
+        ranked = rank_examples(features, logits, n_best_size=n_best_size, max_answer_length=max_answer_length)
+        threshold = null_threshold()
+        metrics = evaluate_answers(features, ranked, threshold)
+        if threshold is not None:
+            best = search_null_threshold(features, ranked, before=threshold)
+            metrics |= {"best_f1": best.metrics["f1"], "best_f1_thresh": best.threshold}
+        return metrics
+
+    return compute
+
+
+def search_null_threshold(
+    features: QuestionFeatures, ranked: Sequence[RankedAnswers], *, before: float = 0.0
+) -> ThresholdSearch:
+    """Find the threshold of `RankedAnswers.null_odds` with the best F1, among all that make a difference.
+
+    The official script of SQuAD 2.0 does the same with the file of null odds; here the threshold lies half-way between
+    the two questions that it divides, which is a better guess for other questions.
+
+    Args:
+        features: Questions with annotations.
+        ranked: Their answers, from `rank_examples`.
+        before: The threshold in use. It stays unless another one is better, and of equally good ones the nearest to
+            it is taken.
+
+    Returns:
+        The best threshold, and F1 with it and with the one before.
+
+    Raises:
+        ValueError: The questions have no annotation.
+    """
+    golds = features.gold_texts()
+    odds = np.array([one.null_odds for one in ranked])
+    answered, silent = (
+        np.array([score_answer(text, gold, version_2=True)[1] for text, gold in zip(texts, golds, strict=True)])
+        for texts in (answer_texts(ranked), [""] * len(golds))
+    )
+
+    order = np.argsort(odds, kind="stable")
+    ordered, gains = odds[order], (answered - silent)[order]
+    thresholds = np.concatenate([[ordered[0] - 1], (ordered[:-1] + ordered[1:]) / 2, [ordered[-1] + 1]])
+    f1 = (silent.sum() + np.concatenate([[0.0], np.cumsum(gains)])) / len(odds)
+    # Questions with the same odds are answered all or none.
+    possible = np.concatenate([[True], ordered[:-1] < ordered[1:], [True]])
+    f1_before = float(np.where(odds <= before, answered, silent).mean())
+
+    best = np.round(np.where(possible, f1, -1.0), 9)
+    if best.max() <= round(f1_before, 9):
+        return ThresholdSearch(before, {"f1": f1_before}, {"f1": f1_before})
+    chosen = min(np.flatnonzero(best == best.max()), key=lambda index: abs(thresholds[index] - before))
+    return ThresholdSearch(float(thresholds[chosen]), {"f1": float(f1[chosen])}, {"f1": f1_before})
+
+
+def get_null_threshold(model: Any) -> float | None:
+    """Return the threshold that `model.config` holds, or `None`: every question has an answer."""
+    threshold = getattr(model.config, "null_score_diff_threshold", None)
+    return None if threshold is None else float(threshold)
+
+
+def write_answers(
+    folder: Path,
+    features: QuestionFeatures,
+    ranked: Sequence[RankedAnswers],
+    null_threshold: float | None = None,
+) -> None:
+    """Write the files that the official scripts read, the n best answers, and one line a question.
+
+    `predictions.json` (text by id, "" for none), with a threshold `null_odds.json` (`null_odds` by id, for
+    `--na-prob-file`), `nbest_predictions.json` (by id: `text`, `start`, `end`, `score`, `probability` of each), and
+    `prediction_spans.jsonl` (see `write_spans`).
+
+    Args:
+        folder: Where to.
+        features: The questions.
+        ranked: Their answers.
+        null_threshold: See `RankedAnswers.best`.
+
+    Raises:
+        ValueError: Two questions have the same id.
+    """
+    files: dict[str, list[Any]] = {"predictions": answer_texts(ranked, null_threshold), "nbest_predictions": []}
+    if null_threshold is not None:
+        files["null_odds"] = [one.null_odds for one in ranked]
+    for one in ranked:
+        choices = [vars(answer) for answer in one.answers]
+        if null_threshold is not None:
+            choices.append({"text": "", "start": None, "end": None, "score": one.null_score})
+        probabilities = one.probabilities(null_threshold is not None)
+        rows = [{**choice, "probability": share} for choice, share in zip(choices, probabilities, strict=True)]
+        files["nbest_predictions"].append(sorted(rows, key=lambda row: -row["score"]))
+    for name, values in files.items():
+        write_by_id(folder / f"{name}.json", features.examples, values)
+    best = [one.best(null_threshold) for one in ranked]
+    write_spans(folder / "prediction_spans.jsonl", features.examples, [[one] if one else [] for one in best])

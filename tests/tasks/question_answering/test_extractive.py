@@ -12,18 +12,20 @@ from peft import PeftModel, TaskType, get_peft_model
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer, pipeline
 
 from dpt_peft import DeepPromptConfig
-from dpt_peft.tasks.question_answering.answers import Answer, RankedAnswers
-from dpt_peft.tasks.question_answering.data import load_questions
-from dpt_peft.tasks.question_answering.extractive import QuestionAnsweringArguments, label_window, make_features
-from dpt_peft.tasks.question_answering.extractive_predictions import (
+from dpt_peft.tasks.question_answering.data import load_questions, predict_logits
+from dpt_peft.tasks.question_answering.decoding import RankedAnswers, Span
+from dpt_peft.tasks.question_answering.extractive import (
+    OUTPUTS,
+    QuestionAnsweringArguments,
     answer_texts,
     evaluate_answers,
-    predict_logits,
+    label_window,
+    make_features,
     rank_examples,
     search_null_threshold,
     write_answers,
 )
-from dpt_peft.tasks.question_answering.squad_metric import score_answer
+from dpt_peft.tasks.question_answering.metrics import score_answer
 from dpt_peft.tasks.question_answering.windows import make_windows
 from tests.tasks.question_answering.multi_span import make_tokenizer
 from tests.tasks.question_answering.reader import ask, make_reader, write_reader
@@ -65,7 +67,7 @@ def test_windows_that_do_not_hold_the_answer_whole_are_without_one():
     context = "Ann met Bob . Ringo Starr plays the drum ."
     windows = make_windows(TOKENIZER, "Who plays?", context, max_length=12, doc_stride=2)
     start = context.index("Ringo")
-    labels = [label_window(window, (start, start + len("Ringo Starr")), 0) for window in windows]
+    labels = [label_window(window, (start, start + len("Ringo Starr"))) for window in windows]
     whole = 0
     for window, (first, last) in zip(windows, labels, strict=True):
         covered = [offset for offset in window.offsets if offset]
@@ -113,7 +115,7 @@ def test_the_threshold_is_the_best_of_all(questions):
     for number, (odds, impossible, right) in enumerate(questions):
         rows.append(ask(number, impossible=impossible))
         text = rows[-1]["answers"]["text"][0] if right and not impossible else "the band"
-        ranked.append(RankedAnswers([Answer(0, 1, text, -float(odds))], 0.0))
+        ranked.append(RankedAnswers([Span(0, 1, text, -float(odds))], 0.0))
     features = features_of(rows)
     found = search_null_threshold(features, ranked)
 
@@ -123,19 +125,19 @@ def test_the_threshold_is_the_best_of_all(questions):
         return float(np.mean(scores))
 
     best = max(f1(threshold) for threshold in np.arange(-4.25, 4.5, 0.5))
-    assert found.f1 == pytest.approx(best)
-    assert f1(found.null_threshold) == pytest.approx(best)
-    assert found.f1_before == pytest.approx(f1(0.0))
+    assert found.metrics["f1"] == pytest.approx(best)
+    assert f1(found.threshold) == pytest.approx(best)
+    assert found.metrics_before["f1"] == pytest.approx(f1(0.0))
     if f1(0.0) == pytest.approx(best):
-        assert found.null_threshold == 0.0  # nothing is changed without a gain
-    assert evaluate_answers(features, ranked, found.null_threshold)["f1"] == pytest.approx(best)
+        assert found.threshold == 0.0  # nothing is changed without a gain
+    assert evaluate_answers(features, ranked, found.threshold)["f1"] == pytest.approx(best)
 
 
 def test_files_are_those_of_the_official_scripts(tmp_path):
     features = features_of(ROWS[:2])
     ranked = [
-        RankedAnswers([Answer(0, 3, "Bob", 2.0), Answer(4, 7, "and", 1.0)], 0.5),
-        RankedAnswers([Answer(0, 3, "Ann", 2.0)], 3.0),
+        RankedAnswers([Span(0, 3, "Bob", 2.0), Span(4, 7, "and", 1.0)], 0.5),
+        RankedAnswers([Span(0, 3, "Ann", 2.0)], 3.0),
     ]
     write_answers(tmp_path, features, ranked, 0.0)
     read = {path.stem: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
@@ -162,7 +164,7 @@ def test_the_pipeline_answers_as_features_and_decoding(tmp_path, adapted, batch_
         model = PeftModel.from_pretrained(base, tmp_path / "prompts").eval()
     rows = [*ROWS, LONG]
     features = features_of(rows, max_length=24, doc_stride=4)
-    ranked = rank_examples(features, predict_logits(model, TOKENIZER, features, 3))
+    ranked = rank_examples(features, predict_logits(model, TOKENIZER, features, 3, outputs=OUTPUTS))
     read = pipeline(TASK, model=model, tokenizer=TOKENIZER)
     asked = [{"question": row["question"], "context": row["context"]} for row in rows]
     answers = read(asked, max_seq_length=24, doc_stride=4, batch_size=batch_size)
@@ -198,7 +200,7 @@ def test_a_frozen_reader_learns_by_prompts_and_head():
         optimizer.zero_grad()
         model(**batch).loss.backward()
         optimizer.step()
-    ranked = rank_examples(features, predict_logits(model, TOKENIZER, features))
+    ranked = rank_examples(features, predict_logits(model, TOKENIZER, features, outputs=OUTPUTS))
     assert evaluate_answers(features, ranked)["exact_match"] > 0.9
 
 

@@ -12,13 +12,13 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from dpt_peft.tasks.question_answering.data import Example, load_questions
+from dpt_peft.tasks.question_answering.decoding import decode_spans, score_words, split_words
 from dpt_peft.tasks.question_answering.multi_span import (
     MultiSpanQAArguments,
     answer_ranges,
     label_window,
     make_features,
 )
-from dpt_peft.tasks.question_answering.spans import decode_spans, score_words, split_words
 from dpt_peft.tasks.question_answering.windows import make_windows
 from tests.tasks.question_answering.multi_span import make_tokenizer, question
 
@@ -40,8 +40,8 @@ def files(tmp_path):
 def test_loading(files):
     splits = load_questions(MultiSpanQAArguments(**files))
     row = splits["train"][1]
-    assert (row["id"], row["texts"]) == ("q1", ["Bob", "Carl"])
-    assert [row["context"][start:][:3] for start in row["starts"]] == ["Bob", "Car"]
+    assert (row["id"], row["answers"]["text"]) == ("q1", ["Bob", "Carl"])
+    assert [row["context"][start:][:3] for start in row["answers"]["answer_start"]] == ["Bob", "Car"]
     assert splits["test"].column_names == ["id", "question", "context"]
     assert splits["test"]["id"][:] == ["0", "1", "2", "3"]
 

@@ -16,8 +16,8 @@ from peft import TaskType, get_peft_model
 from transformers import AutoModelForTokenClassification, pipeline
 
 from dpt_peft import DeepPromptConfig, DPTForMultiSpanQuestionAnswering
-from dpt_peft.tasks.question_answering.multi_span import make_features
-from dpt_peft.tasks.question_answering.multi_span_predictions import decode_examples, predict_logits, score_examples
+from dpt_peft.tasks.question_answering.data import predict_logits
+from dpt_peft.tasks.question_answering.multi_span import decode_examples, make_features, score_examples
 from dpt_peft.tasks.question_answering.windows import make_windows
 from tests.tasks.question_answering.multi_span import MAX_LENGTH, make_tokenizer, question, write_discriminator
 
@@ -51,7 +51,7 @@ def model(path, request):
 def expected(model, rows, **windows):
     rows = [{**row, "answers": {"text": [], "answer_start": []}, "id": "0"} for row in rows]
     features = make_features(Dataset.from_list(rows), TOKENIZER, **windows)
-    scores = score_examples(features, predict_logits(model, TOKENIZER, features))
+    scores = score_examples(features, *predict_logits(model, TOKENIZER, features))
     threshold = getattr(model.config, "logit_threshold", 0.0)
     spans = decode_examples(features, scores, logit_threshold=threshold)
     return [[{"answer": s.text, "start": s.start, "end": s.end} for s in found] for found in spans]

@@ -9,12 +9,12 @@ from datasets import Dataset
 from transformers import ElectraConfig, ElectraForTokenClassification, EvalPrediction
 
 from dpt_peft import DPTForMultiSpanQuestionAnswering
-from dpt_peft.tasks.question_answering.multi_span import make_features
-from dpt_peft.tasks.question_answering.multi_span_predictions import (
+from dpt_peft.tasks.question_answering.data import predict_logits
+from dpt_peft.tasks.question_answering.multi_span import (
     decode_examples,
     evaluate_spans,
+    make_features,
     multi_span_metrics,
-    predict_logits,
     score_examples,
     search_threshold,
     tune_threshold,
@@ -85,11 +85,11 @@ def test_search_finds_the_threshold_that_separates():
     features = make_features(QUESTIONS, TOKENIZER)
     scores = score_examples(features, perfect_logits(features, high=-0.9, low=-1.2))
     found = search_threshold(features, scores, before=0.0)
-    assert -1.2 <= found.logit_threshold < -0.9
+    assert -1.2 <= found.threshold < -0.9
     assert found.metrics["f1"] == 1
     assert found.metrics_before["exact_match"] == 0.5  # the best word only, where the answer has two
     # the one in use stays where it is as good as any
-    assert search_threshold(features, scores, before=-1.0).logit_threshold == -1.0
+    assert search_threshold(features, scores, before=-1.0).threshold == -1.0
     with pytest.raises(ValueError, match="`metric` must be"):
         search_threshold(features, scores, metric="accuracy")
 
@@ -97,7 +97,7 @@ def test_search_finds_the_threshold_that_separates():
 def test_predict_logits_cuts_padding_and_leaves_the_mode_as_it_was(tmp_path):
     model = DPTForMultiSpanQuestionAnswering.from_pretrained(write_discriminator(tmp_path)).train()
     features = make_features(QUESTIONS, TOKENIZER)
-    logits = predict_logits(model, TOKENIZER, features, batch_size=4)
+    (logits,) = predict_logits(model, TOKENIZER, features, batch_size=4)
     assert model.training
     model.eval()
     for row, window in zip(logits, features.windows, strict=True):
@@ -114,12 +114,12 @@ def test_tune_threshold_in_one_call(tmp_path):
     for model in (reader, tagger):
         before = getattr(model.config, "logit_threshold", 0.0)
         found = tune_threshold(model, TOKENIZER, QUESTIONS, max_length=24, doc_stride=4)
-        assert model.config.logit_threshold == pytest.approx(found.logit_threshold)
+        assert model.config.logit_threshold == pytest.approx(found.threshold)
         assert found.metrics["f1"] >= found.metrics_before["f1"]
         model.save_pretrained(tmp_path / "saved")
         config = type(model.config).from_pretrained(tmp_path / "saved")
-        assert config.logit_threshold == pytest.approx(found.logit_threshold)
+        assert config.logit_threshold == pytest.approx(found.threshold)
         # tuning again from there finds nothing better
         again = tune_threshold(model, TOKENIZER, QUESTIONS, max_length=24, doc_stride=4)
-        assert again.logit_threshold == pytest.approx(found.logit_threshold)
+        assert again.threshold == pytest.approx(found.threshold)
         assert again.metrics_before["f1"] == found.metrics["f1"] >= before - before
