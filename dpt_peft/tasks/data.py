@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset, DatasetDict, load_dataset
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from dpt_peft._compatibility import split_special_tokens
 
 #: File ending -> builder of `datasets.load_dataset` and its arguments. Without `keep_default_na=False` pandas would
 #: turn the texts "NA", "null" and "" into missing values.
@@ -159,3 +164,35 @@ def as_texts(values: Sequence[object]) -> list[str]:
         One string per value.
     """
     return ["" if value is None else str(value) for value in values]
+
+
+@contextmanager
+def special_tokens_as_text(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
+    """Read `[SEP]`, `</s>`, `<mask>` and their kin in texts as what they are there: text.
+
+    The tokenizer still puts its own special tokens around texts. What must hold special tokens (a template) is written
+    outside of this block, or with `split_special_tokens=False` in the call.
+
+    Args:
+        tokenizer: Any tokenizer. Inside of the block it reads that way, behind it as before.
+    """
+    take_back = split_special_tokens(tokenizer)
+    try:
+        yield
+    finally:
+        take_back()
+
+
+def load_tokenizer(path: str, **kwargs: Any) -> PreTrainedTokenizerBase:
+    """Load a tokenizer that reads special tokens in texts as text, see `special_tokens_as_text`.
+
+    It still does so when it is saved and loaded again, so that a saved model gives a text the same answer in a
+    `pipeline` as in training.
+
+    Args:
+        path: A folder or a Hub id.
+        kwargs: Further arguments of `AutoTokenizer.from_pretrained`.
+    """
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, **kwargs)
+    split_special_tokens(tokenizer)
+    return tokenizer

@@ -8,7 +8,14 @@ from typing import Any, Literal
 from datasets import ClassLabel, Dataset, DatasetDict
 from transformers import PreTrainedTokenizerBase
 
-from dpt_peft.tasks.data import DatasetArguments, as_texts, load_splits, require_columns, require_rows
+from dpt_peft.tasks.data import (
+    DatasetArguments,
+    as_texts,
+    load_splits,
+    require_columns,
+    require_rows,
+    special_tokens_as_text,
+)
 
 #: COPA's question words as the released code of P-tuning v2 writes them behind the premise.
 COPA_QUESTION_WORDS = ("cause=because", "effect=so")
@@ -200,7 +207,8 @@ def tokenize_choices(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_l
         contexts = [context for context in batch["context"] for _ in range(count)]
         choices = [choice for row in batch["choices"] for choice in row]
         truncation: str | bool = "longest_first" if max_length is not None else False
-        rows = tokenizer(contexts, choices, truncation=truncation, max_length=max_length)
+        with special_tokens_as_text(tokenizer):
+            rows = tokenizer(contexts, choices, truncation=truncation, max_length=max_length)
         return {
             name: [values[first : first + count] for first in range(0, len(values), count)]
             for name, values in rows.items()

@@ -10,7 +10,14 @@ import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict
 from transformers import EvalPrediction, PreTrainedTokenizerBase
 
-from dpt_peft.tasks.data import DatasetArguments, as_texts, load_splits, require_columns, require_rows
+from dpt_peft.tasks.data import (
+    DatasetArguments,
+    as_texts,
+    load_splits,
+    require_columns,
+    require_rows,
+    special_tokens_as_text,
+)
 from dpt_peft.tasks.metrics import ClassificationMetric
 
 
@@ -176,7 +183,8 @@ def tokenize_texts(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_len
 
     def encode(batch: dict[str, list[str]]) -> dict[str, Any]:
         truncation: str | bool = "longest_first" if max_length is not None else False
-        return dict(tokenizer(batch["text"], batch.get("text_pair"), truncation=truncation, max_length=max_length))
+        with special_tokens_as_text(tokenizer):
+            return dict(tokenizer(batch["text"], batch.get("text_pair"), truncation=truncation, max_length=max_length))
 
     texts = [column for column in ("text", "text_pair") if column in dataset.column_names]
     # Nothing is gained from a cache file of a map that takes a second, and it would outlive a change of tokenizer.

@@ -113,6 +113,14 @@ def test_every_choice_is_a_pair_with_the_context_padded_by_batch():
     assert set(unlabelled) == {"input_ids", "attention_mask", "token_type_ids"} & set(dataset.column_names)
 
 
+def test_special_tokens_that_users_typed_are_text():
+    rows = {"context": ["the film [SEP] was"], "choices": [["good [MASK]", "bad"]], "labels": [0]}
+    for ids in tokenize_choices(Dataset.from_dict(rows), TOKENIZER)["input_ids"][0]:
+        tokens = TOKENIZER.convert_ids_to_tokens(ids)
+        assert tokens.count("[SEP]") == 2
+        assert "[MASK]" not in tokens
+
+
 def prompted(**kwargs):
     config = DeepPromptConfig(task_type=TaskType.SEQ_CLS, num_virtual_tokens=3, init_std=1.0, **kwargs)
     return get_peft_model(make_chooser(), config).double().eval()
