@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import StringIO
@@ -331,6 +331,37 @@ def require_rows(dataset: Dataset, split: str) -> None:
         raise ValueError(f"The {split} data has no rows.")
 
 
+def check_columns(dataset: Dataset, split: str, columns: dict[str, str], answers: dict[str, str]) -> None:
+    """Check that a split has rows and the columns that a task needs.
+
+    Args:
+        dataset: The split.
+        split: Its name.
+        columns: Name of the argument -> name of the column that it asks for, in every split.
+        answers: The same for columns that only training data must have.
+
+    Raises:
+        ValueError: If there is no row, or a column is missing; the message lists those that there are.
+    """
+    if not dataset.column_names:
+        require_rows(dataset, split)
+    require_columns(dataset, split, columns | (answers if split == "train" else {}))
+    require_rows(dataset, split)
+
+
+def check_training_data(splits: Mapping[str, Dataset]) -> None:
+    """Raise a `ValueError` if there is no training data."""
+    if "train" not in splits:
+        raise ValueError("There is no training data: give `train_file`, or a `dataset_name` with a training split.")
+
+
+def check_splits(splits: Mapping[str, Dataset], columns: dict[str, str], answers: dict[str, str]) -> None:
+    """Check that there is training data, and every split as `check_columns` does."""
+    check_training_data(splits)
+    for split, dataset in splits.items():
+        check_columns(dataset, split, columns, answers)
+
+
 def as_texts(values: Sequence[object]) -> list[str]:
     """Turn a column into texts: a missing value is the empty text, a number its digits, true is "true".
 
@@ -388,3 +419,10 @@ def load_tokenizer(path: str, **kwargs: Any) -> PreTrainedTokenizerBase:
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, **kwargs)
     split_special_tokens(tokenizer)
     return tokenizer
+
+
+def longest_row(asked: int | None, tokenizer: PreTrainedTokenizerBase, model: Any) -> int | None:
+    """Return the longest row in tokens: what was asked for, cut to what tokenizer and model take; None: no limit."""
+    limits = [tokenizer.model_max_length, getattr(model.config.get_text_config(), "max_position_embeddings", None)]
+    known = [limit for limit in [asked, *limits] if limit is not None and 0 < limit < 1_000_000]
+    return min(known, default=None)

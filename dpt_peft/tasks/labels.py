@@ -6,7 +6,7 @@ import logging
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -33,7 +33,7 @@ class Labels:
     ids: dict[str, list[int] | None]
 
 
-def read_labels(splits: dict[str, Dataset], column: str, class_names: list[str] | None) -> Labels:
+def read_labels(splits: Mapping[str, Dataset], column: str, class_names: list[str] | None) -> Labels:
     """Find the classes of the training data and give every row of every split its class id.
 
     A null, NaN or blank label is none, and so is -1, as the Hub writes it, unless `class_names` names it. The classes'

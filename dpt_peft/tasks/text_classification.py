@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
-from datasets import Dataset, DatasetDict
-from transformers import EvalPrediction, PreTrainedTokenizerBase
+from datasets import Dataset
+from peft import TaskType
+from transformers import AutoModelForSequenceClassification, EvalPrediction, PreTrainedTokenizerBase
 
-from dpt_peft.tasks.data import (
-    DatasetArguments,
-    as_texts,
-    load_splits,
-    require_columns,
-    require_rows,
-    special_tokens_as_text,
+from dpt_peft.tasks.base import Features, Predictions, Task, TaskData, is_adapter
+from dpt_peft.tasks.data import DatasetArguments, as_texts, check_splits, load_splits, special_tokens_as_text
+from dpt_peft.tasks.heads import (
+    DISCRIMINATOR,
+    LANGUAGE_MODEL,
+    NEW_HEAD,
+    DPTOptions,
+    Head,
+    LabelWordOptions,
+    load_dpt_classifier,
+    load_verbalizer,
+    new_head,
 )
 from dpt_peft.tasks.labels import read_labels
 from dpt_peft.tasks.metrics import ClassificationMetric
+from dpt_peft.tasks.sampling import ClassSamplingArguments
 
 
 @dataclass
@@ -41,53 +50,34 @@ class TextClassificationArguments(DatasetArguments):
     )
 
 
-@dataclass(frozen=True)
-class TextClassificationData:
-    """A text classification data set in one shape, whatever its source.
-
-    Attributes:
-        splits: Subset of "train", "validation", "test", with the columns `text`, `text_pair` (pairs only) and `labels`
-            (class ids; missing where a split has no labels).
-        label_names: Names of the classes by id.
-    """
-
-    splits: DatasetDict
-    label_names: list[str]
+def load_text_classification(args: TextClassificationArguments) -> TaskData:
+    """Load and check a text classification data set; see `shape_text_classification`."""
+    return shape_text_classification(load_splits(args), args)
 
 
-def load_text_classification(args: TextClassificationArguments) -> TextClassificationData:
-    """Loads and checks a text classification data set.
+def shape_text_classification(splits: Mapping[str, Dataset], args: TextClassificationArguments) -> TaskData:
+    """Check splits of texts and labels.
 
     Labels may be `ClassLabel`, names, whole numbers or truth values, see `labels.read_labels`. A missing text is an
     empty text. A validation or test split without any label is kept for prediction.
 
     Args:
-        args: Source, columns, names of the labels.
+        splits: As loaded.
+        args: Columns, names of the labels.
 
     Returns:
-        The data, see `TextClassificationData`.
+        Splits with the columns `text`, `text_pair` (pairs only) and `labels` (class ids; missing where a split has no
+        labels), and the names of the classes.
 
     Raises:
         ValueError: If there is no training data or a split is empty; if a column is missing (those there are get
             listed); or what `read_labels` refuses.
-        FileNotFoundError: If a file is missing.
     """
-    splits = load_splits(args)
-    if "train" not in splits:
-        raise ValueError("There is no training data: give `train_file`, or a `dataset_name` with a training split.")
-    text_columns = {"text_column_name": args.text_column_name}
+    texts = {"text_column_name": args.text_column_name}
     if args.text_pair_column_name is not None:
-        text_columns["text_pair_column_name"] = args.text_pair_column_name
-    for split, dataset in splits.items():
-        if not dataset.column_names:
-            require_rows(dataset, split)
-        labelled = split == "train" or args.label_column_name in dataset.column_names
-        require_columns(
-            dataset, split, text_columns | ({"label_column_name": args.label_column_name} if labelled else {})
-        )
-        require_rows(dataset, split)
+        texts["text_pair_column_name"] = args.text_pair_column_name
+    check_splits(splits, texts, {"label_column_name": args.label_column_name})
     labels = read_labels(splits, args.label_column_name, args.class_names)
-
     shaped = {}
     for split, dataset in splits.items():
         columns: dict[str, list[Any]] = {"text": as_texts(dataset[args.text_column_name][:])}
@@ -97,14 +87,14 @@ def load_text_classification(args: TextClassificationArguments) -> TextClassific
         if ids is not None:
             columns["labels"] = ids
         shaped[split] = Dataset.from_dict(columns)
-    return TextClassificationData(DatasetDict(shaped), labels.names)
+    return TaskData(shaped, labels.names)
 
 
 def tokenize_texts(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> Dataset:
     """Turns texts (and pairs) into token ids.
 
     Args:
-        dataset: A split of `TextClassificationData`.
+        dataset: A split of `shape_text_classification`.
         tokenizer: Any tokenizer.
         max_length: Longest sequence in tokens, special tokens included; of a pair the longer text is cut first.
             Default: no cut.
@@ -138,3 +128,87 @@ def classification_metrics() -> Callable[[EvalPrediction], dict[str, float]]:
         return scores
 
     return compute
+
+
+@dataclass(frozen=True)
+class ClassFeatures(Features):
+    """Rows of one class each, and how classes are measured and written.
+
+    Attributes:
+        dataset: The tokenizer's columns, and `labels` where there are labels.
+        label_names: Names of the classes by id.
+    """
+
+    dataset: Dataset
+    label_names: list[str]
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """The class ids, (rows,); None where there are none."""
+        return np.asarray(self.dataset["labels"][:]) if "labels" in self.dataset.column_names else None
+
+    def metrics(self, predictions: Predictions, config: Any) -> dict[str, float]:
+        """Return `accuracy` and `macro_f1`, and as `majority_share` the accuracy of always answering the largest."""
+        if self.labels is None:
+            return {}
+        scores = classification_metrics()(EvalPrediction(predictions, self.labels))
+        return {**scores, "majority_share": max(Counter(self.labels.tolist()).values()) / len(self.labels)}
+
+    def write(self, predictions: Predictions, config: Any, folder: Path) -> None:
+        """Write `predictions.tsv` with the columns index and prediction."""
+        lines = [f"{row}\t{self.label_names[label]}" for row, label in enumerate(np.argmax(predictions, axis=-1))]
+        (folder / "predictions.tsv").write_text("\n".join(["index\tprediction", *lines, ""]), encoding="utf-8")
+
+
+class TextClassification(Task):
+    """One class for every text or pair of texts."""
+
+    name = "text-classification"
+    pipeline_tag = "text-classification"
+    task_type = TaskType.SEQ_CLS
+    arguments = TextClassificationArguments
+    sampling = ClassSamplingArguments
+    heads: ClassVar[Mapping[str, Head]] = {
+        NEW_HEAD: new_head(AutoModelForSequenceClassification),
+        DISCRIMINATOR: Head(load_dpt_classifier, DPTOptions),
+        LANGUAGE_MODEL: Head(load_verbalizer, LabelWordOptions),
+    }
+    prompts_as_tokens = True
+    can_cache = True
+
+    def shape(self, splits: Mapping[str, Dataset], args: Any) -> TaskData:
+        """Check texts and labels, see `shape_text_classification`."""
+        return shape_text_classification(splits, args)
+
+    def classes(self, data: TaskData, rows: Dataset) -> Sequence[str]:
+        """Return the name of every row's class."""
+        return [data.label_names[label] for label in rows["labels"][:]]
+
+    def features(
+        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: TaskData, args: Any, max_length: int | None
+    ) -> ClassFeatures:
+        """Tokenize texts, see `tokenize_texts`."""
+        return ClassFeatures(tokenize_texts(rows, tokenizer, max_length), data.label_names)
+
+    def details(self, data: TaskData, args: Any, model: Any, max_length: int | None) -> dict[str, Any]:
+        """Return the labels and, of a model that is read in a template, words and template."""
+        found = {"Labels": ", ".join(data.label_names)}
+        if (template := getattr(model.config, "template", None)) is not None:
+            words = getattr(model.config, "label_words", None) or model.config.tree.class_words
+            found |= {"Label words": ", ".join(words), "Template": f"`{template}`"}
+        return found
+
+    def usage(self, folder: str, model: Any) -> str:
+        """Return the lines that load a classifier."""
+        if is_adapter(model):
+            # Only what stands on a pretrained head tells its classes by itself.
+            own_head = hasattr(model.config, "template")
+            package, head = ("dpt_peft", "") if own_head else ("peft", f", num_labels={model.config.num_labels}")
+            return (
+                f"import dpt_peft\nfrom {package} import AutoPeftModelForSequenceClassification\n\n"
+                f'model = AutoPeftModelForSequenceClassification.from_pretrained("{folder}"{head})'
+            )
+        return (
+            "import dpt_peft\nfrom transformers import pipeline\n\n"
+            f'classify = pipeline("text-classification", model="{folder}")\nclassify("...")'
+        )

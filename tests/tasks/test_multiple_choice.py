@@ -8,8 +8,12 @@ from datasets import Dataset
 from peft import TaskType, get_peft_model
 
 from dpt_peft import DeepPromptConfig
-from dpt_peft.tasks.multiple_choice import MultipleChoiceArguments, load_multiple_choice, tokenize_choices
-from dpt_peft.training.multiple_choice import ChoiceCollator
+from dpt_peft.tasks.multiple_choice import (
+    ChoiceCollator,
+    MultipleChoiceArguments,
+    load_multiple_choice,
+    tokenize_choices,
+)
 from tests.tasks.choices import make_chooser, make_rows, make_tokenizer
 
 TOKENIZER = make_tokenizer()

@@ -1,11 +1,110 @@
-"""Small training sets drawn class by class: the low-resource setting of the DPT paper."""
+"""Which rows of a data set are trained on, held out and measured on."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
+from datasets import Dataset
+
+
+@dataclass
+class SamplingArguments:
+    """How much of the data is used."""
+
+    train_fraction: float | None = field(
+        default=None, metadata={"help": "Share of the training examples to use (of each class), such as 0.1."}
+    )
+    sample_seed: int = field(
+        default=0, metadata={"help": "Seed of the choice of examples, apart from the training seed."}
+    )
+    validation_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "If there is no validation data: least number of training rows to hold out for it. What belongs "
+            "together (paragraph, sentence) stays on one side; of classes, the rows that a sample leaves are taken."
+        },
+    )
+    max_eval_samples: int | None = field(default=None, metadata={"help": "Use the first rows of the validation data."})
+    max_predict_samples: int | None = field(default=None, metadata={"help": "Use the first rows of the test data."})
+
+
+@dataclass
+class ClassSamplingArguments(SamplingArguments):
+    """How much of data with one class a row is used."""
+
+    examples_per_class: int | None = field(
+        default=None, metadata={"help": "Number of training examples of each class to use, such as 16."}
+    )
+
+
+def select_rows(
+    splits: Mapping[str, Dataset],
+    sampling: SamplingArguments,
+    classes: Sequence[Hashable] | None = None,
+    groups: Sequence[Hashable] | None = None,
+) -> dict[str, Dataset]:
+    """Draw the training sample and, where asked, a validation set from the rest.
+
+    Args:
+        splits: The checked data.
+        sampling: How much of it.
+        classes: The class of every training row; the sample is drawn class by class. None: rows are of no one class.
+        groups: The group of every training row; groups are held out whole.
+
+    Returns:
+        The splits to use.
+
+    Raises:
+        ValueError: If the sample cannot be drawn, there is no training data to take from, or `validation_size` is
+            given although there is validation data.
+    """
+    chosen = dict(splits)
+    per_class = getattr(sampling, "examples_per_class", None)
+    if (sampling.validation_size or sampling.train_fraction or per_class) and "train" not in chosen:
+        raise ValueError("`validation_size` and `train_fraction` take from training data, but there is none.")
+    if sampling.validation_size is not None and "validation" in chosen:
+        raise ValueError("`validation_size` is for data without a validation split, but this data has one.")
+    if "train" in chosen:
+        train = chosen["train"]
+        rows, held_out = _train_and_held_out(len(train), sampling, classes, groups)
+        if rows is not None:
+            chosen["train"] = train.select(rows)
+        if held_out is not None:
+            chosen["validation"] = train.select(held_out)
+    for split, limit in (("validation", sampling.max_eval_samples), ("test", sampling.max_predict_samples)):
+        if limit is not None and split in chosen:
+            chosen[split] = chosen[split].select(range(min(limit, len(chosen[split]))))
+    return chosen
+
+
+def _train_and_held_out(
+    count: int,
+    sampling: SamplingArguments,
+    classes: Sequence[Hashable] | None,
+    groups: Sequence[Hashable] | None,
+) -> tuple[list[int] | None, list[int] | None]:
+    """Return the rows to train on and those held out, each None where all or no rows are."""
+    size, fraction, seed = sampling.validation_size, sampling.train_fraction, sampling.sample_seed
+    per_class = getattr(sampling, "examples_per_class", None)
+    if fraction is not None and not 0 < fraction <= 1:
+        raise ValueError(f"`train_fraction` must be greater than 0 and at most 1, got {fraction}.")
+    if classes is not None:
+        rows, held_out = None, None
+        if fraction is not None or per_class is not None:
+            rows = sample_per_class(classes, fraction=fraction, examples_per_class=per_class, seed=seed)
+        if size is not None:
+            rows, held_out = hold_out(count, rows, size, seed=seed)
+        return rows, held_out
+    rows, held_out = None, None
+    if size is not None:
+        rows, held_out = hold_out_groups(groups or range(count), size, seed=seed)
+    if fraction is not None:
+        free = list(range(count)) if rows is None else rows
+        rows = [free[index] for index in sample_per_class([None] * len(free), fraction=fraction, seed=seed)]
+    return rows, held_out
 
 
 def _indices_by_class(labels: Sequence[Hashable]) -> dict[Hashable, list[int]]:
