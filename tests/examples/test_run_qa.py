@@ -3,11 +3,11 @@
 import json
 
 import pytest
+from dpt_peft.training.families import QUESTION_ANSWERING
 from huggingface_hub import ModelCard
 from transformers import AutoConfig, pipeline
 
 from dpt_peft.tasks.question_answering.metrics import normalize_answer
-from dpt_peft.training.families import QUESTION_ANSWERING
 from dpt_peft.training.methods import methods_of
 from tests.examples.scripts import load_script, options_of
 from tests.tasks.question_answering.reader import ask, write_reader
