@@ -11,6 +11,14 @@ if TYPE_CHECKING:
     from .data_sets import DATA_SETS, data_arguments
     from .hierarchical import HierarchicalClassification, HierarchicalClassificationArguments
     from .multiple_choice import MultipleChoice, MultipleChoiceArguments, tokenize_choices
+    from .question_answering.extractive import QuestionAnswering, QuestionAnsweringArguments, extractive_features
+    from .question_answering.metrics import MultiSpanMetric, SquadMetric
+    from .question_answering.multi_span import (
+        MultiSpanQuestionAnswering,
+        MultiSpanQuestionAnsweringArguments,
+        multi_span_features,
+        tune_threshold,
+    )
     from .registry import TASKS
     from .sampling import ClassSamplingArguments, SamplingArguments, sample_per_class
     from .text_classification import (
@@ -27,6 +35,14 @@ __getattr__ = lazily(
         "data_sets": ["DATA_SETS", "data_arguments"],
         "hierarchical": ["HierarchicalClassification", "HierarchicalClassificationArguments"],
         "multiple_choice": ["MultipleChoice", "MultipleChoiceArguments", "tokenize_choices"],
+        "question_answering.extractive": ["QuestionAnswering", "QuestionAnsweringArguments", "extractive_features"],
+        "question_answering.metrics": ["MultiSpanMetric", "SquadMetric"],
+        "question_answering.multi_span": [
+            "MultiSpanQuestionAnswering",
+            "MultiSpanQuestionAnsweringArguments",
+            "multi_span_features",
+            "tune_threshold",
+        ],
         "registry": ["TASKS"],
         "sampling": ["ClassSamplingArguments", "SamplingArguments", "sample_per_class"],
         "text_classification": [
@@ -45,16 +61,25 @@ __all__ = [
     "Features",
     "HierarchicalClassification",
     "HierarchicalClassificationArguments",
+    "MultiSpanMetric",
+    "MultiSpanQuestionAnswering",
+    "MultiSpanQuestionAnsweringArguments",
     "MultipleChoice",
     "MultipleChoiceArguments",
+    "QuestionAnswering",
+    "QuestionAnsweringArguments",
     "SamplingArguments",
+    "SquadMetric",
     "Task",
     "TaskData",
     "TextClassification",
     "TextClassificationArguments",
     "classification_metrics",
     "data_arguments",
+    "extractive_features",
+    "multi_span_features",
     "sample_per_class",
     "tokenize_choices",
     "tokenize_texts",
+    "tune_threshold",
 ]
