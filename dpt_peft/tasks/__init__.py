@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .base import Features, Task, TaskData
     from .data_sets import DATA_SETS, data_arguments
     from .hierarchical import HierarchicalClassification, HierarchicalClassificationArguments
+    from .metrics import ArgumentMetric, EntityMetric
     from .multiple_choice import MultipleChoice, MultipleChoiceArguments, tokenize_choices
     from .question_answering.extractive import QuestionAnswering, QuestionAnsweringArguments, extractive_features
     from .question_answering.metrics import MultiSpanMetric, SquadMetric
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
     )
     from .registry import TASKS
     from .sampling import ClassSamplingArguments, SamplingArguments, sample_per_class
+    from .tagging.features import load_word_tokenizer, make_word_features, tag_words
+    from .tagging.task import (
+        SemanticRoleArguments,
+        SemanticRoleLabeling,
+        TokenClassification,
+        TokenClassificationArguments,
+    )
     from .text_classification import (
         TextClassification,
         TextClassificationArguments,
@@ -34,6 +42,7 @@ __getattr__ = lazily(
         "base": ["Features", "Task", "TaskData"],
         "data_sets": ["DATA_SETS", "data_arguments"],
         "hierarchical": ["HierarchicalClassification", "HierarchicalClassificationArguments"],
+        "metrics": ["ArgumentMetric", "EntityMetric"],
         "multiple_choice": ["MultipleChoice", "MultipleChoiceArguments", "tokenize_choices"],
         "question_answering.extractive": ["QuestionAnswering", "QuestionAnsweringArguments", "extractive_features"],
         "question_answering.metrics": ["MultiSpanMetric", "SquadMetric"],
@@ -45,6 +54,13 @@ __getattr__ = lazily(
         ],
         "registry": ["TASKS"],
         "sampling": ["ClassSamplingArguments", "SamplingArguments", "sample_per_class"],
+        "tagging.features": ["load_word_tokenizer", "make_word_features", "tag_words"],
+        "tagging.task": [
+            "SemanticRoleArguments",
+            "SemanticRoleLabeling",
+            "TokenClassification",
+            "TokenClassificationArguments",
+        ],
         "text_classification": [
             "TextClassification",
             "TextClassificationArguments",
@@ -57,7 +73,9 @@ __getattr__ = lazily(
 __all__ = [
     "DATA_SETS",
     "TASKS",
+    "ArgumentMetric",
     "ClassSamplingArguments",
+    "EntityMetric",
     "Features",
     "HierarchicalClassification",
     "HierarchicalClassificationArguments",
@@ -69,16 +87,23 @@ __all__ = [
     "QuestionAnswering",
     "QuestionAnsweringArguments",
     "SamplingArguments",
+    "SemanticRoleArguments",
+    "SemanticRoleLabeling",
     "SquadMetric",
     "Task",
     "TaskData",
     "TextClassification",
     "TextClassificationArguments",
+    "TokenClassification",
+    "TokenClassificationArguments",
     "classification_metrics",
     "data_arguments",
     "extractive_features",
+    "load_word_tokenizer",
+    "make_word_features",
     "multi_span_features",
     "sample_per_class",
+    "tag_words",
     "tokenize_choices",
     "tokenize_texts",
     "tune_threshold",

@@ -7,6 +7,7 @@ from .hierarchical import HierarchicalClassification
 from .multiple_choice import MultipleChoice
 from .question_answering.extractive import QuestionAnswering
 from .question_answering.multi_span import MultiSpanQuestionAnswering
+from .tagging.task import SemanticRoleLabeling, TokenClassification
 from .text_classification import TextClassification
 
 #: Task families by name. A new one is one row.
@@ -18,5 +19,7 @@ TASKS: dict[str, Task] = {
         MultipleChoice(),
         QuestionAnswering(),
         MultiSpanQuestionAnswering(),
+        TokenClassification(),
+        SemanticRoleLabeling(),
     )
 }

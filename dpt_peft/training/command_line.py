@@ -53,7 +53,7 @@ def parse_arguments(
     methods = tuple(methods or methods_of(task))
     method_arguments = make_dataclass(
         "MethodArguments",
-        [("method", Literal[methods], field(default=default_method, metadata={"help": "Tuning method."}))],  # type: ignore[valid-type]
+        [("method", Literal[methods], field(default=default_method, metadata={"help": "Tuning method."}))],
     )
     parts: list[Any] = [ModelArguments, task.arguments, task.sampling, ScriptTrainingArguments]
     parts += [CacheArguments] if task.can_cache else []

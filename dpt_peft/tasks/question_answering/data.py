@@ -15,7 +15,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from dpt_peft.tasks.base import Features, Task, TaskData, is_adapter
-from dpt_peft.tasks.data import DatasetArguments, require_columns, require_rows
+from dpt_peft.tasks.data import DatasetArguments, check_columns, is_missing, require_rows
 from dpt_peft.tasks.question_answering.decoding import Span
 from dpt_peft.tasks.question_answering.windows import (
     DEFAULT_DOC_STRIDE,
@@ -107,15 +107,12 @@ def _checked(dataset: Dataset, split: str, args: QuestionArguments) -> Dataset:
     columns = {"question_column_name": args.question_column_name, "context_column_name": args.context_column_name}
     if args.id_column_name is not None:
         columns["id_column_name"] = args.id_column_name
-    if split == "train":
-        columns["answers_column_name"] = args.answers_column_name
-    require_columns(dataset, split, columns)
-    require_rows(dataset, split)
+    check_columns(dataset, split, columns, {"answers_column_name": args.answers_column_name})
 
     def column(name: str) -> list[Any]:
         return dataset[name][:] if name in dataset.column_names else [None] * len(dataset)
 
-    ids = [str(row if value is None else value) for row, value in enumerate(column(args.id_column_name or "id"))]
+    ids = [str(row if is_missing(value) else value) for row, value in enumerate(column(args.id_column_name or "id"))]
     source = getattr(args, f"{split}_file")
     where = [
         f"row {row} of the {split} data ({f'{Path(source).name}, ' if source else ''}id {name!r})"
@@ -179,7 +176,7 @@ def _require_unique(ids: Sequence[str], split: str) -> None:
 
 
 def _text(value: Any, argument: str, where: str) -> str:
-    if value is None:
+    if is_missing(value):
         raise ValueError(f"`{argument}`: {where} is null")
     return str(value)
 
@@ -243,7 +240,7 @@ def read_examples(dataset: Dataset) -> Iterator[Example]:
         known = row.get("answers") is not None
         texts, starts = _read_answers(row["answers"], context, where) if known else (None, [])
         name = row.get("id")
-        yield Example(str(number if name is None else name), question, context, texts, starts)
+        yield Example(str(number if is_missing(name) else name), question, context, texts, starts)
 
 
 @dataclass(frozen=True)
