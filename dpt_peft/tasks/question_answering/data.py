@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
-from datasets import Dataset, DatasetDict
+from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from dpt_peft.tasks.data import DatasetArguments, load_splits, require_columns, require_rows
+from dpt_peft.tasks.base import Features, Task, TaskData, is_adapter
+from dpt_peft.tasks.data import DatasetArguments, check_columns, is_missing, require_rows
 from dpt_peft.tasks.question_answering.decoding import Span
-from dpt_peft.tasks.question_answering.windows import DEFAULT_DOC_STRIDE, Window, make_windows
+from dpt_peft.tasks.question_answering.windows import (
+    DEFAULT_DOC_STRIDE,
+    DEFAULT_MAX_LENGTH,
+    Window,
+    make_windows,
+)
 
+F = TypeVar("F", bound="QuestionFeatures")
 T = TypeVar("T")
 
 
@@ -43,6 +50,13 @@ class QuestionArguments(DatasetArguments):
     doc_stride: int = field(
         default=DEFAULT_DOC_STRIDE, metadata={"help": "Tokens that neighbouring windows of a paragraph share."}
     )
+    tune_threshold: bool = field(
+        default=False,
+        metadata={
+            "help": "After training, choose the threshold with the best F1 on the validation data: of having no "
+            "answer (`version_2_with_negative`), or of tokens to be part of one of several spans."
+        },
+    )
 
 
 @dataclass(frozen=True)
@@ -64,27 +78,27 @@ class Example:
     starts: list[int] = field(default_factory=list)
 
 
-def load_questions(args: QuestionArguments) -> DatasetDict:
-    """Load and check a question answering data set.
+def shape_questions(splits: Mapping[str, Dataset], args: QuestionArguments) -> dict[str, Dataset]:
+    """Check splits of questions.
 
     Files and data sets have one row a question, or are SQuAD's own json ("data", "paragraphs", "qas"), of which every
     question becomes a row.
 
     Args:
-        args: Source and columns.
+        splits: As loaded.
+        args: Columns.
 
     Returns:
-        A subset of the splits "train", "validation", "test" with the columns `id`, `question`, `context`, and
-        `answers` as `{"text": [...], "answer_start": [...]}`. A split whose answers are not known is without the last
-        column. A question without an id has its row number for one.
+        The splits with the columns `id`, `question`, `context`, and `answers` as `{"text": [...], "answer_start":
+        [...]}`. A split whose answers are not known is without the last column. A question without an id has its row
+        number for one.
 
     Raises:
         ValueError: A column is missing or a split is empty; a question or paragraph is null; answers are not what
             they should be, or do not stand in the paragraph where their `answer_start` says; or two test questions
             have one id, because predictions are written by id. The message names the rows.
-        FileNotFoundError: A file is missing.
     """
-    return DatasetDict({split: _checked(dataset, split, args) for split, dataset in load_splits(args).items()})
+    return {split: _checked(dataset, split, args) for split, dataset in splits.items()}
 
 
 def _checked(dataset: Dataset, split: str, args: QuestionArguments) -> Dataset:
@@ -93,15 +107,12 @@ def _checked(dataset: Dataset, split: str, args: QuestionArguments) -> Dataset:
     columns = {"question_column_name": args.question_column_name, "context_column_name": args.context_column_name}
     if args.id_column_name is not None:
         columns["id_column_name"] = args.id_column_name
-    if split == "train":
-        columns["answers_column_name"] = args.answers_column_name
-    require_columns(dataset, split, columns)
-    require_rows(dataset, split)
+    check_columns(dataset, split, columns, {"answers_column_name": args.answers_column_name})
 
     def column(name: str) -> list[Any]:
         return dataset[name][:] if name in dataset.column_names else [None] * len(dataset)
 
-    ids = [str(row if value is None else value) for row, value in enumerate(column(args.id_column_name or "id"))]
+    ids = [str(row if is_missing(value) else value) for row, value in enumerate(column(args.id_column_name or "id"))]
     source = getattr(args, f"{split}_file")
     where = [
         f"row {row} of the {split} data ({f'{Path(source).name}, ' if source else ''}id {name!r})"
@@ -165,7 +176,7 @@ def _require_unique(ids: Sequence[str], split: str) -> None:
 
 
 def _text(value: Any, argument: str, where: str) -> str:
-    if value is None:
+    if is_missing(value):
         raise ValueError(f"`{argument}`: {where} is null")
     return str(value)
 
@@ -218,10 +229,10 @@ def _find(text: str, start: Any, context: str, where: str) -> int:
 
 
 def read_examples(dataset: Dataset) -> Iterator[Example]:
-    """Go through the rows of a split of `load_questions`, or of one as it comes from the Hub.
+    """Go through the rows of a split of `shape_questions`, or of one as it comes from the Hub.
 
     Raises:
-        ValueError: See `load_questions`; but a row whose answers are null is a question whose answers are not known.
+        ValueError: See `shape_questions`; but a row whose answers are null is a question whose answers are not known.
     """
     for number, row in enumerate(dataset):
         where = f"row {number}"
@@ -229,15 +240,15 @@ def read_examples(dataset: Dataset) -> Iterator[Example]:
         known = row.get("answers") is not None
         texts, starts = _read_answers(row["answers"], context, where) if known else (None, [])
         name = row.get("id")
-        yield Example(str(number if name is None else name), question, context, texts, starts)
+        yield Example(str(number if is_missing(name) else name), question, context, texts, starts)
 
 
 @dataclass(frozen=True)
-class QuestionFeatures:
+class QuestionFeatures(Features):
     """A split, ready for model and decoding.
 
     Attributes:
-        dataset: One row a window, short ones first: the tokenizer's columns (not padded) and the family's labels.
+        dataset: One row a window, in the order of the questions: the tokenizer's columns (not padded) and labels.
         windows: The windows, in the order of `dataset`.
         example_index: For every window its question, as an index into `examples`.
         examples: The questions.
@@ -247,6 +258,51 @@ class QuestionFeatures:
     windows: list[Window]
     example_index: list[int]
     examples: list[Example]
+
+    @classmethod
+    def cut(
+        cls: type[F],
+        rows: Dataset,
+        tokenizer: PreTrainedTokenizerBase,
+        label: Callable[[Example, list[Window]], list[dict[str, Any]]],
+        *,
+        max_length: int,
+        doc_stride: int,
+        **options: Any,
+    ) -> F:
+        """Cut questions into windows with labels.
+
+        Args:
+            rows: A split of `shape_questions`, or any data set with the columns `id`, `question`, `context` and
+                `answers` of the Hub.
+            tokenizer: A fast tokenizer that pads on the right.
+            label: From a question and its windows to the labels of each window, by column.
+            max_length: See `make_windows`.
+            doc_stride: See `make_windows`.
+            **options: The family's own attributes.
+
+        Raises:
+            ValueError: The tokenizer pads on the left.
+            TypeError, ValueError: See `make_windows` and `read_examples`.
+        """
+        if tokenizer.padding_side != "right":
+            raise ValueError(
+                "`tokenizer` pads on the left, but labels and scores count from the left: "
+                "set tokenizer.padding_side = 'right'"
+            )
+        examples = list(read_examples(rows))
+        windows, example_index, found = [], [], []
+        for index, example in enumerate(examples):
+            cut = make_windows(
+                tokenizer, example.question, example.context, max_length=max_length, doc_stride=doc_stride
+            )
+            windows += cut
+            example_index += [index] * len(cut)
+            found += [{**window.inputs, **labels} for window, labels in zip(cut, label(example, cut), strict=True)]
+        # Labels of a split that is annotated in part are of no use.
+        names = [name for name in found[0] if all(name in row for row in found)]
+        dataset = Dataset.from_dict({name: [row[name] for row in found] for name in names})
+        return cls(dataset, windows, example_index, examples, **options)
 
     @property
     def labelled(self) -> bool:
@@ -271,44 +327,80 @@ class QuestionFeatures:
         return grouped
 
 
-def cut_into_windows(
-    dataset: Dataset,
-    tokenizer: PreTrainedTokenizerBase,
-    label: Callable[[Example, list[Window]], list[dict[str, Any]]],
-    *,
-    max_length: int,
-    doc_stride: int,
-) -> QuestionFeatures:
-    """Turn questions into windows with labels.
+class QuestionTask(Task):
+    """Questions on paragraphs.
+
+    Attributes:
+        auto_class: The end of the names of the classes that load the model, behind `AutoModelFor`.
+        pipeline: The name of the pipeline.
+        threshold_name: The attribute of the model's config that decides what is an answer.
+    """
+
+    pipeline_tag = "question-answering"
+    auto_class: ClassVar[str]
+    pipeline: ClassVar[str]
+    threshold_name: ClassVar[str]
+
+    def shape(self, splits: Mapping[str, Dataset], args: Any) -> TaskData:
+        """Check questions, paragraphs and answers, see `shape_questions`."""
+        return TaskData(shape_questions(splits, args))
+
+    def groups(self, rows: Dataset) -> Sequence[str]:
+        """Return the paragraphs, so that none is trained on and held out."""
+        return rows["context"][:]
+
+    def load_tokenizer(self, path: str, **kwargs: Any) -> PreTrainedTokenizerBase:
+        """Load a tokenizer that pads on the right: scores are read off from the left."""
+        return super().load_tokenizer(path, **{**kwargs, "padding_side": "right"})
+
+    def tunes(self, args: Any) -> bool:
+        """Return whether the threshold is chosen on the validation data."""
+        return args.tune_threshold
+
+    def results(self, config: Any) -> dict[str, Any]:
+        """Return the threshold."""
+        return {self.threshold_name: getattr(config, self.threshold_name, None)}
+
+    def details(self, data: TaskData, args: Any, model: Any, max_length: int | None) -> dict[str, Any]:
+        """Return the windows and the threshold."""
+        found = {"Window": f"{longest_window(args, max_length)} tokens, stride {args.doc_stride}"}
+        if (threshold := self.results(model.config)[self.threshold_name]) is not None:
+            title = self.threshold_name.replace("_", " ").capitalize()
+            tuned = ", tuned on the validation data" if args.tune_threshold else ""
+            found[title] = f"{threshold:.3f}{tuned}"
+        return found
+
+    def usage(self, folder: str, model: Any) -> str:
+        """Return the lines that load a reader, with its threshold, and ask."""
+        lines, task = ["import dpt_peft"], f'"{self.pipeline}"'
+        if is_adapter(model):
+            # What stands on a pretrained head has its config, and in it the threshold, beside the adapter.
+            own_head = hasattr(model.config, "discriminator_config")
+            package, head = ("dpt_peft", "") if own_head else ("peft", ", num_labels=2")
+            threshold = None if own_head else self.results(model.config)[self.threshold_name]
+            lines += [
+                f"from {package} import AutoPeftModelFor{self.auto_class}",
+                "from transformers import AutoTokenizer, pipeline",
+                "",
+                f'model = AutoPeftModelFor{self.auto_class}.from_pretrained("{folder}"{head})',
+                *([f"model.config.{self.threshold_name} = {threshold!r}"] if threshold is not None else []),
+                f'read = pipeline({task}, model=model, tokenizer=AutoTokenizer.from_pretrained("{folder}"))',
+            ]
+        else:
+            lines += ["from transformers import pipeline", "", f'read = pipeline({task}, model="{folder}")']
+        return "\n".join([*lines, 'read(question="...", context="...")'])
+
+
+def longest_window(args: QuestionArguments, limit: int | None) -> int:
+    """Return the length of windows in tokens.
 
     Args:
-        dataset: A split of `load_questions`, or any data set with the columns `id`, `question`, `context` and
-            `answers` of the Hub.
-        tokenizer: A fast tokenizer.
-        label: From a question and its windows to the labels of each window, by column.
-        max_length: See `make_windows`.
-        doc_stride: See `make_windows`.
-
-    Raises:
-        TypeError, ValueError: See `make_windows` and `read_examples`.
+        args: With `max_seq_length`, or by default `DEFAULT_MAX_LENGTH` where the model takes so much.
+        limit: `max_seq_length` cut to what the model takes, or else all that it takes; None: no limit.
     """
-    examples = list(read_examples(dataset))
-    found: list[tuple[int, Window, dict[str, Any]]] = []
-    for index, example in enumerate(examples):
-        windows = make_windows(
-            tokenizer, example.question, example.context, max_length=max_length, doc_stride=doc_stride
-        )
-        for window, labels in zip(windows, label(example, windows), strict=True):
-            found.append((index, window, {**window.inputs, **labels}))
-    found.sort(key=lambda item: len(item[1].offsets))
-    # A column that only some questions have (labels of a split that is annotated in part) is of no use.
-    names = [name for name in found[0][2] if all(name in row for _, _, row in found)]
-    return QuestionFeatures(
-        Dataset.from_dict({name: [row[name] for _, _, row in found] for name in names}),
-        [window for _, window, _ in found],
-        [index for index, _, _ in found],
-        examples,
-    )
+    if args.max_seq_length is None:
+        return min(DEFAULT_MAX_LENGTH, limit or DEFAULT_MAX_LENGTH)
+    return limit or args.max_seq_length
 
 
 def predict_logits(

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from datasets import Dataset
-from transformers import EvalPrediction, PreTrainedTokenizerBase
+from peft import TaskType
+from transformers import AutoModelForQuestionAnswering, PreTrainedTokenizerBase
 
+from dpt_peft.tasks.base import Features, Predictions, TaskData
+from dpt_peft.tasks.heads import NEW_HEAD, Head, new_head
 from dpt_peft.tasks.question_answering.data import (
     Example,
     QuestionArguments,
     QuestionFeatures,
+    QuestionTask,
     ThresholdSearch,
-    cut_into_windows,
+    longest_window,
     write_by_id,
     write_spans,
 )
@@ -29,11 +34,6 @@ from dpt_peft.tasks.question_answering.decoding import (
 )
 from dpt_peft.tasks.question_answering.metrics import SquadMetric, score_answer
 from dpt_peft.tasks.question_answering.windows import DEFAULT_DOC_STRIDE, DEFAULT_MAX_LENGTH, Window
-
-#: The model's outputs, in the order of `ReaderLogits`.
-OUTPUTS = ("start_logits", "end_logits")
-#: Start and end logits of all windows, in their order: (windows, tokens) each, or one array a window.
-ReaderLogits = tuple[Sequence[np.ndarray] | np.ndarray, ...]
 
 
 @dataclass
@@ -97,57 +97,134 @@ def _label(example: Example, windows: list[Window]) -> list[dict[str, Any]]:
     return [{"start_positions": first, "end_positions": last} for first, last in labels]
 
 
-def make_features(
-    dataset: Dataset,
+@dataclass(frozen=True)
+class ExtractiveFeatures(QuestionFeatures):
+    """A split of questions with one span for an answer.
+
+    Attributes:
+        dataset: See `QuestionFeatures`; with `start_positions` and `end_positions` if all questions are annotated.
+        n_best_size: See `rank_answers`.
+        max_answer_length: See `rank_answers`.
+    """
+
+    n_best_size: int = DEFAULT_N_BEST
+    max_answer_length: int = DEFAULT_MAX_ANSWER_LENGTH
+
+    def rank(self, predictions: Predictions | Sequence[Any]) -> list[RankedAnswers]:
+        """Rank the answers of every question over all of its windows; see `rank_answers`.
+
+        Args:
+            predictions: Start logits and end logits, each (windows, tokens) or one array a window; padded on the
+                right if at all.
+        """
+        start, end = predictions
+        ranked = []
+        for example, found in zip(self.examples, self.by_example(zip(start, end, strict=True)), strict=True):
+            windows = [WindowLogits(window.offsets, *logits, window.null_position) for window, logits in found]
+            ranked.append(
+                rank_answers(
+                    example.context,
+                    windows,
+                    n_best_size=self.n_best_size,
+                    max_answer_length=self.max_answer_length,
+                )
+            )
+        return ranked
+
+    def evaluate(self, ranked: Sequence[RankedAnswers], null_threshold: float | None = None) -> dict[str, float]:
+        """Compute `SquadMetric` of answers: rules of SQuAD 2.0 with a threshold, of 1.1 without one.
+
+        Raises:
+            ValueError: The questions have no annotation.
+        """
+        pairs = list(zip(answer_texts(ranked, null_threshold), self.gold_texts(), strict=True))
+        # Ids of a user's own data may repeat; rows do not.
+        result = SquadMetric("squad" if null_threshold is None else "squad_v2", keep_in_memory=True).compute(
+            predictions=[{"id": str(row), "prediction_text": text} for row, (text, _) in enumerate(pairs)],
+            references=[
+                {"id": str(row), "answers": {"text": golds, "answer_start": [0] * len(golds)}}
+                for row, (_, golds) in enumerate(pairs)
+            ],
+        )
+        assert result is not None
+        return result
+
+    def metrics(self, predictions: Predictions, config: Any) -> dict[str, float]:
+        """Return the numbers of `SquadMetric`.
+
+        With a threshold also `best_f1` and `best_f1_thresh`, those of the threshold that would be best for this split,
+        which flatter. None for a split without answers.
+        """
+        if not self.labelled:
+            return {}
+        ranked, threshold = self.rank(predictions), get_null_threshold(config)
+        found = self.evaluate(ranked, threshold)
+        if threshold is not None:
+            best = search_null_threshold(self, ranked, before=threshold)
+            found |= {"best_f1": best.metrics["f1"], "best_f1_thresh": best.threshold}
+        return found
+
+    def write(self, predictions: Predictions, config: Any, folder: Path) -> None:
+        """Write the files that the official scripts read, the n best answers, and one line a question.
+
+        `predictions.json` (text by id, "" for none), with a threshold `null_odds.json` (`null_odds` by id, for
+        `--na-prob-file`), `nbest_predictions.json` (by id: `text`, `start`, `end`, `score`, `probability` of each),
+        and `prediction_spans.jsonl` (see `write_spans`).
+
+        Raises:
+            ValueError: Two questions have the same id.
+        """
+        ranked, threshold = self.rank(predictions), get_null_threshold(config)
+        files: dict[str, list[Any]] = {"predictions": answer_texts(ranked, threshold), "nbest_predictions": []}
+        if threshold is not None:
+            files["null_odds"] = [one.null_odds for one in ranked]
+        for one in ranked:
+            choices = [vars(answer) for answer in one.answers]
+            if threshold is not None:
+                choices.append({"text": "", "start": None, "end": None, "score": one.null_score})
+            probabilities = one.probabilities(threshold is not None)
+            rows = [{**choice, "probability": share} for choice, share in zip(choices, probabilities, strict=True)]
+            files["nbest_predictions"].append(sorted(rows, key=lambda row: -row["score"]))
+        for name, values in files.items():
+            write_by_id(folder / f"{name}.json", self.examples, values)
+        best = [one.best(threshold) for one in ranked]
+        write_spans(folder / "prediction_spans.jsonl", self.examples, [[one] if one else [] for one in best])
+
+
+def extractive_features(
+    rows: Dataset,
     tokenizer: PreTrainedTokenizerBase,
     *,
     max_length: int = DEFAULT_MAX_LENGTH,
     doc_stride: int = DEFAULT_DOC_STRIDE,
-) -> QuestionFeatures:
+    n_best_size: int = DEFAULT_N_BEST,
+    max_answer_length: int = DEFAULT_MAX_ANSWER_LENGTH,
+) -> ExtractiveFeatures:
     """Turn questions into windows with the positions of their (first) answer.
 
     A window that does not hold the answer whole is one without an answer: both positions are its [CLS].
 
     Args:
-        dataset: A split of `load_questions`, or any data set with the columns `id`, `question`, `context` and
-            `answers` of the Hub.
-        tokenizer: A fast tokenizer. It must pad on the right, because positions count from the left.
+        rows: A split of `shape_questions`, or any data set with the columns `id`, `question`, `context` and `answers`
+            of the Hub.
+        tokenizer: A fast tokenizer that pads on the right.
         max_length: See `make_windows`.
         doc_stride: See `make_windows`.
-
-    Returns:
-        The features, with `start_positions` and `end_positions` if all questions are annotated.
-
-    Raises:
-        TypeError, ValueError: The tokenizer pads on the left; or see `make_windows` and `read_examples`.
-    """
-    if tokenizer.padding_side != "right":
-        raise ValueError("`tokenizer` pads on the left, which moves answers: set tokenizer.padding_side = 'right'")
-    return cut_into_windows(dataset, tokenizer, _label, max_length=max_length, doc_stride=doc_stride)
-
-
-def rank_examples(
-    features: QuestionFeatures,
-    logits: ReaderLogits,
-    *,
-    n_best_size: int = DEFAULT_N_BEST,
-    max_answer_length: int = DEFAULT_MAX_ANSWER_LENGTH,
-) -> list[RankedAnswers]:
-    """Rank the answers of every question over all of its windows; see `rank_answers`.
-
-    Args:
-        features: The features that the logits belong to.
-        logits: For every window its tokens' start and end logits, padded on the right if at all.
         n_best_size: See `rank_answers`.
         max_answer_length: See `rank_answers`.
+
+    Raises:
+        TypeError, ValueError: See `QuestionFeatures.cut`.
     """
-    ranked = []
-    for example, found in zip(features.examples, features.by_example(zip(*logits, strict=True)), strict=True):
-        windows = [WindowLogits(window.offsets, start, end, window.null_position) for window, (start, end) in found]
-        ranked.append(
-            rank_answers(example.context, windows, n_best_size=n_best_size, max_answer_length=max_answer_length)
-        )
-    return ranked
+    return ExtractiveFeatures.cut(
+        rows,
+        tokenizer,
+        _label,
+        max_length=max_length,
+        doc_stride=doc_stride,
+        n_best_size=n_best_size,
+        max_answer_length=max_answer_length,
+    )
 
 
 def answer_texts(ranked: Sequence[RankedAnswers], null_threshold: float | None = None) -> list[str]:
@@ -156,65 +233,8 @@ def answer_texts(ranked: Sequence[RankedAnswers], null_threshold: float | None =
     return ["" if answer is None else answer.text for answer in answers]
 
 
-def evaluate_answers(
-    features: QuestionFeatures, ranked: Sequence[RankedAnswers], null_threshold: float | None = None
-) -> dict[str, float]:
-    """Compute `SquadMetric` of the answers: rules of SQuAD 2.0 with a threshold, of 1.1 without one.
-
-    Raises:
-        ValueError: The questions have no annotation.
-    """
-    pairs = list(zip(answer_texts(ranked, null_threshold), features.gold_texts(), strict=True))
-    # Ids of a user's own data may repeat; rows do not.
-    result = SquadMetric("squad" if null_threshold is None else "squad_v2", keep_in_memory=True).compute(
-        predictions=[{"id": str(row), "prediction_text": text} for row, (text, _) in enumerate(pairs)],
-        references=[
-            {"id": str(row), "answers": {"text": golds, "answer_start": [0] * len(golds)}}
-            for row, (_, golds) in enumerate(pairs)
-        ],
-    )
-    assert result is not None
-    return result
-
-
-def answer_metrics(
-    features: QuestionFeatures,
-    null_threshold: Callable[[], float | None],
-    *,
-    n_best_size: int = DEFAULT_N_BEST,
-    max_answer_length: int = DEFAULT_MAX_ANSWER_LENGTH,
-) -> Callable[[EvalPrediction], dict[str, float]]:
-    """Make the Trainer's `compute_metrics` for one split.
-
-    Args:
-        features: The split; its windows must be evaluated in their order.
-        null_threshold: Asked at every evaluation, so that it may change meanwhile.
-        n_best_size: See `rank_answers`.
-        max_answer_length: See `rank_answers`.
-
-    Returns:
-        A function from `EvalPrediction` to the numbers of `SquadMetric`; with a threshold also `best_f1` and
-        `best_f1_thresh`, those of the threshold that would be best for this split, which flatter. None for a split
-        without answers.
-    """
-
-    def compute(prediction: EvalPrediction) -> dict[str, float]:
-        if not features.labelled:
-            return {}
-        logits = (prediction.predictions[0], prediction.predictions[1])
-        ranked = rank_examples(features, logits, n_best_size=n_best_size, max_answer_length=max_answer_length)
-        threshold = null_threshold()
-        metrics = evaluate_answers(features, ranked, threshold)
-        if threshold is not None:
-            best = search_null_threshold(features, ranked, before=threshold)
-            metrics |= {"best_f1": best.metrics["f1"], "best_f1_thresh": best.threshold}
-        return metrics
-
-    return compute
-
-
 def search_null_threshold(
-    features: QuestionFeatures, ranked: Sequence[RankedAnswers], *, before: float = 0.0
+    features: ExtractiveFeatures, ranked: Sequence[RankedAnswers], *, before: float = 0.0
 ) -> ThresholdSearch:
     """Find the threshold of `RankedAnswers.null_odds` with the best F1, among all that make a difference.
 
@@ -223,7 +243,7 @@ def search_null_threshold(
 
     Args:
         features: Questions with annotations.
-        ranked: Their answers, from `rank_examples`.
+        ranked: Their answers, from `features.rank`.
         before: The threshold in use. It stays unless another one is better, and of equally good ones the nearest to
             it is taken.
 
@@ -255,44 +275,62 @@ def search_null_threshold(
     return ThresholdSearch(float(thresholds[chosen]), {"f1": float(f1[chosen])}, {"f1": f1_before})
 
 
-def get_null_threshold(model: Any) -> float | None:
-    """Return the threshold that `model.config` holds, or `None`: every question has an answer."""
-    threshold = getattr(model.config, "null_score_diff_threshold", None)
-    return None if threshold is None else float(threshold)
+def get_null_threshold(config: Any) -> float | None:
+    """Return the threshold that a config holds, or None: every question has an answer."""
+    return getattr(config, "null_score_diff_threshold", None)
 
 
-def write_answers(
-    folder: Path,
-    features: QuestionFeatures,
-    ranked: Sequence[RankedAnswers],
-    null_threshold: float | None = None,
-) -> None:
-    """Write the files that the official scripts read, the n best answers, and one line a question.
+class QuestionAnswering(QuestionTask):
+    """One span of a paragraph for an answer, or none."""
 
-    `predictions.json` (text by id, "" for none), with a threshold `null_odds.json` (`null_odds` by id, for
-    `--na-prob-file`), `nbest_predictions.json` (by id: `text`, `start`, `end`, `score`, `probability` of each), and
-    `prediction_spans.jsonl` (see `write_spans`).
+    name = "question-answering"
+    task_type = TaskType.QUESTION_ANS
+    arguments = QuestionAnsweringArguments
+    # a start and an end
+    heads: ClassVar[Mapping[str, Head]] = {
+        NEW_HEAD: new_head(AutoModelForQuestionAnswering, label_names=(), num_labels=2)
+    }
+    auto_class = "QuestionAnswering"
+    pipeline = "extractive-question-answering"
+    threshold_name = "null_score_diff_threshold"
 
-    Args:
-        folder: Where to.
-        features: The questions.
-        ranked: Their answers.
-        null_threshold: See `RankedAnswers.best`.
+    def check(self, args: Any, splits: Mapping[str, Dataset], training_args: Any) -> None:
+        """Raise a `ValueError` for questions without an answer in SQuAD 1.1, or a threshold that there is not."""
+        if args.version_2_with_negative:
+            return
+        if args.tune_threshold:
+            raise ValueError("`tune_threshold` needs `version_2_with_negative`: otherwise there is no threshold.")
+        for split, rows in splits.items():
+            if "answers" in rows.column_names and not all(answers["text"] for answers in rows["answers"][:]):
+                raise ValueError(
+                    f"The {split} data has questions without an answer: set `version_2_with_negative`, "
+                    "or take them out."
+                )
 
-    Raises:
-        ValueError: Two questions have the same id.
-    """
-    files: dict[str, list[Any]] = {"predictions": answer_texts(ranked, null_threshold), "nbest_predictions": []}
-    if null_threshold is not None:
-        files["null_odds"] = [one.null_odds for one in ranked]
-    for one in ranked:
-        choices = [vars(answer) for answer in one.answers]
-        if null_threshold is not None:
-            choices.append({"text": "", "start": None, "end": None, "score": one.null_score})
-        probabilities = one.probabilities(null_threshold is not None)
-        rows = [{**choice, "probability": share} for choice, share in zip(choices, probabilities, strict=True)]
-        files["nbest_predictions"].append(sorted(rows, key=lambda row: -row["score"]))
-    for name, values in files.items():
-        write_by_id(folder / f"{name}.json", features.examples, values)
-    best = [one.best(null_threshold) for one in ranked]
-    write_spans(folder / "prediction_spans.jsonl", features.examples, [[one] if one else [] for one in best])
+    def settings(self, args: Any) -> dict[str, Any]:
+        """Return the threshold, which the pipeline reads from the config."""
+        return {self.threshold_name: args.null_threshold}
+
+    def features(
+        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: TaskData, args: Any, max_length: int | None
+    ) -> ExtractiveFeatures:
+        """Cut questions into labelled windows, see `extractive_features`."""
+        return extractive_features(
+            rows,
+            tokenizer,
+            max_length=longest_window(args, max_length),
+            doc_stride=args.doc_stride,
+            n_best_size=args.n_best_size,
+            max_answer_length=args.max_answer_length,
+        )
+
+    def reduce(self, logits: Any, labels: torch.Tensor) -> Any:
+        """Return start and end logits."""
+        return tuple(logits[:2])
+
+    def tune(self, features: Features, predictions: Predictions, config: Any) -> dict[str, Any]:
+        """Choose the threshold of having no answer, see `search_null_threshold`."""
+        assert isinstance(features, ExtractiveFeatures)
+        before = get_null_threshold(config) or 0.0
+        found = search_null_threshold(features, features.rank(predictions), before=before)
+        return {self.threshold_name: found.threshold}

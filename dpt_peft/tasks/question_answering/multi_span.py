@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from datasets import Dataset
-from transformers import EvalPrediction, PreTrainedTokenizerBase
+from peft import TaskType
+from transformers import (
+    AutoModelForTokenClassification,
+    DataCollatorForTokenClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
+from dpt_peft.pretrained_heads import DPTForMultiSpanQuestionAnswering
+from dpt_peft.tasks.base import Features, Predictions, TaskData
+from dpt_peft.tasks.heads import DISCRIMINATOR, NEW_HEAD, Head, new_head
 from dpt_peft.tasks.question_answering.data import (
     Example,
     QuestionArguments,
     QuestionFeatures,
+    QuestionTask,
     ThresholdSearch,
-    cut_into_windows,
+    longest_window,
     predict_logits,
     write_by_id,
     write_spans,
@@ -30,7 +41,13 @@ from dpt_peft.tasks.question_answering.decoding import (
     split_words,
 )
 from dpt_peft.tasks.question_answering.metrics import MultiSpanMetric, score_spans
-from dpt_peft.tasks.question_answering.windows import DEFAULT_DOC_STRIDE, DEFAULT_MAX_LENGTH, Window, window_length
+from dpt_peft.tasks.question_answering.windows import (
+    DEFAULT_DOC_STRIDE,
+    DEFAULT_MAX_LENGTH,
+    Window,
+    padding_right,
+    window_length,
+)
 
 Mentions = Literal["all", "given"]
 #: Label of tokens that are not of the paragraph; no loss is computed there.
@@ -38,7 +55,7 @@ IGNORED = -100
 
 
 @dataclass
-class MultiSpanQAArguments(QuestionArguments):
+class MultiSpanQuestionAnsweringArguments(QuestionArguments):
     """Data of a multi-span question answering task: a question's `answers` are all spans of its one answer."""
 
     mentions: Mentions = field(
@@ -87,116 +104,109 @@ def label_window(window: Window, ranges: Sequence[tuple[int, int]]) -> list[int]
     ]
 
 
-def make_features(
-    dataset: Dataset,
+@dataclass(frozen=True)
+class MultiSpanFeatures(QuestionFeatures):
+    """A split of questions with several spans for an answer.
+
+    Attributes:
+        dataset: See `QuestionFeatures`; with `labels`. (A split without answers has labels too; they only say which
+            tokens are of the paragraph.)
+        allow_no_answer: See `decode_spans`.
+    """
+
+    allow_no_answer: bool = False
+
+    @cached_property
+    def words(self) -> list[list[tuple[int, int]]]:
+        """The words of every question's paragraph, see `split_words`."""
+        return [split_words(example.context) for example in self.examples]
+
+    def score(self, logits: Sequence[np.ndarray] | np.ndarray) -> list[Scores]:
+        """Score the words of every question's paragraph, see `score_words`.
+
+        Args:
+            logits: For every window its tokens' logits as the model gives them, padded on the right if at all.
+        """
+        return [
+            score_words(words, [(window.offsets, answer_logits(row)) for window, row in rows])
+            for words, rows in zip(self.words, self.by_example(logits), strict=True)
+        ]
+
+    def decode(self, scores: Sequence[Scores], logit_threshold: float = 0.0) -> list[list[Span]]:
+        """Read every question's answers from the scores of its words, see `decode_spans`."""
+        return [
+            decode_spans(
+                example.context,
+                words,
+                of_words,
+                logit_threshold=logit_threshold,
+                allow_no_answer=self.allow_no_answer,
+            )
+            for example, words, of_words in zip(self.examples, self.words, scores, strict=True)
+        ]
+
+    def evaluate(self, spans: Sequence[Sequence[Span]]) -> dict[str, float]:
+        """Compute `MultiSpanMetric` of predicted spans against the annotation.
+
+        Raises:
+            ValueError: The questions have no annotation.
+        """
+        result = MultiSpanMetric(keep_in_memory=True).compute(
+            predictions=[[span.text for span in found] for found in spans],
+            references=[[texts] for texts in self.gold_texts()],
+        )
+        assert result is not None
+        return result
+
+    def metrics(self, predictions: Predictions, config: Any) -> dict[str, float]:
+        """Return the numbers of `MultiSpanMetric`; none for a split without answers."""
+        if not self.labelled:
+            return {}
+        return self.evaluate(self.decode(self.score(predictions), get_logit_threshold(config)))
+
+    def write(self, predictions: Predictions, config: Any, folder: Path) -> None:
+        """Write `predictions.json` (texts by id, for QUOREF's official script) and `prediction_spans.jsonl`.
+
+        Raises:
+            ValueError: Two questions have the same id.
+        """
+        answers = self.decode(self.score(predictions), get_logit_threshold(config))
+        texts = [[span.text for span in spans] for spans in answers]
+        write_by_id(folder / "predictions.json", self.examples, texts)
+        write_spans(folder / "prediction_spans.jsonl", self.examples, answers)
+
+
+def multi_span_features(
+    rows: Dataset,
     tokenizer: PreTrainedTokenizerBase,
     *,
     mentions: Mentions = "all",
+    allow_no_answer: bool = False,
     max_length: int = DEFAULT_MAX_LENGTH,
     doc_stride: int = DEFAULT_DOC_STRIDE,
-) -> QuestionFeatures:
+) -> MultiSpanFeatures:
     """Turn questions into labelled windows.
 
     Args:
-        dataset: A split of `load_questions`, or any data set with the columns `id`, `question`, `context` and
-            `answers` of the Hub.
-        tokenizer: A fast tokenizer.
+        rows: A split of `shape_questions`, or any data set with the columns `id`, `question`, `context` and `answers`
+            of the Hub.
+        tokenizer: A fast tokenizer that pads on the right.
         mentions: See `answer_ranges`.
+        allow_no_answer: See `decode_spans`.
         max_length: See `make_windows`.
         doc_stride: See `make_windows`.
 
-    Returns:
-        The features, with `labels`. (A split without answers has labels too; they only say which tokens are of the
-        paragraph.)
-
     Raises:
-        TypeError, ValueError: See `make_windows`, `read_examples` and `answer_ranges`.
+        TypeError, ValueError: See `QuestionFeatures.cut` and `answer_ranges`.
     """
 
     def label(example: Example, windows: list[Window]) -> list[dict[str, Any]]:
         ranges = answer_ranges(example, mentions)
         return [{"labels": label_window(window, ranges)} for window in windows]
 
-    return cut_into_windows(dataset, tokenizer, label, max_length=max_length, doc_stride=doc_stride)
-
-
-def score_examples(features: QuestionFeatures, logits: Sequence[np.ndarray] | np.ndarray) -> list[Scores]:
-    """Score the words of every question's paragraph by their best token in their best window.
-
-    Args:
-        features: The features that the logits belong to.
-        logits: For every window its tokens' logits as the model gives them, padded on the right if at all.
-
-    Returns:
-        For every question the logits of the words of its paragraph, see `score_words`.
-    """
-    return [
-        score_words(split_words(example.context), [(window.offsets, answer_logits(row)) for window, row in windows])
-        for example, windows in zip(features.examples, features.by_example(logits), strict=True)
-    ]
-
-
-def decode_examples(
-    features: QuestionFeatures,
-    scores: Sequence[Scores],
-    *,
-    logit_threshold: float = 0.0,
-    allow_no_answer: bool = False,
-) -> list[list[Span]]:
-    """Read every question's answers from the scores of its words; see `decode_spans`."""
-    return [
-        decode_spans(
-            example.context,
-            split_words(example.context),
-            words,
-            logit_threshold=logit_threshold,
-            allow_no_answer=allow_no_answer,
-        )
-        for example, words in zip(features.examples, scores, strict=True)
-    ]
-
-
-def evaluate_spans(features: QuestionFeatures, predictions: Sequence[Sequence[Span]]) -> dict[str, float]:
-    """Compute `MultiSpanMetric` of predicted spans against the annotation.
-
-    Raises:
-        ValueError: The questions have no annotation.
-    """
-    result = MultiSpanMetric(keep_in_memory=True).compute(
-        predictions=[[span.text for span in spans] for spans in predictions],
-        references=[[texts] for texts in features.gold_texts()],
+    return MultiSpanFeatures.cut(
+        rows, tokenizer, label, max_length=max_length, doc_stride=doc_stride, allow_no_answer=allow_no_answer
     )
-    assert result is not None
-    return result
-
-
-def multi_span_metrics(
-    features: QuestionFeatures, logit_threshold: Callable[[], float], *, allow_no_answer: bool = False
-) -> Callable[[EvalPrediction], dict[str, float]]:
-    """Make the Trainer's `compute_metrics` for one split.
-
-    Args:
-        features: The split; its windows must be evaluated in their order.
-        logit_threshold: Asked at every evaluation, so that it may change meanwhile.
-        allow_no_answer: See `decode_spans`.
-
-    Returns:
-        A function from `EvalPrediction` to the numbers of `MultiSpanMetric`; none for a split without answers.
-    """
-
-    def compute(prediction: EvalPrediction) -> dict[str, float]:
-        if not features.labelled:
-            return {}
-        logits = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
-        spans = decode_examples(
-            features,
-            score_examples(features, logits),
-            logit_threshold=logit_threshold(),
-            allow_no_answer=allow_no_answer,
-        )
-        return evaluate_spans(features, spans)
-
-    return compute
 
 
 #: Probabilities of being part of an answer that the search tries.
@@ -204,22 +214,20 @@ CANDIDATES = (0.001, 0.003, 0.01, 0.02, *np.arange(0.04, 0.961, 0.02), 0.98, 0.9
 
 
 def search_threshold(
-    features: QuestionFeatures,
+    features: MultiSpanFeatures,
     scores: Sequence[Scores],
     *,
     before: float = 0.0,
     metric: Literal["f1", "exact_match"] = "f1",
-    allow_no_answer: bool = False,
 ) -> ThresholdSearch:
     """Find the threshold with the best score.
 
     Args:
         features: Questions with answers.
-        scores: Their words' logits, from `score_examples`.
+        scores: Their words' logits, from `features.score`.
         before: The logit threshold in use; it stays unless another one is better, and of equally good ones the
             nearest to it is taken.
         metric: What should be best.
-        allow_no_answer: See `decode_spans`.
 
     Returns:
         The best of `CANDIDATES` and `before`, as a logit: a word counts as answer if its logit is above.
@@ -233,31 +241,24 @@ def search_threshold(
     column = ("exact_match", "f1").index(metric)
     probabilities = np.array(CANDIDATES)
     candidates = [before, *sorted(np.log(probabilities / (1 - probabilities)), key=lambda x: abs(x - before))]
-    totals = [0.0] * len(candidates)
-    for example, words, gold in zip(features.examples, scores, golds, strict=True):
-        ranges = split_words(example.context)
-        known: dict[tuple[str, ...], float] = {}  # most thresholds give the same answer
-        for number, candidate in enumerate(candidates):
-            spans = decode_spans(
-                example.context, ranges, words, logit_threshold=candidate, allow_no_answer=allow_no_answer
-            )
-            texts = tuple(span.text for span in spans)
-            if texts not in known:
-                known[texts] = score_spans(texts, gold)[column]
-            totals[number] += known[texts]
+    # Most thresholds give a question the same answer.
+    score = lru_cache(maxsize=None)(lambda row, texts: score_spans(texts, golds[row])[column])
+    totals = [
+        sum(
+            score(row, tuple(span.text for span in spans))
+            for row, spans in enumerate(features.decode(scores, candidate))
+        )
+        for candidate in candidates
+    ]
     best = float(candidates[int(np.argmax(np.round(totals, 6)))])
-
-    def metrics(threshold: float) -> dict[str, float]:
-        spans = decode_examples(features, scores, logit_threshold=threshold, allow_no_answer=allow_no_answer)
-        return evaluate_spans(features, spans)
-
-    return ThresholdSearch(best, metrics(best), metrics(before))
+    after, now = (features.evaluate(features.decode(scores, threshold)) for threshold in (best, before))
+    return ThresholdSearch(best, after, now)
 
 
 def tune_threshold(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
-    dataset: Dataset,
+    rows: Dataset,
     *,
     metric: Literal["f1", "exact_match"] = "f1",
     allow_no_answer: bool = False,
@@ -270,8 +271,7 @@ def tune_threshold(
     Args:
         model: `DPTForMultiSpanQuestionAnswering`, a token classifier with the classes O and I, or a PEFT model.
         tokenizer: Its tokenizer.
-        dataset: Questions with answers: a split of `load_questions`, or any data set with the columns `id`,
-            `question`, `context` and `answers` of the Hub.
+        rows: Questions with answers, see `multi_span_features`.
         metric: What should be best, "f1" or "exact_match".
         allow_no_answer: Whether there may be no answer.
         max_length: See `window_length`.
@@ -282,39 +282,89 @@ def tune_threshold(
         The threshold (as a logit; the wrapper's `config.threshold` is set to the same point) and the metrics.
 
     Raises:
-        TypeError, ValueError: See `make_features`, `window_length` and `search_threshold`.
+        TypeError, ValueError: See `multi_span_features`, `window_length` and `search_threshold`.
     """
-    max_length = window_length(max_length, tokenizer, model.config)
-    features = make_features(dataset, tokenizer, max_length=max_length, doc_stride=doc_stride)
-    (logits,) = predict_logits(model, tokenizer, features, batch_size)
-    found = search_threshold(
-        features,
-        score_examples(features, logits),
-        before=get_logit_threshold(model),
-        metric=metric,
+    features = multi_span_features(
+        rows,
+        padding_right(tokenizer),
         allow_no_answer=allow_no_answer,
+        max_length=window_length(max_length, tokenizer, model.config),
+        doc_stride=doc_stride,
     )
+    (logits,) = predict_logits(model, tokenizer, features, batch_size)
+    before = get_logit_threshold(model.config)
+    found = search_threshold(features, features.score(logits), before=before, metric=metric)
     model.config.logit_threshold = found.threshold
     return found
 
 
-def get_logit_threshold(model: Any) -> float:
+def get_logit_threshold(config: Any) -> float:
     """Return the logit above which a token is part of an answer: the config's, or 0 for a plain token classifier."""
-    return float(getattr(model.config, "logit_threshold", 0.0))
+    return float(getattr(config, "logit_threshold", 0.0))
 
 
-def write_answers(folder: Path, features: QuestionFeatures, answers: Sequence[Sequence[Span]]) -> None:
-    """Write answers as QUOREF's official script reads them, and one line a question.
+@dataclass
+class DPTReaderOptions:
+    """What a discriminator that reads a paragraph can be told."""
 
-    `predictions.json` (texts by id) and `prediction_spans.jsonl` (see `write_spans`).
+    threshold: float = field(
+        default=0.6,
+        metadata={"help": "A token is part of the answer if its score of being replaced is below (paper: 0.6)."},
+    )
+    loss_reduction: Literal["mean", "sum"] = field(
+        default="mean", metadata={"help": "Mean over the tokens of a batch, or sum over those of a row."}
+    )
+    score_function: Literal["one_minus_sigmoid", "sigmoid"] = field(
+        default="one_minus_sigmoid",
+        metadata={"help": "Answers look original (paper), or replaced ('sigmoid', released code)."},
+    )
 
-    Args:
-        folder: Where to.
-        features: The questions.
-        answers: Their spans, from `decode_examples`.
 
-    Raises:
-        ValueError: Two questions have the same id.
-    """
-    write_by_id(folder / "predictions.json", features.examples, [[span.text for span in spans] for spans in answers])
-    write_spans(folder / "prediction_spans.jsonl", features.examples, answers)
+def _load_reader(path: str, _data: TaskData, options: DPTReaderOptions, **kwargs: Any) -> PreTrainedModel:
+    return DPTForMultiSpanQuestionAnswering.from_pretrained(path, **asdict(options), **kwargs)
+
+
+class MultiSpanQuestionAnswering(QuestionTask):
+    """All spans of a paragraph that answer a question."""
+
+    name = pipeline = "multi-span-question-answering"
+    task_type = TaskType.TOKEN_CLS
+    arguments = MultiSpanQuestionAnsweringArguments
+    heads: ClassVar[Mapping[str, Head]] = {
+        # Tokens outside and inside of an answer.
+        NEW_HEAD: new_head(AutoModelForTokenClassification, label_names=("O", "I")),
+        DISCRIMINATOR: Head(_load_reader, DPTReaderOptions),
+    }
+    auto_class = "TokenClassification"
+    threshold_name = "logit_threshold"
+
+    def features(
+        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: TaskData, args: Any, max_length: int | None
+    ) -> MultiSpanFeatures:
+        """Cut questions into labelled windows, see `multi_span_features`."""
+        return multi_span_features(
+            rows,
+            tokenizer,
+            mentions=args.mentions,
+            allow_no_answer=args.allow_no_answer,
+            max_length=longest_window(args, max_length),
+            doc_stride=args.doc_stride,
+        )
+
+    def collator(self, tokenizer: PreTrainedTokenizerBase) -> DataCollatorForTokenClassification:
+        """Return what pads labels too."""
+        return DataCollatorForTokenClassification(tokenizer)
+
+    def tune(self, features: Features, predictions: Predictions, config: Any) -> dict[str, Any]:
+        """Choose the threshold of being part of an answer, see `search_threshold`."""
+        assert isinstance(features, MultiSpanFeatures)
+        before = get_logit_threshold(config)
+        return {self.threshold_name: search_threshold(features, features.score(predictions), before=before).threshold}
+
+    def results(self, config: Any) -> dict[str, Any]:
+        """Return the threshold."""
+        return {self.threshold_name: get_logit_threshold(config)}
+
+    def details(self, data: TaskData, args: Any, model: Any, max_length: int | None) -> dict[str, Any]:
+        """Return which mentions are trained on, the windows and the threshold."""
+        return {"Mentions": args.mentions, **super().details(data, args, model, max_length)}
