@@ -15,6 +15,7 @@ from rich.console import Console
 import dpt_peft
 from dpt_peft.quickstart.data import NEW_TEXTS, PACKAGED, load_data
 from dpt_peft.quickstart.report import Records, make_table, plot_spread
+from dpt_peft.tasks.data import longest_row
 from dpt_peft.tasks.sampling import ClassSamplingArguments
 from dpt_peft.tasks.text_classification import TextClassification
 from dpt_peft.training.fit import load
@@ -51,8 +52,9 @@ class QuickstartArguments:
 
     def __post_init__(self) -> None:
         """Check what no other part checks."""
-        if self.seeds < 1:
-            raise ValueError(f"`seeds` must be at least 1, got {self.seeds}.")
+        for name in ("seeds", "num_train_epochs"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {value}.")
 
 
 class Quickstart:
@@ -80,7 +82,13 @@ class Quickstart:
                 asked = self.run_arguments(method, 0, "unused")
                 TASK.select(self.data, asked.sampling)
                 name, how = self.model.resolve(), self.model.for_loading()
-                build_model(TASK, method, name, self.data, model_kwargs=how, **asked.options)
+                try:
+                    built = build_model(TASK, method, name, self.data, model_kwargs=how, **asked.options)
+                    limit = longest_row(None, TASK.load_tokenizer(name), built)
+                except OSError as error:
+                    raise OSError(f"`model_name_or_path`: there is no model {name!r}: {error}") from error
+                if limit is not None and (source.max_seq_length or 0) > limit:
+                    raise ValueError(f"`max_seq_length` is {source.max_seq_length}, but {name} reads {limit} tokens.")
 
     def run_arguments(self, method: str, seed: int, folder: str | Path) -> RunArguments:
         """Return a run's arguments."""

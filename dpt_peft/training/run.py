@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from dpt_peft.training.methods import METHODS, build_model, count_parameters, de
 from dpt_peft.training.model_card import ModelCardFacts, write_model_card
 from dpt_peft.training.records import data_fingerprint
 from dpt_peft.training.trainer import RowsByLength, ScriptTrainingArguments, TaskTrainer
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -204,7 +207,10 @@ def run(
         task, arguments.method, name, data, model_kwargs=arguments.model.for_loading(), **arguments.options
     )
     _configure(model, task.settings(arguments.data))
-    max_length = longest_row(arguments.data.max_seq_length, tokenizer, model)
+    asked_length = arguments.data.max_seq_length
+    max_length = longest_row(asked_length, tokenizer, model)
+    if asked_length is not None and max_length is not None and asked_length > max_length:
+        logger.warning("`max_seq_length` is %d, but %s reads %d tokens at most.", asked_length, name, max_length)
     features = {
         split: task.features(splits[split], tokenizer, data, arguments.data, max_length)
         for split in _splits_in_use(task, arguments)

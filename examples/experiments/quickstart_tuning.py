@@ -15,12 +15,12 @@ from pathlib import Path
 from statistics import mean
 
 import datasets
+from dpt_peft.training.low_resource import sample_per_class
 from transformers.utils import logging
 
 import dpt_peft
 from dpt_peft.quickstart.data import packaged_data
 from dpt_peft.quickstart.run import TUNING, Quickstart, Tuning
-from dpt_peft.training.low_resource import sample_per_class
 
 EXAMPLES_PER_CLASS = 8
 
