@@ -109,6 +109,7 @@ def shape_word_tagging(
     kept = keep or {}
     words: dict[str, list[list[str]]] = {}
     tags: dict[str, list[list[str | int]]] = {}
+    splits = {split: dataset.with_format(None) for split, dataset in splits.items()}
     for split, dataset in splits.items():
         require_rows(dataset, split)
         columns = {"tokens_column_name": args.tokens_column_name, **{name: old for name, (old, _) in kept.items()}}
@@ -370,7 +371,7 @@ class SemanticRoleLabeling(WordTagging):
         for split, dataset in data.splits.items():
             sentences, predicates = dataset["words"][:], dataset["predicate_index"][:]
             for row, (words, predicate) in enumerate(zip(sentences, predicates, strict=True)):
-                if not isinstance(predicate, int) or not 0 <= predicate < len(words):
+                if type(predicate) is not int or not 0 <= predicate < len(words):
                     raise ValueError(
                         f"`predicate_column_name`: row {row} of the {split} data has {len(words)} words, but the "
                         f"predicate is at {predicate!r}."
