@@ -183,14 +183,19 @@ def _are_numbered(rows: Iterable[list[str]]) -> bool:
     return bool(numbers) and numbers == [str(index + 1) for index in range(len(numbers))]
 
 
+def _with_star(cell: str) -> str:
+    """Write "(GPE)", as CoNLL-2012 has names of one word, as "(GPE*)"."""
+    return re.sub(r"^\(([^()*]+)\)$", r"(\1*)", cell)
+
+
 def brackets_to_iob2(column: list[str], where: str = "a column") -> list[str]:
-    """Turn a column in brackets, "(A0*", "*", "*)", "(V*)", into IOB2 tags.
+    """Turn a column in brackets, "(A0*", "*", "*)", "(V*)" or "(V)", into IOB2 tags.
 
     Raises:
         ValueError: If a bracket is not closed, or stands within another.
     """
     spans, opened = [], None
-    for index, cell in enumerate(column):
+    for index, cell in enumerate(map(_with_star, column)):
         before, star, after = cell.partition("*")
         if not star or before.count("(") > 1 or after.count(")") > 1 or (before and not before.startswith("(")):
             raise ValueError(f"{where} must hold cells like '(A0*', '*', '*)' or '(V*)', got {cell!r}.")
@@ -233,7 +238,7 @@ def read_tagged(path: str | Path, columns: TaggedColumns, argument: str, names: 
     if any(columns.conll_tag_column % width == columns.conll_word_column % width for width in widths):
         raise ValueError(f"`conll_tag_column` {columns.conll_tag_column} of {str(path)!r} is the column of the words.")
     tags = [sentence.tags(columns.conll_tag_column, "conll_tag_column") for sentence in sentences]
-    if all("*" in tag for row in tags for tag in row):
+    if all("*" in _with_star(tag) for row in tags for tag in row):
         tags = [
             brackets_to_iob2(row, f"The sentence in line {sentence.numbers[0]} of {str(path)!r}")
             for sentence, row in zip(sentences, tags, strict=True)

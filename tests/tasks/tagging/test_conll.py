@@ -38,8 +38,6 @@ bn 0 2 home NN * home - 1 - * (ARG1*) -
 
 #end document
 """
-# the bracket column of CoNLL-2012 has an asterisk in every cell
-CONLL_2012 = CONLL_2012.replace("(PERSON)", "(PERSON*)")
 
 
 def write(tmp_path, text):
@@ -54,9 +52,11 @@ def test_conll_2003(tmp_path):
     assert rows["ner_tags"][:] == [["I-ORG", "O", "O", "O"], ["I-PER", "I-PER"]]
 
 
-def test_conll_2012_names_stand_in_brackets(tmp_path):
+@pytest.mark.parametrize("name", ["(PERSON)", "(PERSON*)"])
+def test_conll_2012_names_stand_in_brackets(tmp_path, name):
     columns = TaggedColumns(conll_word_column=3, conll_tag_column=10)
-    rows = read_tagged(write(tmp_path, CONLL_2012), columns, "train_file", ("words", "tags"))
+    text = CONLL_2012.replace("(PERSON)", name)
+    rows = read_tagged(write(tmp_path, text), columns, "train_file", ("words", "tags"))
     assert rows[:] == {"words": [["Bush", "went", "home"]], "tags": [["B-PERSON", "O", "O"]]}
 
 

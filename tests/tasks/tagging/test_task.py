@@ -233,7 +233,17 @@ def test_null_tags(tmp_path):
     with pytest.raises(ValueError, match="row 1 of the test data is None"):
         names(tmp_path, train, some)
     # a split whose tags nobody knows
-    assert "tags" not in names(tmp_path, train, some[1:]).splits["test"].column_names
+    for unknown in ([None], [None, None], [None, []]):
+        test = [{"tokens": ["b"] if tags is None else [], "ner_tags": tags} for tags in unknown]
+        assert "tags" not in names(tmp_path, train, test).splits["test"].column_names
+
+
+def test_minus_one_is_no_tag(tmp_path):
+    train = [{"tokens": ["a"], "ner_tags": [1]}]
+    more = {"tag_names": ["O", "B-X"]}
+    assert "tags" not in names(tmp_path, train, [{"tokens": ["b"], "ner_tags": [-1]}], **more).splits["test"].features
+    with pytest.raises(ValueError, match="row 0 of the test data has the tag -1"):
+        names(tmp_path, train, [{"tokens": ["b", "c"], "ner_tags": [-1, 0]}], **more)
 
 
 @pytest.mark.parametrize("words", ["a b", None, ["a", None], ["a", 2], [1, 2]])
