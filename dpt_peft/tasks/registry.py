@@ -5,6 +5,8 @@ from __future__ import annotations
 from .base import Task
 from .hierarchical import HierarchicalClassification
 from .multiple_choice import MultipleChoice
+from .question_answering.extractive import QuestionAnswering
+from .question_answering.multi_span import MultiSpanQuestionAnswering
 from .tagging.task import SemanticRoleLabeling, TokenClassification
 from .text_classification import TextClassification
 
@@ -15,6 +17,8 @@ TASKS: dict[str, Task] = {
         TextClassification(),
         HierarchicalClassification(),
         MultipleChoice(),
+        QuestionAnswering(),
+        MultiSpanQuestionAnswering(),
         TokenClassification(),
         SemanticRoleLabeling(),
     )
