@@ -111,7 +111,7 @@ def read_sentences(path: str | Path, argument: str, word_column: int) -> list[Se
     lines = _read_lines(path, argument)
     words = [line for line in lines if line and not line.startswith(("#", "-DOCSTART-"))]
     words = words or [line for line in lines if line.startswith("#")]
-    tabs = all("\t" in line for line in words)
+    tabs = all("\t" in line for line in words) and any("\t" in line.rstrip(" \t") for line in words)
     widths = {len(_divide(line, tabs)) for line in words}
     sentences: list[Sentence] = []
     block: list[tuple[int, str]] = []
@@ -142,22 +142,24 @@ def _read_lines(path: str | Path, argument: str) -> list[str]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"`{argument}`: there is no file {str(path)!r}. If you need the data: {SOURCES}")
     content = Path(path).read_bytes()
+    wrong, text = content.find(b"\x00"), ""  # UTF-16 has zero bytes
     try:
-        if b"\x00" in content:
-            raise ValueError("it has zero bytes, as UTF-16 has")
         text = content.decode("utf-8")
-    except ValueError as error:
+    except UnicodeDecodeError as error:
+        wrong = error.start
+    if wrong >= 0:
+        line = content.count(b"\n", 0, wrong) + 1
         raise ValueError(
-            f"`{argument}`: {str(path)!r} is not a text file in UTF-8: {error}. Save it as UTF-8, from Latin-1, "
-            "UTF-16 or whatever it is in."
-        ) from error
+            f"`{argument}`: {str(path)!r} is not a text file in UTF-8: line {line} has the byte "
+            f"0x{content[wrong]:02x}. Save it as UTF-8; it may be in Latin-1 or UTF-16."
+        )
     # an older system's line ends, and those that were translated twice
     lines = re.sub(r"\r*\n|\r", "\n", text).split("\n")
-    return [line.lstrip("\ufeff").rstrip(" \t") for line in lines]
+    return [line.lstrip("\ufeff") if line.strip("\ufeff \t") else "" for line in lines]
 
 
 def _divide(line: str, tabs: bool) -> list[str]:
-    return line.split("\t") if tabs else re.split("[ \t]+", line.strip(" \t"))
+    return line.rstrip(" \t").split("\t") if tabs else re.split("[ \t]+", line.strip(" \t"))
 
 
 def _without_comments(block: list[tuple[int, str]], tabs: bool, widths: set[int]) -> Iterator[tuple[int, list[str]]]:
@@ -181,14 +183,19 @@ def _are_numbered(rows: Iterable[list[str]]) -> bool:
     return bool(numbers) and numbers == [str(index + 1) for index in range(len(numbers))]
 
 
+def _with_star(cell: str) -> str:
+    """Write "(GPE)", as CoNLL-2012 has names of one word, as "(GPE*)"."""
+    return re.sub(r"^\(([^()*]+)\)$", r"(\1*)", cell)
+
+
 def brackets_to_iob2(column: list[str], where: str = "a column") -> list[str]:
-    """Turn a column in brackets, "(A0*", "*", "*)", "(V*)", into IOB2 tags.
+    """Turn a column in brackets, "(A0*", "*", "*)", "(V*)" or "(V)", into IOB2 tags.
 
     Raises:
         ValueError: If a bracket is not closed, or stands within another.
     """
     spans, opened = [], None
-    for index, cell in enumerate(column):
+    for index, cell in enumerate(map(_with_star, column)):
         before, star, after = cell.partition("*")
         if not star or before.count("(") > 1 or after.count(")") > 1 or (before and not before.startswith("(")):
             raise ValueError(f"{where} must hold cells like '(A0*', '*', '*)' or '(V*)', got {cell!r}.")
@@ -216,15 +223,22 @@ def read_tagged(path: str | Path, columns: TaggedColumns, argument: str, names: 
         names: How the columns of the result are called: words, tags.
 
     Returns:
-        One row a sentence; tags as they stand in the file, brackets as IOB2.
+        One row a sentence; tags as they stand in the file, brackets as IOB2. A file of words alone, one a line, has no
+        column of tags.
 
     Raises:
-        FileNotFoundError, ValueError: See `read_sentences`; or a line has too few columns.
+        FileNotFoundError, ValueError: See `read_sentences`; or a line has too few columns, too many, or no tag; or the
+            words are their own tags.
     """
     sentences = read_sentences(path, argument, columns.conll_word_column)
     words = [sentence.column(columns.conll_word_column, "conll_word_column") for sentence in sentences]
+    widths = {len(sentence.cells[0]) for sentence in sentences}
+    if widths == {1} and columns.conll_tag_column == -1:
+        return Dataset.from_dict({names[0]: words})
+    if any(columns.conll_tag_column % width == columns.conll_word_column % width for width in widths):
+        raise ValueError(f"`conll_tag_column` {columns.conll_tag_column} of {str(path)!r} is the column of the words.")
     tags = [sentence.tags(columns.conll_tag_column, "conll_tag_column") for sentence in sentences]
-    if all("*" in tag for row in tags for tag in row):
+    if all("*" in _with_star(tag) for row in tags for tag in row):
         tags = [
             brackets_to_iob2(row, f"The sentence in line {sentence.numbers[0]} of {str(path)!r}")
             for sentence, row in zip(sentences, tags, strict=True)

@@ -295,7 +295,8 @@ def tag_words(
     features = make_word_features(words, tokenizer, appended=appended, max_length=limit)
     labels = [model.config.id2label[index] for index in range(len(model.config.id2label))]
     # rows of like length together, so that little is padded
-    order = sorted(range(len(features.rows)), key=lambda row: len(features.dataset[row]["input_ids"]))
+    lengths = [len(ids) for ids in features.dataset["input_ids"]] if features.rows else []
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
     predicted: dict[int, np.ndarray] = {}
     was_training = model.training
     model.eval()

@@ -97,7 +97,7 @@ def shape_word_tagging(
 
     Returns:
         The data, see `WordTaggingData`. Validation and test data may have types that the training data does not have
-        (they count as missed; one warning names them), or no tags at all: no column of them, or nulls only.
+        (they count as missed; one warning names them), or no tags at all: no column of them, or only null or -1.
 
     Raises:
         ValueError: If there is no training data or a split is empty; a column is missing; words or tags are no list of
@@ -109,6 +109,7 @@ def shape_word_tagging(
     kept = keep or {}
     words: dict[str, list[list[str]]] = {}
     tags: dict[str, list[list[str | int]]] = {}
+    splits = {split: dataset.with_format(None) for split, dataset in splits.items()}
     for split, dataset in splits.items():
         require_rows(dataset, split)
         columns = {"tokens_column_name": args.tokens_column_name, **{name: old for name, (old, _) in kept.items()}}
@@ -119,7 +120,7 @@ def shape_word_tagging(
             dataset[args.tokens_column_name][:], f"`tokens_column_name`: column {args.tokens_column_name!r}", split
         )
         column = dataset[args.tags_column_name][:] if args.tags_column_name in dataset.column_names else []
-        if split == "train" or any(row is not None for row in column):
+        if split == "train" or not _are_unknown(column):
             tags[split] = _checked_tags(column, words[split], f"`tags_column_name` {args.tags_column_name!r}", split)
     inner = getattr(splits["train"].features[args.tags_column_name], "feature", None)
     given = args.tag_names or (inner.names if isinstance(inner, ClassLabel) else [])
@@ -151,6 +152,11 @@ def shape_word_tagging(
             out["tags"] = iob2[split]
         shaped[split] = Dataset.from_dict(out)
     return WordTaggingData(shaped, label_names, scheme)
+
+
+def _are_unknown(column: Sequence[Any]) -> bool:
+    """Return whether a split's tags are those of test data that nobody may know: null or -1, all of them."""
+    return all(row is None or (isinstance(row, list) and all(tag in (None, -1) for tag in row)) for row in column)
 
 
 def _checked_tags(
@@ -197,8 +203,9 @@ def _named_tags(
                     "say with `tag_names` what the numbers stand for."
                 )
             if wrong is not None:
+                source = "`tag_names`" if args.tag_names else f"The {split} data"
                 raise ValueError(
-                    f"`tag_names` has {len(names)} tags, but row {number} of the {split} data has the tag {wrong!r}."
+                    f"{source} has {len(names)} tags, but row {number} of the {split} data has the tag {wrong!r}."
                 )
         named[split] = [[tag if isinstance(tag, str) else names[tag] for tag in row] for row in rows]
     return named
@@ -370,7 +377,7 @@ class SemanticRoleLabeling(WordTagging):
         for split, dataset in data.splits.items():
             sentences, predicates = dataset["words"][:], dataset["predicate_index"][:]
             for row, (words, predicate) in enumerate(zip(sentences, predicates, strict=True)):
-                if not isinstance(predicate, int) or not 0 <= predicate < len(words):
+                if type(predicate) is not int or not 0 <= predicate < len(words):
                     raise ValueError(
                         f"`predicate_column_name`: row {row} of the {split} data has {len(words)} words, but the "
                         f"predicate is at {predicate!r}."

@@ -38,8 +38,6 @@ bn 0 2 home NN * home - 1 - * (ARG1*) -
 
 #end document
 """
-# the bracket column of CoNLL-2012 has an asterisk in every cell
-CONLL_2012 = CONLL_2012.replace("(PERSON)", "(PERSON*)")
 
 
 def write(tmp_path, text):
@@ -54,9 +52,11 @@ def test_conll_2003(tmp_path):
     assert rows["ner_tags"][:] == [["I-ORG", "O", "O", "O"], ["I-PER", "I-PER"]]
 
 
-def test_conll_2012_names_stand_in_brackets(tmp_path):
+@pytest.mark.parametrize("name", ["(PERSON)", "(PERSON*)"])
+def test_conll_2012_names_stand_in_brackets(tmp_path, name):
     columns = TaggedColumns(conll_word_column=3, conll_tag_column=10)
-    rows = read_tagged(write(tmp_path, CONLL_2012), columns, "train_file", ("words", "tags"))
+    text = CONLL_2012.replace("(PERSON)", name)
+    rows = read_tagged(write(tmp_path, text), columns, "train_file", ("words", "tags"))
     assert rows[:] == {"words": [["Bush", "went", "home"]], "tags": [["B-PERSON", "O", "O"]]}
 
 
@@ -195,8 +195,13 @@ def test_words_hold_what_is_no_tab(tmp_path):
         ("a\tO\n\nb\tO\nc\t\n", "line 4 of .* has 1 columns, line 3 has 2: 'c'"),
         ("a O\n O\n", "line 2 of .* has 1 columns"),
         ("a O\n# what is this\n", "line 2 of .* has 4 columns"),
+        ("New York\tB-X\nc\t\n", "line 2 of .* has 1 columns, line 1 has 2: 'c'"),
         ("a\t \tO\nb\tO\tO\n", "`conll_tag_column` 1: line 1 of .* has no tag"),
-        ("caf\u00e9 O\n".encode("latin-1"), "`train_file`: .* is not a text file in UTF-8: .*0xe9.* from Latin-1"),
+        (
+            "caf\u00e9 O\n".encode("latin-1"),
+            "`train_file`: .* is not a text file in UTF-8: line 1 has the byte 0xe9.* Latin-1",
+        ),
+        ("a O\n\nb O\nna\u00efve O\n".encode("cp1252"), "line 4 has the byte 0xef"),
         ("a O\n".encode("utf-16"), "`train_file`: .* is not a text file in UTF-8: .*UTF-16"),
         ("a O\n".encode("utf-16-le"), "is not a text file in UTF-8: .*UTF-16"),
         ("a (A*\n\nb *)\n", "The sentence in line 1 of .*data.conll'.* 'A' is not closed"),
@@ -246,3 +251,20 @@ def test_what_is_written_is_read(tmp_path_factory, sentences):
 def test_tabs_and_line_ends_in_words_are_written_as_spaces(tmp_path):
     write_tagged(tmp_path / "p.tsv", [[["a\tb", "c\r\nd"], ["O", "O"]], [[], []]])
     assert (tmp_path / "p.tsv").read_bytes() == b"a b\tO\nc d\tO\n\n\n"
+
+
+@pytest.mark.parametrize("text", ["In\nRome\n\nYes\n", "In\t\nRome\t\n\nYes\t\n"])
+def test_a_file_of_words_alone_has_no_tags(tmp_path, text):
+    rows = read_tagged(write(tmp_path, text), TaggedColumns(), "test_file", ("tokens", "tags"))
+    assert rows[:] == {"tokens": [["In", "Rome"], ["Yes"]]}
+
+
+def test_words_are_not_their_own_tags(tmp_path):
+    for columns in ({"conll_tag_column": 0}, {"conll_word_column": -1}, {"conll_word_column": 1}):
+        with pytest.raises(ValueError, match="`conll_tag_column` .* is the column of the words"):
+            read(tmp_path, "a O\n", **columns)
+
+
+def test_an_empty_file_has_no_sentences(tmp_path):
+    for text in ("", "\n \n", "\ufeff", "-DOCSTART-\n"):
+        assert read(tmp_path, text) == []

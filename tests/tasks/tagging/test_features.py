@@ -241,3 +241,12 @@ def test_roberta_has_fewer_positions_than_its_table(byte_level):
 def test_what_cannot_be_tagged(tokenizer, sentences, predicates, message):
     with pytest.raises(ValueError, match=message):
         tag_words(Echo(), tokenizer, sentences, predicates=predicates)
+
+
+@pytest.mark.parametrize("typed", ["</s>", "<mask>", "<pad>"])
+def test_special_tokens_are_text_to_byte_level_tokenizers_too(byte_level, typed):
+    features = make_word_features([["a", typed, "a"]], byte_level)
+    row = features.dataset[0]
+    assert "".join(tokens(byte_level, row)) == f"<s>ĠaĠ{typed}Ġa</s>"
+    assert len(row["input_ids"]) == 5 + len(typed)
+    assert features.rows[0].positions == [1, 2, 3 + len(typed)]

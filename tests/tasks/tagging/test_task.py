@@ -233,7 +233,17 @@ def test_null_tags(tmp_path):
     with pytest.raises(ValueError, match="row 1 of the test data is None"):
         names(tmp_path, train, some)
     # a split whose tags nobody knows
-    assert "tags" not in names(tmp_path, train, some[1:]).splits["test"].column_names
+    for unknown in ([None], [None, None], [None, []]):
+        test = [{"tokens": ["b"] if tags is None else [], "ner_tags": tags} for tags in unknown]
+        assert "tags" not in names(tmp_path, train, test).splits["test"].column_names
+
+
+def test_minus_one_is_no_tag(tmp_path):
+    train = [{"tokens": ["a"], "ner_tags": [1]}]
+    more = {"tag_names": ["O", "B-X"]}
+    assert "tags" not in names(tmp_path, train, [{"tokens": ["b"], "ner_tags": [-1]}], **more).splits["test"].features
+    with pytest.raises(ValueError, match="row 0 of the test data has the tag -1"):
+        names(tmp_path, train, [{"tokens": ["b", "c"], "ner_tags": [-1, 0]}], **more)
 
 
 @pytest.mark.parametrize("words", ["a b", None, ["a", None], ["a", 2], [1, 2]])
@@ -306,3 +316,30 @@ def test_logits_are_reduced_to_classes():
     logits = torch.tensor([[[0.0, 2.0], [3.0, 1.0]]])
     for given in (logits, (logits, "hidden states")):
         assert TokenClassification().reduce(given, torch.zeros(1)).tolist() == [[1, 0]]
+
+
+def test_data_in_memory_in_any_format():
+    rows = Dataset.from_dict({"tokens": [["a", "b"], []], "ner_tags": [[0, 1], []]})
+    for kind in (None, "numpy", "torch"):
+        args = TokenClassificationArguments(tag_names=["O", "B-X"])
+        data = TokenClassification().shape({"train": rows.with_format(kind)}, args)
+        assert data.splits["train"][:] == {"words": [["a", "b"], []], "tags": [["O", "B-X"], []]}
+
+
+@pytest.mark.parametrize("at", [None, True, 1.0, "0", -1])
+def test_a_predicate_is_a_position(tmp_path, at):
+    with pytest.raises(ValueError, match="row 0 of the train data has 2 words, but the predicate is at"):
+        roles(tmp_path, [{"tokens": ["a", "b"], "predicate_index": at, "srl_tags": ["V", "A0"]}])
+
+
+def test_test_files_of_words_alone_and_files_without_sentences(tmp_path):
+    (tmp_path / "train.txt").write_text("Rome B-LOC\n")
+    (tmp_path / "new.txt").write_text("Rome\n\nParis\n")
+    (tmp_path / "empty.txt").write_text("\n")
+    train = {"train_file": str(tmp_path / "train.txt")}
+    data = TokenClassification().load(TokenClassificationArguments(**train, test_file=str(tmp_path / "new.txt")))
+    assert data.splits["test"][:] == {"words": [["Rome"], ["Paris"]]}
+    with pytest.raises(ValueError, match="The test data has no rows"):
+        TokenClassification().load(TokenClassificationArguments(**train, test_file=str(tmp_path / "empty.txt")))
+    with pytest.raises(ValueError, match="The train data has no column 'ner_tags'"):
+        TokenClassification().load(TokenClassificationArguments(train_file=str(tmp_path / "new.txt")))
