@@ -9,6 +9,7 @@ from dpt_peft._lazy import lazily
 if TYPE_CHECKING:
     from .base import Features, Task, TaskData
     from .data_sets import DATA_SETS, data_arguments
+    from .heads import DISCRIMINATOR, LANGUAGE_MODEL, NEW_HEAD
     from .hierarchical import HierarchicalClassification, HierarchicalClassificationArguments
     from .metrics import ArgumentMetric, EntityMetric
     from .multiple_choice import MultipleChoice, MultipleChoiceArguments, tokenize_choices
@@ -41,6 +42,7 @@ __getattr__ = lazily(
     {
         "base": ["Features", "Task", "TaskData"],
         "data_sets": ["DATA_SETS", "data_arguments"],
+        "heads": ["DISCRIMINATOR", "LANGUAGE_MODEL", "NEW_HEAD"],
         "hierarchical": ["HierarchicalClassification", "HierarchicalClassificationArguments"],
         "metrics": ["ArgumentMetric", "EntityMetric"],
         "multiple_choice": ["MultipleChoice", "MultipleChoiceArguments", "tokenize_choices"],
@@ -72,6 +74,9 @@ __getattr__ = lazily(
 
 __all__ = [
     "DATA_SETS",
+    "DISCRIMINATOR",
+    "LANGUAGE_MODEL",
+    "NEW_HEAD",
     "TASKS",
     "ArgumentMetric",
     "ClassSamplingArguments",
