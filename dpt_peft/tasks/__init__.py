@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .hierarchical import HierarchicalClassification, HierarchicalClassificationArguments
     from .multiple_choice import MultipleChoice, MultipleChoiceArguments, tokenize_choices
     from .registry import TASKS
+    from .regression import Regression, RegressionArguments, regression_scores
     from .sampling import ClassSamplingArguments, SamplingArguments, sample_per_class
     from .text_classification import (
         TextClassification,
@@ -28,6 +29,7 @@ __getattr__ = lazily(
         "hierarchical": ["HierarchicalClassification", "HierarchicalClassificationArguments"],
         "multiple_choice": ["MultipleChoice", "MultipleChoiceArguments", "tokenize_choices"],
         "registry": ["TASKS"],
+        "regression": ["Regression", "RegressionArguments", "regression_scores"],
         "sampling": ["ClassSamplingArguments", "SamplingArguments", "sample_per_class"],
         "text_classification": [
             "TextClassification",
@@ -47,6 +49,8 @@ __all__ = [
     "HierarchicalClassificationArguments",
     "MultipleChoice",
     "MultipleChoiceArguments",
+    "Regression",
+    "RegressionArguments",
     "SamplingArguments",
     "Task",
     "TaskData",
@@ -54,6 +58,7 @@ __all__ = [
     "TextClassificationArguments",
     "classification_metrics",
     "data_arguments",
+    "regression_scores",
     "sample_per_class",
     "tokenize_choices",
     "tokenize_texts",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .base import Task
 from .hierarchical import HierarchicalClassification
 from .multiple_choice import MultipleChoice
+from .regression import Regression
 from .text_classification import TextClassification
 
 #: Task families by name. A new one is one row.
@@ -14,5 +15,6 @@ TASKS: dict[str, Task] = {
         TextClassification(),
         HierarchicalClassification(),
         MultipleChoice(),
+        Regression(),
     )
 }
