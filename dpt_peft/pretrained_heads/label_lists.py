@@ -14,8 +14,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedTokenizerBase
-from transformers import initialization as init
+from transformers import PreTrainedTokenizerBase, initialization as init
 
 from .template import (
     DEFAULT_SEPARATOR,

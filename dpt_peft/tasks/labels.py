@@ -89,7 +89,9 @@ def read_labels(splits: Mapping[str, Dataset], column: str, class_names: list[st
     )
 
 
-def check_missing(labels: Sequence[object], split: str, column: str, way_round: str = "") -> None:
+def check_missing(
+    labels: Sequence[object], split: str, column: str, way_round: str = "", counted: str = "-1 and empty"
+) -> None:
     """Refuse a split of which some rows have no label (`None`), and training data of which any row has none.
 
     Args:
@@ -97,6 +99,7 @@ def check_missing(labels: Sequence[object], split: str, column: str, way_round: 
         split: Name of the split, for the message.
         column: Name of the column, for the message.
         way_round: Last sentence of the message.
+        counted: What counts as no label, for the message.
 
     Raises:
         ValueError: If so.
@@ -104,21 +107,24 @@ def check_missing(labels: Sequence[object], split: str, column: str, way_round: 
     without = [row for row, label in enumerate(labels) if label is None]
     if without and (split == "train" or len(without) < len(labels)):
         raise ValueError(
-            f"{len(without)} of {len(labels)} rows of the {split} data have no label in column {column!r} (-1 and "
-            f"empty count as none); the first is row {without[0]}, counted from 0.{way_round}"
+            f"{len(without)} of {len(labels)} rows of the {split} data have no label in column {column!r} "
+            f"({counted} count as none); the first is row {without[0]}, counted from 0.{way_round}"
         )
+
+
+def number(value: object) -> float | None:
+    """Return a value as a number: 3, 0.5, "3" and " 1e-3 " are; `None` for anything else, True and NaN too."""
+    text = str(value).strip()
+    return float(text) if not isinstance(value, bool) and _NUMBER.fullmatch(text) else None
 
 
 def whole_number(value: object) -> int | None:
     """Return a label as a whole number: 3, 3.0, "3" and " 3.0" are 3; `None` for anything else, True and "²" too."""
-    if isinstance(value, bool):
+    found = number(value)
+    if found is None or not found.is_integer():
         return None
     text = str(value).strip()
-    if _WHOLE_NUMBER.fullmatch(text):
-        return int(text)
-    if _NUMBER.fullmatch(text) and float(text).is_integer():
-        return int(float(text))
-    return None
+    return int(text) if _WHOLE_NUMBER.fullmatch(text) else int(found)
 
 
 def listed(names: Iterable[str]) -> str:
@@ -142,11 +148,10 @@ def _spell(dataset: Dataset, column: str, split: str, named: set[str]) -> list[s
         if is_missing(value) or (isinstance(value, str) and not value.strip()):
             keys.append(None)
             continue
-        number = whole_number(value)
-        key = str(value)
-        if isinstance(value, float) and number is not None and key not in named:
-            key = str(number)
-        broken = number is None and _NUMBER.fullmatch(key.strip()) and key not in named
+        key, whole = str(value), whole_number(value)
+        if isinstance(value, float) and whole is not None and key not in named:
+            key = str(whole)
+        broken = whole is None and number(value) is not None and key not in named
         if broken or not isinstance(value, (str, int, float)):  # bool is an int
             raise ValueError(
                 f"`label_column_name`: labels must be names or whole numbers, but row {row} of the {split} data has "
@@ -163,7 +168,7 @@ def _can_be_named(values: Sequence[int], count: int) -> bool:
 
 def _names_minus_one(keys: set[str], class_names: list[str] | None) -> bool:
     numbers = {whole_number(key) for key in keys}
-    values = sorted(number for number in numbers if number is not None)
+    values = sorted(value for value in numbers if value is not None)
     named = -1 in numbers and None not in numbers and _can_be_named(values, len(class_names or ()))
     return "-1" in (class_names or ()) or named
 
@@ -177,19 +182,19 @@ def _classes(present: set[str], feature: object, class_names: list[str] | None) 
                 f"`class_names` has {len(class_names)} names, but the data has {len(classes)} classes: "
                 f"{listed(classes)}."
             )
-        return class_names or classes, {name: number for number, name in enumerate(classes)}
+        return class_names or classes, {name: place for place, name in enumerate(classes)}
     truth_values = {"False": 0, "True": 1} if getattr(feature, "dtype", None) == "bool" else {}
     numbers = {key: truth_values.get(key, whole_number(key)) for key in present}
-    values = sorted({number for number in numbers.values() if number is not None})
+    values = sorted({value for value in numbers.values() if value is not None})
     if class_names is None:
         by_value = None not in numbers.values()
         classes = sorted(present, key=lambda key: (numbers[key] if by_value else 0, key))
-        return classes, {name: number for number, name in enumerate(classes)}
+        return classes, {name: place for place, name in enumerate(classes)}
     if present <= set(class_names):
-        return class_names, {name: number for number, name in enumerate(class_names)}
+        return class_names, {name: place for place, name in enumerate(class_names)}
     if None in numbers.values():
         raise ValueError(f"`class_names` does not name the labels {listed(sorted(present - set(class_names)))}.")
-    named = [number for name in class_names if (number := whole_number(name)) is not None]
+    named = [value for name in class_names if (value := whole_number(name)) is not None]
     if set(values) <= set(named) and len(named) == len(class_names):  # "01" for 1
         values = named
     elif values[0] >= 0 and values[-1] < len(class_names):
@@ -200,9 +205,9 @@ def _classes(present: set[str], feature: object, class_names: list[str] | None) 
             f"{values[0] if values[0] < 0 else values[-1]}. Spell the labels as the data does: "
             f"{', '.join(map(str, values))}."
         )
-    ids = {value: number for number, value in enumerate(values)}
-    of_values = {} if truth_values else {str(value): number for value, number in ids.items()}
-    return class_names, of_values | {key: ids[number] for key, number in numbers.items() if number is not None}
+    ids = {value: place for place, value in enumerate(values)}
+    of_values = {} if truth_values else {str(value): place for value, place in ids.items()}
+    return class_names, of_values | {key: ids[value] for key, value in numbers.items() if value is not None}
 
 
 def _bare(name: str) -> str:
