@@ -11,9 +11,25 @@ if TYPE_CHECKING:
     from .data_sets import DATA_SETS, data_arguments
     from .heads import DISCRIMINATOR, LANGUAGE_MODEL, NEW_HEAD
     from .hierarchical import HierarchicalClassification, HierarchicalClassificationArguments
+    from .metrics import ArgumentMetric, EntityMetric
     from .multiple_choice import MultipleChoice, MultipleChoiceArguments, tokenize_choices
+    from .question_answering.extractive import QuestionAnswering, QuestionAnsweringArguments, extractive_features
+    from .question_answering.metrics import MultiSpanMetric, SquadMetric
+    from .question_answering.multi_span import (
+        MultiSpanQuestionAnswering,
+        MultiSpanQuestionAnsweringArguments,
+        multi_span_features,
+        tune_threshold,
+    )
     from .registry import TASKS
     from .sampling import ClassSamplingArguments, SamplingArguments, sample_per_class
+    from .tagging.features import load_word_tokenizer, make_word_features, tag_words
+    from .tagging.task import (
+        SemanticRoleArguments,
+        SemanticRoleLabeling,
+        TokenClassification,
+        TokenClassificationArguments,
+    )
     from .text_classification import (
         TextClassification,
         TextClassificationArguments,
@@ -28,9 +44,25 @@ __getattr__ = lazily(
         "data_sets": ["DATA_SETS", "data_arguments"],
         "heads": ["DISCRIMINATOR", "LANGUAGE_MODEL", "NEW_HEAD"],
         "hierarchical": ["HierarchicalClassification", "HierarchicalClassificationArguments"],
+        "metrics": ["ArgumentMetric", "EntityMetric"],
         "multiple_choice": ["MultipleChoice", "MultipleChoiceArguments", "tokenize_choices"],
+        "question_answering.extractive": ["QuestionAnswering", "QuestionAnsweringArguments", "extractive_features"],
+        "question_answering.metrics": ["MultiSpanMetric", "SquadMetric"],
+        "question_answering.multi_span": [
+            "MultiSpanQuestionAnswering",
+            "MultiSpanQuestionAnsweringArguments",
+            "multi_span_features",
+            "tune_threshold",
+        ],
         "registry": ["TASKS"],
         "sampling": ["ClassSamplingArguments", "SamplingArguments", "sample_per_class"],
+        "tagging.features": ["load_word_tokenizer", "make_word_features", "tag_words"],
+        "tagging.task": [
+            "SemanticRoleArguments",
+            "SemanticRoleLabeling",
+            "TokenClassification",
+            "TokenClassificationArguments",
+        ],
         "text_classification": [
             "TextClassification",
             "TextClassificationArguments",
@@ -46,20 +78,38 @@ __all__ = [
     "LANGUAGE_MODEL",
     "NEW_HEAD",
     "TASKS",
+    "ArgumentMetric",
     "ClassSamplingArguments",
+    "EntityMetric",
     "Features",
     "HierarchicalClassification",
     "HierarchicalClassificationArguments",
+    "MultiSpanMetric",
+    "MultiSpanQuestionAnswering",
+    "MultiSpanQuestionAnsweringArguments",
     "MultipleChoice",
     "MultipleChoiceArguments",
+    "QuestionAnswering",
+    "QuestionAnsweringArguments",
     "SamplingArguments",
+    "SemanticRoleArguments",
+    "SemanticRoleLabeling",
+    "SquadMetric",
     "Task",
     "TaskData",
     "TextClassification",
     "TextClassificationArguments",
+    "TokenClassification",
+    "TokenClassificationArguments",
     "classification_metrics",
     "data_arguments",
+    "extractive_features",
+    "load_word_tokenizer",
+    "make_word_features",
+    "multi_span_features",
     "sample_per_class",
+    "tag_words",
     "tokenize_choices",
     "tokenize_texts",
+    "tune_threshold",
 ]

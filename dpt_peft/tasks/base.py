@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from datasets import Dataset
 from peft import PeftModel, TaskType
-from transformers import AutoTokenizer, DataCollatorWithPadding, PreTrainedTokenizerBase
+from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
-from dpt_peft.tasks.data import DatasetArguments, load_splits
+from dpt_peft.tasks.data import DatasetArguments, load_splits, load_tokenizer
 from dpt_peft.tasks.heads import Head
 from dpt_peft.tasks.sampling import SamplingArguments, select_rows
 
@@ -134,8 +134,8 @@ class Task(ABC):
     # --- model ---
 
     def load_tokenizer(self, path: str, **kwargs: Any) -> PreTrainedTokenizerBase:
-        """Load the tokenizer as the family needs it."""
-        return AutoTokenizer.from_pretrained(path, **kwargs)
+        """Load the tokenizer as the family needs it; it reads special tokens that stand in texts as text."""
+        return load_tokenizer(path, **kwargs)
 
     def settings(self, args: Any) -> dict[str, Any]:
         """Return attributes that the fresh model's config gets, such as a threshold."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from string import ascii_uppercase
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -12,8 +13,17 @@ from peft import TaskType
 from transformers import AutoModelForMultipleChoice, DataCollatorForMultipleChoice, PreTrainedTokenizerBase
 
 from dpt_peft.tasks.base import Task, TaskData, is_adapter
-from dpt_peft.tasks.data import DatasetArguments, as_texts, load_splits, require_columns, require_rows
+from dpt_peft.tasks.data import (
+    DatasetArguments,
+    as_texts,
+    check_columns,
+    check_training_data,
+    is_missing,
+    load_splits,
+    special_tokens_as_text,
+)
 from dpt_peft.tasks.heads import NEW_HEAD, Head, new_head
+from dpt_peft.tasks.labels import check_missing, whole_number
 from dpt_peft.tasks.sampling import ClassSamplingArguments
 from dpt_peft.tasks.text_classification import ClassFeatures
 
@@ -67,26 +77,30 @@ def _words_by_value(question_words: list[str]) -> dict[str, str]:
 def _choices(dataset: Dataset, split: str, args: MultipleChoiceArguments) -> list[list[str]]:
     if args.choices_column_name is None:
         columns = [as_texts(dataset[name][:]) for name in args.choice_column_names]
-        return [list(choices) for choices in zip(*columns, strict=True)]
-    found = dataset[args.choices_column_name][:]
+        found: list[Any] = [list(choices) for choices in zip(*columns, strict=True)]
+    else:
+        found = dataset[args.choices_column_name][:]
     for row, choices in enumerate(found):
         if not isinstance(choices, list) or len(choices) != len(found[0]):
             raise ValueError(
                 f"`choices_column_name`: all rows must have as many choices as the first, {found[0]!r}, but row {row} "
                 f"of the {split} data has {choices!r}."
             )
+        empty = [number for number, choice in enumerate(choices) if is_missing(choice) or choice == ""]
+        if empty:
+            raise ValueError(f"Row {row} of the {split} data has an empty choice, number {empty[0]} from 0.")
     return [as_texts(choices) for choices in found]
 
 
 def _label(value: Any, choices: int, where: str) -> int | None:
     """Returns the number of the right choice; None where there is none (the Hub writes -1)."""
-    if value in (None, "", -1, "-1"):
+    number, letter = whole_number(value), str(value).strip().upper()
+    if is_missing(value) or not letter or number == -1:
         return None
-    text = str(value).strip()
-    if text.isdigit() and int(text) < choices:
-        return int(text)
-    if len(text) == 1 and 0 <= ord(text.upper()) - ord("A") < choices:
-        return ord(text.upper()) - ord("A")
+    if number is None and len(letter) == 1:
+        number = ascii_uppercase.find(letter)
+    if number is not None and 0 <= number < choices:
+        return number
     raise ValueError(
         f"`label_column_name`: {where} must be a number from 0 to {choices - 1} or one of the first {choices} "
         f"letters, got {value!r}."
@@ -100,13 +114,8 @@ def _labels(dataset: Dataset, split: str, column: str, choices: int) -> list[int
             f"`label_column_name`: {column!r} has {feature.num_classes} classes, but there are {choices} choices."
         )
     labels = [_label(value, choices, f"row {row} of the {split} data") for row, value in enumerate(values)]
-    without = [row for row, label in enumerate(labels) if label is None]
-    if without and (split == "train" or len(without) < len(labels)):
-        raise ValueError(
-            f"{len(without)} of {len(labels)} rows of the {split} data have no label in column {column!r} (-1 and "
-            f"empty count as none); the first is row {without[0]}, counted from 0."
-        )
-    return None if without else [label for label in labels if label is not None]
+    check_missing(labels, split, column)
+    return None if None in labels else [label for label in labels if label is not None]
 
 
 def load_multiple_choice(args: MultipleChoiceArguments) -> TaskData:
@@ -137,11 +146,8 @@ def shape_multiple_choice(splits: Mapping[str, Dataset], args: MultipleChoiceArg
     words = _words_by_value(args.question_words)
     shaped: dict[str, Dataset] = {}
     sizes: dict[str, int] = {}
-    if "train" not in splits:
-        raise ValueError("There is no training data: give `train_file`, or a `dataset_name` with a training split.")
+    check_training_data(splits)
     for split, dataset in splits.items():
-        if not dataset.column_names:
-            require_rows(dataset, split)
         question = args.question_column_name or ("question" if "question" in dataset.column_names else None)
         columns = {"context_column_name": args.context_column_name}
         if question is not None:
@@ -149,10 +155,7 @@ def shape_multiple_choice(splits: Mapping[str, Dataset], args: MultipleChoiceArg
         if args.choices_column_name is not None:
             columns["choices_column_name"] = args.choices_column_name
         columns |= {f"choice_column_names[{i}]": name for i, name in enumerate(_choice_columns(args))}
-        if split == "train":
-            columns["label_column_name"] = args.label_column_name
-        require_columns(dataset, split, columns)
-        require_rows(dataset, split)
+        check_columns(dataset, split, columns, {"label_column_name": args.label_column_name})
 
         contexts, choices = as_texts(dataset[args.context_column_name][:]), _choices(dataset, split, args)
         if question is not None:
@@ -198,7 +201,8 @@ def tokenize_choices(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_l
         contexts = [context for context in batch["context"] for _ in range(count)]
         choices = [choice for row in batch["choices"] for choice in row]
         truncation: str | bool = "longest_first" if max_length is not None else False
-        rows = tokenizer(contexts, choices, truncation=truncation, max_length=max_length)
+        with special_tokens_as_text(tokenizer):
+            rows = tokenizer(contexts, choices, truncation=truncation, max_length=max_length)
         return {
             name: [values[first : first + count] for first in range(0, len(values), count)]
             for name, values in rows.items()

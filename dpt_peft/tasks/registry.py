@@ -5,6 +5,9 @@ from __future__ import annotations
 from .base import Task
 from .hierarchical import HierarchicalClassification
 from .multiple_choice import MultipleChoice
+from .question_answering.extractive import QuestionAnswering
+from .question_answering.multi_span import MultiSpanQuestionAnswering
+from .tagging.task import SemanticRoleLabeling, TokenClassification
 from .text_classification import TextClassification
 
 #: Task families by name. A new one is one row.
@@ -14,5 +17,9 @@ TASKS: dict[str, Task] = {
         TextClassification(),
         HierarchicalClassification(),
         MultipleChoice(),
+        QuestionAnswering(),
+        MultiSpanQuestionAnswering(),
+        TokenClassification(),
+        SemanticRoleLabeling(),
     )
 }

@@ -67,6 +67,8 @@ def select_rows(
         raise ValueError("`validation_size` and `train_fraction` take from training data, but there is none.")
     if sampling.validation_size is not None and "validation" in chosen:
         raise ValueError("`validation_size` is for data without a validation split, but this data has one.")
+    if per_class is not None and classes is None:
+        raise ValueError("`examples_per_class`: rows are of no one class here; give `train_fraction`.")
     if "train" in chosen:
         train = chosen["train"]
         rows, held_out = _train_and_held_out(len(train), sampling, classes, groups)
