@@ -4,6 +4,9 @@ Importing the package registers deep prompts with PEFT, and the task wrappers an
 nothing else happens.
 """
 
+from typing import TYPE_CHECKING
+
+from ._lazy import lazily
 from .auto import AutoPeftModel, AutoPeftModelForSequenceClassification, AutoPeftModelForTokenClassification
 from .deep_prompt import (
     DeepPromptConfig,
@@ -25,10 +28,15 @@ from .pretrained_heads import (
     VerbalizerForSequenceClassificationConfig,
 )
 from .pretraining.embedded import embedded_discriminator
-from .tasks.question_answering import extractive_pipeline, multi_span_pipeline
+from .tasks.question_answering import pipelines
 
-multi_span_pipeline.register()
-extractive_pipeline.register()
+if TYPE_CHECKING:
+    from .training.fit import fit, load
+
+# Training needs libraries that are slow to import.
+__getattr__ = lazily(__name__, {"training.fit": ["fit", "load"]})
+
+pipelines.register()
 
 __version__ = "0.1.0.dev0"
 
@@ -50,6 +58,8 @@ __all__ = [
     "VerbalizerForSequenceClassificationConfig",
     "copy_adapter",
     "embedded_discriminator",
+    "fit",
     "hotswap_adapter",
+    "load",
     "prompts_set_aside",
 ]

@@ -13,6 +13,7 @@ from typing import Any
 
 from tokenizers import models
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
 
 
 @contextmanager
@@ -103,3 +104,20 @@ def load_with_new_head(auto_class: Any, path: str, **kwargs: Any) -> PreTrainedM
         for record in hold.held:
             logging.getLogger(record.name).handle(record)
     return model
+
+
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Hide the bars of loading weights and of mapping rows; the Trainer's own bar has `disable_tqdm`."""
+    import datasets  # slow to import
+
+    of_datasets, of_transformers = datasets.is_progress_bar_enabled(), transformers_logging.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if of_datasets:
+            datasets.enable_progress_bars()
+        if of_transformers:
+            transformers_logging.enable_progress_bar()

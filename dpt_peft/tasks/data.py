@@ -76,7 +76,7 @@ def load_file(path: str, argument: str, read_other: FileReader | None = None) ->
     Args:
         path: A csv (comma), tsv (tab), json or jsonl file; the ending decides.
         argument: Name of the argument the path came from, for messages.
-        read_other: Reads files with any other ending.
+        read_other: Reads files with any ending but csv, json and jsonl.
 
     Returns:
         Its rows, as many as the file has. Cells of a csv or tsv are strings, spelled as in the file, see `read_table`;
@@ -89,7 +89,7 @@ def load_file(path: str, argument: str, read_other: FileReader | None = None) ->
     """
     file = Path(path)
     ending = file.suffix.lower()
-    if read_other is not None and ending not in FORMATS:
+    if read_other is not None and ending not in (".csv", ".json", ".jsonl"):
         return read_other(path, argument)
     if not file.is_file():
         raise FileNotFoundError(f"`{argument}`: there is no file {path!r}.")
@@ -423,6 +423,11 @@ def load_tokenizer(path: str, **kwargs: Any) -> PreTrainedTokenizerBase:
 
 def longest_row(asked: int | None, tokenizer: PreTrainedTokenizerBase, model: Any) -> int | None:
     """Return the longest row in tokens: what was asked for, cut to what tokenizer and model take; None: no limit."""
-    limits = [tokenizer.model_max_length, getattr(model.config.get_text_config(), "max_position_embeddings", None)]
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    tables = (module for name, module in model.named_modules() if name.endswith("embeddings.position_embeddings"))
+    padding = getattr(next(tables, None), "padding_idx", None)
+    if positions is not None and padding is not None:
+        positions -= padding + 1  # RoBERTa and its kin count from behind the padding token's position
+    limits = [tokenizer.model_max_length, positions]
     known = [limit for limit in [asked, *limits] if limit is not None and 0 < limit < 1_000_000]
     return min(known, default=None)

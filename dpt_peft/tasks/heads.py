@@ -45,10 +45,8 @@ def new_head(auto_class: Any, label_names: Sequence[str] | None = None, **fixed:
     """
 
     def load(path: str, data: Any, _options: NoOptions, **kwargs: Any) -> PreTrainedModel:
-        names = data.label_names if label_names is None else label_names
-        return load_with_new_head(
-            auto_class, path, **{**(names_of_classes(names) if names else {}), **fixed, **kwargs}
-        )
+        classes = config_of_classes(data) if label_names is None else names_of_classes(label_names)
+        return load_with_new_head(auto_class, path, **{**classes, **fixed, **kwargs})
 
     return Head(load)
 
@@ -72,11 +70,19 @@ def words_of_classes(label_names: Sequence[str], label_words: Sequence[str] | No
 
 
 def names_of_classes(label_names: Sequence[str]) -> dict[str, Any]:
-    """Return a config's names of the classes: the data's own, which a user expects a prediction to say."""
+    """Return a config's names of the classes; nothing where there are none."""
+    if not label_names:
+        return {}
     return {
         "id2label": dict(enumerate(label_names)),
         "label2id": {name: index for index, name in enumerate(label_names)},
     }
+
+
+def config_of_classes(data: Any) -> dict[str, Any]:
+    """Return what a config says of a task's classes: the data's own names, which predictions are to say."""
+    several = {"problem_type": "multi_label_classification"} if getattr(data, "several_labels", False) else {}
+    return {**names_of_classes(data.label_names), **several}
 
 
 @dataclass
@@ -140,7 +146,7 @@ def load_dpt_classifier(path: str, data: Any, options: DPTOptions, **kwargs: Any
         wordpieces=options.wordpieces,
         classes_per_pass=options.classes_per_pass,
         score_function=options.score_function,
-        **names_of_classes(data.label_names),
+        **config_of_classes(data),
         **kwargs,
     )
     if options.calibrate:
@@ -155,6 +161,6 @@ def load_verbalizer(path: str, data: Any, options: LabelWordOptions, **kwargs: A
         path,
         label_words=words_of_classes(data.label_names, options.label_words),
         template=options.template,
-        **names_of_classes(data.label_names),
+        **config_of_classes(data),
         **kwargs,
     )

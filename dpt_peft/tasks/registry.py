@@ -5,7 +5,11 @@ from __future__ import annotations
 from .base import Task
 from .hierarchical import HierarchicalClassification
 from .multiple_choice import MultipleChoice
+from .question_answering.extractive import QuestionAnswering
+from .question_answering.multi_span import MultiSpanQuestionAnswering
 from .regression import Regression
+from .relation_extraction import RelationExtraction
+from .tagging.task import SemanticRoleLabeling, TokenClassification
 from .text_classification import TextClassification
 
 #: Task families by name. A new one is one row.
@@ -15,6 +19,11 @@ TASKS: dict[str, Task] = {
         TextClassification(),
         HierarchicalClassification(),
         MultipleChoice(),
+        QuestionAnswering(),
+        MultiSpanQuestionAnswering(),
+        TokenClassification(),
+        SemanticRoleLabeling(),
         Regression(),
+        RelationExtraction(),
     )
 }

@@ -29,6 +29,12 @@ from dpt_peft.tasks.heads import (
 from dpt_peft.tasks.labels import read_labels
 from dpt_peft.tasks.metrics import ClassificationMetric
 from dpt_peft.tasks.sampling import ClassSamplingArguments
+from dpt_peft.tasks.several_labels import (
+    SeveralLabelsData,
+    SeveralLabelsFeatures,
+    has_several_labels,
+    shape_several_labels,
+)
 
 
 @dataclass
@@ -44,6 +50,9 @@ class TextClassificationArguments(DatasetArguments):
             "help": "Names of the classes: for labels 0, 1, ... in that order, for other whole numbers by value, for "
             "named labels their order. -1 means no label unless it is named."
         },
+    )
+    label_separator: str | None = field(
+        default=None, metadata={"help": "A text has several labels, which stand in one cell with this between them."}
     )
     max_seq_length: int | None = field(
         default=None, metadata={"help": "Longest text (or pair) in tokens. Default: what the model takes."}
@@ -161,12 +170,12 @@ class ClassFeatures(Features):
 
 
 class TextClassification(Task):
-    """One class for every text or pair of texts."""
+    """One class for every text or pair of texts; or several, where the label column holds lists."""
 
     name = "text-classification"
     pipeline_tag = "text-classification"
     task_type = TaskType.SEQ_CLS
-    arguments = TextClassificationArguments
+    arguments: ClassVar[type[Any]] = TextClassificationArguments
     sampling = ClassSamplingArguments
     heads: ClassVar[Mapping[str, Head]] = {
         NEW_HEAD: new_head(AutoModelForSequenceClassification),
@@ -177,18 +186,23 @@ class TextClassification(Task):
     can_cache = True
 
     def shape(self, splits: Mapping[str, Dataset], args: Any) -> TaskData:
-        """Check texts and labels, see `shape_text_classification`."""
+        """Check texts and labels, see `shape_text_classification` and `shape_several_labels`."""
+        if has_several_labels(splits, args):
+            return shape_several_labels(splits, args)
         return shape_text_classification(splits, args)
 
-    def classes(self, data: TaskData, rows: Dataset) -> Sequence[str]:
-        """Return the name of every row's class."""
+    def classes(self, data: TaskData, rows: Dataset) -> Sequence[str] | None:
+        """Return the name of every row's class; None where rows have several."""
+        if isinstance(data, SeveralLabelsData):
+            return None
         return [data.label_names[label] for label in rows["labels"][:]]
 
     def features(
         self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: TaskData, args: Any, max_length: int | None
-    ) -> ClassFeatures:
+    ) -> Features:
         """Tokenize texts, see `tokenize_texts`."""
-        return ClassFeatures(tokenize_texts(rows, tokenizer, max_length), data.label_names)
+        kind = SeveralLabelsFeatures if isinstance(data, SeveralLabelsData) else ClassFeatures
+        return kind(tokenize_texts(rows, tokenizer, max_length), data.label_names)
 
     def details(self, data: TaskData, args: Any, model: Any, max_length: int | None) -> dict[str, Any]:
         """Return the labels and, of a model that is read in a template, words and template."""

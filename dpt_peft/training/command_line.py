@@ -53,14 +53,17 @@ def parse_arguments(
     methods = tuple(methods or methods_of(task))
     method_arguments = make_dataclass(
         "MethodArguments",
-        [("method", Literal[methods], field(default=default_method, metadata={"help": "Tuning method."}))],  # type: ignore[valid-type]
+        [("method", Literal[methods], field(default=default_method, metadata={"help": "Tuning method."}))],
     )
     parts: list[Any] = [ModelArguments, task.arguments, task.sampling, ScriptTrainingArguments]
     parts += [CacheArguments] if task.can_cache else []
     groups = (method_arguments, _options(task, methods), *parts, *further)
     parser = HfArgumentParser(groups, description=description)
     preset = _use_preset(parser, task, argv)
-    method, given, model, data, sampling, training, *rest = parser.parse_args_into_dataclasses(argv)[: len(groups)]
+    *parsed, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
+    if unknown:
+        parser.error(f"no argument of this script: {' '.join(unknown)}")
+    method, given, model, data, sampling, training, *rest = parsed[: len(groups)]
     options = {name: value for name, value in vars(given).items() if value is not None and value is not False}
     mine = option_names(task, method.method)
     for name in options.keys() - set(mine):

@@ -134,7 +134,7 @@ def _read_entry(
             f"`tasks_file`: the `family` of {name!r} must be one of {', '.join(possible)}, got {family!r}."
         )
     task = TASKS[family]
-    amount = {f.name: getattr(sampling, f.name, None) for f in fields(task.sampling)}
+    amount: dict[str, Any] = {f.name: getattr(sampling, f.name) for f in fields(task.sampling)}
     amount |= {key: entry.pop(key) for key in list(entry) if key in amount}
     unknown = sorted(entry.keys() - {f.name for f in fields(task.arguments)})
     if unknown:

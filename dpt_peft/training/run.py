@@ -101,6 +101,7 @@ class RunTrainer(TaskTrainer):
         features: The splits that are used.
         datasets: Their rows, if they are not `Features.dataset`.
         write_files: Whether anything is written beside checkpoints.
+        show: Whether metrics are printed.
         **kwargs: As for the Trainer.
 
     Attributes:
@@ -120,9 +121,10 @@ class RunTrainer(TaskTrainer):
         datasets: Mapping[str, Dataset],
         *,
         write_files: bool = True,
+        show: bool = True,
         **kwargs: Any,
     ) -> None:
-        self.features, self.write_files = features, write_files
+        self.features, self.write_files, self.show = features, write_files, show
         self.by_length = {split: RowsByLength(rows) for split, rows in datasets.items() if split != "train"}
         self.all_metrics: dict[str, float] = {}
         validation = self.by_length.get("validation")
@@ -134,7 +136,7 @@ class RunTrainer(TaskTrainer):
             compute_metrics=partial(self.measure, "validation"),
             **kwargs,
         )
-        if not write_files:
+        if not show:
             self.remove_callback(PrinterCallback)
 
     def measure(self, split: str, prediction: EvalPrediction) -> dict[str, float]:
@@ -152,8 +154,9 @@ class RunTrainer(TaskTrainer):
     def record(self, split: str, values: dict[str, float]) -> None:
         """Keep metrics and, if files are written, log and save them."""
         self.all_metrics.update(values)
-        if self.write_files:
+        if self.show:
             self.log_metrics(split, values)
+        if self.write_files:
             self.save_metrics(split, values)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
@@ -169,6 +172,7 @@ def run(
     data: TaskData | None = None,
     callbacks: Sequence[TrainerCallback] = (),
     write_files: bool = True,
+    show: bool | None = None,
     command: str | None = None,
 ) -> Outcome:
     """Train, evaluate and predict as the arguments ask, and write what transformers' examples write.
@@ -183,6 +187,7 @@ def run(
         data: Data that is loaded already. Default: what `arguments.data` says.
         callbacks: Further callbacks for the Trainer.
         write_files: Whether anything is written to `output_dir` after training.
+        show: Whether metrics are printed. Default: if files are written.
         command: For the model card. Default: this process's command.
 
     Raises:
@@ -218,6 +223,7 @@ def run(
             features,
             datasets,
             write_files=write_files,
+            show=write_files if show is None else show,
             processing_class=tokenizer,
             data_collator=collator,
             preprocess_logits_for_metrics=task.reduce,

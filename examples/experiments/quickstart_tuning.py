@@ -26,7 +26,7 @@ EXAMPLES_PER_CLASS = 8
 
 
 def parse_candidate(text: str) -> tuple[str, Tuning]:
-    """Reads `method:learning_rate:epochs`."""
+    """Read `method:learning_rate:epochs`."""
     method, learning_rate, epochs = text.split(":")
     if method not in TUNING:
         raise argparse.ArgumentTypeError(f"no method {method!r}; there are {', '.join(TUNING)}")
@@ -34,7 +34,7 @@ def parse_candidate(text: str) -> tuple[str, Tuning]:
 
 
 def main() -> None:
-    """Measures every candidate and prints one line for each."""
+    """Measure every candidate and prints one line for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("candidates", nargs="+", type=parse_candidate, metavar="method:learning_rate:epochs")
     parser.add_argument("--model", help="default: the package's discriminator")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
 from dataclasses import dataclass
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 DEFAULT_MAX_LENGTH = 384
 DEFAULT_DOC_STRIDE = 128
+
+#: Models that number their positions from `pad_token_id + 1`, so that the first ones are never used.
+_LATE_POSITIONS = ("roberta", "camembert", "longformer", "mpnet", "data2vec-text", "ibert", "luke", "lilt")
 
 
 @dataclass(frozen=True)
@@ -19,16 +22,43 @@ class Window:
         inputs: The tokenizer's columns (`input_ids`, `attention_mask`, ...), not padded.
         offsets: For every token its characters in the paragraph, half open; `None` for tokens that are not of the
             paragraph (question, special tokens) and for those that stand for no character.
+        null_position: The token that stands for "no answer in this window": [CLS], else the first token.
     """
 
     inputs: dict[str, list[int]]
     offsets: list[tuple[int, int] | None]
+    null_position: int = 0
 
 
-def window_length(asked: int, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> int:
-    """Returns the length of windows in tokens: what is asked for, at most what tokenizer and model take."""
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return min(asked, tokenizer.model_max_length, *([positions] if positions else []))
+def window_length(asked: int | None, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> int:
+    """Return the length of windows in tokens.
+
+    Args:
+        asked: What is asked for; `None`: `DEFAULT_MAX_LENGTH`, or less where the model takes less.
+        tokenizer: The tokenizer.
+        config: The model's config.
+
+    Raises:
+        ValueError: More is asked for than tokenizer or model take.
+    """
+    config = config.get_text_config()
+    limit = tokenizer.model_max_length
+    if (positions := getattr(config, "max_position_embeddings", None)) and positions > 0:
+        late = any(name in config.model_type for name in _LATE_POSITIONS) and config.pad_token_id is not None
+        limit = min(limit, positions - (config.pad_token_id + 1 if late else 0))
+    if asked is None:
+        return int(min(DEFAULT_MAX_LENGTH, limit))
+    if asked > limit:
+        raise ValueError(f"`max_seq_length` must be at most {limit}, the most that this model reads, got {asked}")
+    return asked
+
+
+def padding_right(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """Return the tokenizer, or a copy that pads on the right, where positions of tokens stay what they are alone."""
+    if tokenizer.padding_side != "right":
+        tokenizer = copy.copy(tokenizer)
+        tokenizer.padding_side = "right"
+    return tokenizer
 
 
 def make_windows(
@@ -39,10 +69,11 @@ def make_windows(
     max_length: int = DEFAULT_MAX_LENGTH,
     doc_stride: int = DEFAULT_DOC_STRIDE,
 ) -> list[Window]:
-    """Tokenizes a question with its paragraph, in as many windows as the paragraph needs.
+    """Tokenize a question with its paragraph, in as many windows as the paragraph needs.
 
-    The question stands in every window; one that would take more than half of the room is cut at its end, so that
-    paragraphs always go on. A paragraph that fits gives one window, whatever the stride.
+    The question stands in every window; one that would take more than half of the room is cut on the tokenizer's
+    `truncation_side`, so that paragraphs always go on. A paragraph that fits gives one window, whatever the stride.
+    Special tokens written in question or paragraph are text.
 
     Args:
         tokenizer: A fast tokenizer (offsets are needed).
@@ -52,7 +83,7 @@ def make_windows(
         doc_stride: Tokens of the paragraph that two neighbouring windows share, at most half of a window's paragraph.
 
     Returns:
-        At least one window. Every token of the paragraph is in at least one.
+        At least one window, in the order of the text. Every token of the paragraph is in at least one.
 
     Raises:
         TypeError: The tokenizer is not a fast one.
@@ -62,38 +93,41 @@ def make_windows(
         raise TypeError(f"`tokenizer` must be a fast one, which knows offsets; {type(tokenizer).__name__} is not")
     if doc_stride < 0:
         raise ValueError(f"`doc_stride` must not be negative, got {doc_stride}")
-    room = max_length - tokenizer.num_special_tokens_to_add(pair=True)
-    if room < 2:
-        raise ValueError(f"`max_length` {max_length} leaves no room for a token of the question and one of the text")
-    asked = tokenizer(question, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    length = len(asked["input_ids"])
-    if length > room // 2:
-        length = room // 2
-        question = question[: asked["offset_mapping"][length - 1][1]]
     encoding = tokenizer(
         question,
         context,
-        truncation="only_second",
-        max_length=max_length,
-        stride=min(doc_stride, (room - length) // 2),
-        return_overflowing_tokens=True,
+        padding=False,
+        truncation=False,
         return_offsets_mapping=True,
+        split_special_tokens=True,
         verbose=False,
     )
+    sequences = encoding.sequence_ids(0)
+    special, asked, text = (
+        [position for position, sequence in enumerate(sequences) if sequence == which] for which in (None, 0, 1)
+    )
+    room = max_length - len(special)
+    if room < 2:
+        raise ValueError(f"`max_length` {max_length} leaves no room for a token of the question and one of the text")
+    asked = asked[-(room // 2) :] if tokenizer.truncation_side == "left" else asked[: room // 2]
+    width = room - len(asked)
+    shared = min(doc_stride, width // 2)
+
     columns = [name for name in tokenizer.model_input_names if name in encoding]
-    return [
-        Window(
-            {name: encoding[name][index] for name in columns},
-            _paragraph_offsets(encoding["offset_mapping"][index], encoding.sequence_ids(index)),
+    windows = []
+    for first in range(0, max(len(text) - shared, 1), width - shared):
+        kept = sorted([*special, *asked, *text[first : first + width]])
+        ranges = [(sequences[position], *encoding["offset_mapping"][position]) for position in kept]
+        first_tokens = [
+            index
+            for index, position in enumerate(kept)
+            if sequences[position] is None and encoding["input_ids"][position] == tokenizer.cls_token_id
+        ]
+        windows.append(
+            Window(
+                {name: [encoding[name][position] for position in kept] for name in columns},
+                [(start, end) if sequence == 1 and end > start else None for sequence, start, end in ranges],
+                first_tokens[0] if first_tokens else 0,
+            )
         )
-        for index in range(len(encoding["input_ids"]))
-    ]
-
-
-def _paragraph_offsets(
-    offsets: Sequence[tuple[int, int]], sequence_ids: Sequence[int | None]
-) -> list[tuple[int, int] | None]:
-    return [
-        (start, end) if sequence == 1 and end > start else None
-        for (start, end), sequence in zip(offsets, sequence_ids, strict=True)
-    ]
+    return windows

@@ -1,25 +1,27 @@
-"""The run over a hierarchy, and what it measures."""
+"""What a run over a hierarchy costs, and what its beams do."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from class_scaling import balanced_tree, class_scaling_cost
-from datasets import Dataset
-from transformers import AutoTokenizer, TrainingArguments
-
-from dpt_peft.pretrained_heads import DPTForHierarchicalClassification, DPTForSequenceClassification, LabelTree
-from dpt_peft.tasks.hierarchical import HierarchicalClassificationArguments
-from dpt_peft.training.hierarchical_classification import (
-    HierarchyArguments,
+from costs import (
+    CostArguments,
+    check_costs,
     compare_beams,
-    hierarchy_of,
-    run_hierarchical_classification,
+    costs_of,
+    in_new_process,
+    inference_cost,
+    peak_memory_mb,
+    read_beam,
 )
-from dpt_peft.training.inference_cost import in_new_process, inference_cost, peak_memory_mb
-from dpt_peft.training.methods import build_model
-from dpt_peft.training.text_classification import MethodArguments, SamplingArguments
-from dpt_peft.training.tuned_run import ModelArguments
+from datasets import Dataset
+from transformers import AutoTokenizer
+
+from dpt_peft import DPTForHierarchicalClassification, DPTForSequenceClassification
+from dpt_peft.tasks import HierarchicalClassification
+from dpt_peft.training import ModelArguments, RunArguments, ScriptTrainingArguments
+from dpt_peft.training import run as run_task
 
 NESTED = {"good": ["great", "fine"], "bad": ["poor", "dull"]}
 TEXTS = ["the film was great", "fine film", "the poor film was really really poor", "dull"]
@@ -37,21 +39,18 @@ def files(tmp_path_factory):
 
 
 @pytest.fixture
-def run(discriminator, files, tmp_path):
-    def run(method="dpt", write_files=False, levels=True, **hierarchy):
+def asked(discriminator, files, tmp_path):
+    def asked(method="dpt", levels=True, do_predict=True, **options):
         labels = {"level_column_names": ["mood", "word"]} if levels else {"label_column_name": "word"}
-        return run_hierarchical_classification(
-            ModelArguments(model_name_or_path=str(discriminator)),
-            HierarchicalClassificationArguments(
+        return RunArguments(
+            HierarchicalClassification.arguments(
                 train_file=str(files / "train.csv"), test_file=str(files / "test.csv"), **labels
             ),
-            MethodArguments(method=method, num_virtual_tokens=2),
-            HierarchyArguments(**{"measure_cost": True, "max_children": 2, **hierarchy}),
-            SamplingArguments(),
-            TrainingArguments(
+            method,
+            ScriptTrainingArguments(
                 str(tmp_path),
                 do_train=True,
-                do_predict=True,
+                do_predict=do_predict,
                 max_steps=1,
                 per_device_train_batch_size=4,
                 report_to="none",
@@ -59,19 +58,24 @@ def run(discriminator, files, tmp_path):
                 use_cpu=True,
                 save_strategy="no",
             ),
-            write_files=write_files,
-            command="test",
+            options,
+            ModelArguments(str(discriminator)),
         )
 
-    return run
+    return asked
 
 
-def test_every_way_gives_the_same_figures(run):
+def measured(arguments, **costs):
+    outcome = run_task(HierarchicalClassification(), arguments, write_files=False)
+    return outcome.results | costs_of(outcome, CostArguments(measure_cost=True, **costs), batch_size=8)
+
+
+def test_every_way_gives_the_same_figures(asked):
     results = {
-        "given": run(beams=["1:0:sigmoid", "all:0:softmax"]),
-        "built": run(levels=False),
-        "none": run(label_hierarchy="none"),
-        "fine_tuning": run(method="fine_tuning"),
+        "given": measured(asked(), beams=["1:0:sigmoid", "all:0:softmax"]),
+        "built": measured(asked(levels=False, max_children=2)),
+        "none": measured(asked(label_hierarchy="none")),
+        "fine_tuning": measured(asked(method="fine_tuning")),
     }
     for name, result in results.items():
         assert 0 <= result["test_accuracy"] <= 1
@@ -87,36 +91,6 @@ def test_every_way_gives_the_same_figures(run):
     narrow, wide = results["given"]["beams"]
     assert narrow["reached"] <= wide["reached"] == 1
     assert narrow["tokens_per_text"] < wide["tokens_per_text"]
-
-
-def test_saved_with_an_adapter_and_shown_how_to_load(run, tmp_path):
-    run(method="dpt_deep_prompt", write_files=True)
-    card = (tmp_path / "README.md").read_text()
-    code = card.split("```python\n")[1].split("```")[0]
-    namespace: dict = {}
-    exec(code.replace(f'"{tmp_path.name}"', repr(str(tmp_path))), namespace)
-    base = namespace["model"].get_base_model()
-    assert type(base) is DPTForHierarchicalClassification
-    assert base.config.tree.classes == ("dull", "fine", "great", "poor")
-
-
-@pytest.mark.parametrize(
-    "option",
-    [{"score_function": "sigmoid"}, {"calibrate": True}, {"classes_per_pass": 2}, {"template_preset": "released"}],
-    ids=str,
-)
-def test_options_that_a_hierarchy_has_no_use_for(discriminator, option):
-    family = hierarchy_of(LabelTree.from_nested(NESTED), HierarchyArguments())
-    classes = ["great", "fine", "poor", "dull"]
-    with pytest.raises(ValueError, match=f"`{next(iter(option))}` has no use here.*`label_hierarchy` 'none'"):
-        build_model(family, "dpt", str(discriminator), classes, **option)
-    model = build_model(family, "dpt", str(discriminator), classes, wordpieces="max", template="{text} : {labels}")
-    assert (model.config.wordpieces, model.config.template) == ("max", "{text} : {labels}")
-
-
-def test_given_needs_levels(run):
-    with pytest.raises(ValueError, match="`label_hierarchy` is 'given'"):
-        run(levels=False, label_hierarchy="given")
 
 
 @pytest.fixture
@@ -142,10 +116,33 @@ def test_tokens_are_counted_over_all_passes(discriminator, features):
 
 
 @pytest.mark.parametrize("beam", ["2:0.3:product", "2:0.3", "two:0:sigmoid", "0:0:sigmoid", "2:1.5:softmax"])
-def test_beams_are_read_before_training(run, monkeypatch, beam):
-    monkeypatch.setattr("dpt_peft.training.hierarchical_classification.tune_text_classifier", pytest.fail)
+def test_beams_are_read_before_training(asked, beam):
     with pytest.raises(ValueError, match=f"`beams` must be written as in .*, got '{beam}'"):
-        run(beams=[beam])
+        check_costs(CostArguments(beams=[beam]), asked())
+    assert read_beam("all:0:softmax") == {"beam_width": None, "beam_threshold": 0.0, "path_score": "softmax"}
+
+
+@pytest.mark.parametrize(
+    ("costs", "run", "message"),
+    [
+        ({"beams": ["1:0:sigmoid"]}, {"method": "fine_tuning"}, "`beams` are for a discriminator's own head"),
+        ({"beams": ["1:0:sigmoid"]}, {"label_hierarchy": "none"}, "`label_hierarchy` is 'none'"),
+        ({"beams": ["1:0:sigmoid"]}, {"do_predict": False}, "`beams` needs test or validation data"),
+        ({"measure_cost": True}, {"do_predict": False}, "`measure_cost` needs test or validation data"),
+        ({"max_beam_samples": 3}, {}, "`max_beam_samples` is for `beams`"),
+        ({"max_cost_samples": 3}, {}, "`max_cost_samples` is for `measure_cost` and `beams`"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else "-".join(map(str, value)),
+)
+def test_what_cannot_be_measured_is_refused_before_training(asked, costs, run, message):
+    with pytest.raises(ValueError, match=message):
+        check_costs(CostArguments(**costs), asked(**run))
+    check_costs(CostArguments(measure_cost=True, max_cost_samples=3, beams=["1:0:sigmoid"]), asked())
+
+
+def test_costs_are_of_as_many_texts_as_asked(asked):
+    everything, few = (measured(asked(), max_cost_samples=count)["tokens_per_text"] for count in (None, 1))
+    assert few < everything
 
 
 def test_beams_are_set_back(discriminator, features):

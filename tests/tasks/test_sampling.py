@@ -2,8 +2,16 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from datasets import Dataset
 
-from dpt_peft.training.low_resource import hold_out, sample_per_class
+from dpt_peft.tasks.sampling import (
+    ClassSamplingArguments,
+    SamplingArguments,
+    hold_out,
+    hold_out_groups,
+    sample_per_class,
+    select_rows,
+)
 
 LABELS = ["a"] * 55 + ["b"] * 9 + ["c"] * 120
 RNG = np.random.default_rng(3)
@@ -89,3 +97,44 @@ def test_without_a_sample_held_out_rows_are_taken_away_from_training():
 def test_held_out_rows_must_be_there(chosen, size):
     with pytest.raises(ValueError, match="`validation_size` must be between 1 and"):
         hold_out(10, chosen, size)
+
+
+def test_no_group_on_both_sides():
+    groups = ["a", "a", "a", "b", "c", "c", "d", "e"]
+    train, held_out = hold_out_groups(groups, 3, seed=1)
+    assert sorted(train + held_out) == list(range(8))
+    assert len(held_out) >= 3
+    assert not {groups[row] for row in train} & {groups[row] for row in held_out}
+    assert hold_out_groups(groups, 3, seed=1) == (train, held_out)
+    assert any(hold_out_groups(groups, 3, seed=seed)[1] != held_out for seed in range(2, 8))
+
+
+@pytest.mark.parametrize("size", [0, 8])
+def test_impossible_sizes_of_groups(size):
+    with pytest.raises(ValueError, match="`validation_size` must be at least 1 and leave"):
+        hold_out_groups(["a", "a", "b"], size)
+
+
+def test_rows_in_groups_are_held_out_then_sampled():
+    train = Dataset.from_dict({"context": [str(number // 2) for number in range(20)]})
+    test = Dataset.from_dict({"context": ["x"] * 5})
+    sampling = SamplingArguments(train_fraction=0.5, validation_size=4, max_eval_samples=3, max_predict_samples=2)
+    chosen = select_rows({"train": train, "test": test}, sampling, groups=train["context"][:])
+    assert {split: len(rows) for split, rows in chosen.items()} == {"train": 8, "validation": 3, "test": 2}
+    assert not set(chosen["train"]["context"]) & set(chosen["validation"]["context"])
+    assert select_rows({"train": train}, SamplingArguments())["train"][:] == train[:]
+
+
+@pytest.mark.parametrize(
+    ("splits", "sampling", "message"),
+    [
+        ("test", SamplingArguments(train_fraction=0.5), "take from training data"),
+        ("train", SamplingArguments(train_fraction=1.5), "`train_fraction` must be greater than 0"),
+        ("train", ClassSamplingArguments(examples_per_class=3), "of no one class"),
+        ("train validation", SamplingArguments(validation_size=3), "`validation_size` is for data without"),
+    ],
+)
+def test_impossible_samples(splits, sampling, message):
+    rows = Dataset.from_dict({"text": ["a", "b", "c", "d"]})
+    with pytest.raises(ValueError, match=message):
+        select_rows(dict.fromkeys(splits.split(), rows), sampling)

@@ -3,7 +3,7 @@ import torch
 from torch.optim import SGD
 from torch.optim.lr_scheduler import ExponentialLR
 
-from dpt_peft.training.schedules import ScheduledTrainer, ScriptTrainingArguments, decay_by_epochs
+from dpt_peft.training.trainer import ScriptTrainingArguments, TaskTrainer, decay_by_epochs
 
 
 def optimizer(learning_rate=0.5):
@@ -46,7 +46,7 @@ def trainer(tmp_path, rows=10, **more):
         output_dir=str(tmp_path), use_cpu=True, report_to="none", learning_rate=1e-2, **more
     )
     model = torch.nn.Linear(1, 1)
-    return ScheduledTrainer(model=model, args=args, train_dataset=[{"x": 0}] * rows)
+    return TaskTrainer(model=model, args=args, train_dataset=[{"x": 0}] * rows)
 
 
 @pytest.mark.parametrize(
