@@ -7,10 +7,19 @@ from typing import TYPE_CHECKING
 from dpt_peft._lazy import lazily
 
 if TYPE_CHECKING:
-    from .base import Features, Task, TaskData
+    from .base import Features, Task, TaskData, is_adapter
+    from .data import (
+        DatasetArguments,
+        as_texts,
+        check_splits,
+        load_file,
+        load_tokenizer,
+        special_tokens_as_text,
+    )
     from .data_sets import DATA_SETS, data_arguments
-    from .heads import DISCRIMINATOR, LANGUAGE_MODEL, NEW_HEAD
+    from .heads import DISCRIMINATOR, LANGUAGE_MODEL, NEW_HEAD, Head, new_head
     from .hierarchical import HierarchicalClassification, HierarchicalClassificationArguments
+    from .labels import Labels, read_labels
     from .metrics import ArgumentMetric, EntityMetric
     from .multiple_choice import MultipleChoice, MultipleChoiceArguments, tokenize_choices
     from .question_answering.extractive import QuestionAnswering, QuestionAnsweringArguments, extractive_features
@@ -42,10 +51,19 @@ if TYPE_CHECKING:
 __getattr__ = lazily(
     __name__,
     {
-        "base": ["Features", "Task", "TaskData"],
+        "base": ["Features", "Task", "TaskData", "is_adapter"],
+        "data": [
+            "DatasetArguments",
+            "as_texts",
+            "check_splits",
+            "load_file",
+            "load_tokenizer",
+            "special_tokens_as_text",
+        ],
         "data_sets": ["DATA_SETS", "data_arguments"],
-        "heads": ["DISCRIMINATOR", "LANGUAGE_MODEL", "NEW_HEAD"],
+        "heads": ["DISCRIMINATOR", "LANGUAGE_MODEL", "NEW_HEAD", "Head", "new_head"],
         "hierarchical": ["HierarchicalClassification", "HierarchicalClassificationArguments"],
+        "labels": ["Labels", "read_labels"],
         "metrics": ["ArgumentMetric", "EntityMetric"],
         "multiple_choice": ["MultipleChoice", "MultipleChoiceArguments", "tokenize_choices"],
         "question_answering.extractive": ["QuestionAnswering", "QuestionAnsweringArguments", "extractive_features"],
@@ -84,10 +102,13 @@ __all__ = [
     "TASKS",
     "ArgumentMetric",
     "ClassSamplingArguments",
+    "DatasetArguments",
     "EntityMetric",
     "Features",
+    "Head",
     "HierarchicalClassification",
     "HierarchicalClassificationArguments",
+    "Labels",
     "MultiSpanMetric",
     "MultiSpanQuestionAnswering",
     "MultiSpanQuestionAnsweringArguments",
@@ -109,15 +130,23 @@ __all__ = [
     "TextClassificationArguments",
     "TokenClassification",
     "TokenClassificationArguments",
+    "as_texts",
+    "check_splits",
     "classification_metrics",
     "data_arguments",
     "extractive_features",
+    "is_adapter",
+    "load_file",
+    "load_tokenizer",
     "load_word_tokenizer",
     "make_word_features",
     "mark_spans",
     "multi_span_features",
+    "new_head",
+    "read_labels",
     "regression_scores",
     "sample_per_class",
+    "special_tokens_as_text",
     "tag_words",
     "tokenize_choices",
     "tokenize_texts",
