@@ -31,9 +31,7 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, BertConfig
 
 from dpt_peft import DeepPromptConfig
-from dpt_peft.training.cached_layers import LowerLayerCache
-from dpt_peft.training.records import command_line, software_versions
-from dpt_peft.training.trials import Trial, join_trials
+from dpt_peft.training import LowerLayerCache, Trial, command_line, join_trials, software_versions
 
 PROMPTS = 20
 
