@@ -19,9 +19,9 @@ from transformers import (
 )
 
 from dpt_peft.pretrained_heads import VerbalizerForSequenceClassification
+from dpt_peft.pretrained_heads.base import HUB_ARGUMENTS
 from dpt_peft.pretrained_heads.dpt import DPTForSequenceClassification
 from dpt_peft.pretrained_heads.dpt_multi_span import DPTForMultiSpanQuestionAnswering
-from dpt_peft.pretrained_heads.loading import HUB_ARGUMENTS
 from dpt_peft.pretrained_heads.template_presets import preset_options
 
 #: Which pretrained part of a model answers: a new head, a discriminator's own, a masked language model's own.

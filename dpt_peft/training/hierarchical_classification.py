@@ -17,10 +17,11 @@ from transformers import (
     TrainingArguments,
 )
 
-from dpt_peft.pretrained_heads.dpt import DPTForSequenceClassification
-from dpt_peft.pretrained_heads.dpt_config import DPTForSequenceClassificationConfig
-from dpt_peft.pretrained_heads.dpt_hierarchical import DPTForHierarchicalClassification
-from dpt_peft.pretrained_heads.dpt_hierarchical_config import DPTForHierarchicalClassificationConfig
+from dpt_peft.pretrained_heads.dpt import DPTForSequenceClassification, DPTForSequenceClassificationConfig
+from dpt_peft.pretrained_heads.dpt_hierarchical import (
+    DPTForHierarchicalClassification,
+    DPTForHierarchicalClassificationConfig,
+)
 from dpt_peft.pretrained_heads.label_tree import LabelTree
 from dpt_peft.tasks.hierarchical import (
     HierarchicalClassificationArguments,
@@ -213,8 +214,8 @@ def all_in_one_template(
     if not isinstance(model, DPTForHierarchicalClassification):
         return None
     try:
-        config = DPTForSequenceClassificationConfig.from_discriminator_config(
-            model.config.discriminator_config,
+        config = DPTForSequenceClassificationConfig.from_language_model_config(
+            model.config.language_model_config,
             tokenizer,
             model.config.tree.class_words,
             template=model.config.template,
@@ -224,7 +225,7 @@ def all_in_one_template(
         flat = DPTForSequenceClassification(config)
     except ValueError:
         return None
-    flat.discriminator = model.discriminator
+    flat.language_model = model.language_model
     return flat.to(model.device)
 
 
