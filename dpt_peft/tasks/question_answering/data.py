@@ -337,6 +337,7 @@ class QuestionTask(Task):
     """
 
     pipeline_tag = "question-answering"
+    default_length = DEFAULT_MAX_LENGTH
     auto_class: ClassVar[str]
     pipeline: ClassVar[str]
     threshold_name: ClassVar[str]
@@ -363,7 +364,7 @@ class QuestionTask(Task):
 
     def details(self, data: TaskData, args: Any, model: Any, max_length: int | None) -> dict[str, Any]:
         """Return the windows and the threshold."""
-        found = {"Window": f"{longest_window(args, max_length)} tokens, stride {args.doc_stride}"}
+        found = {"Window": f"{max_length} tokens, stride {args.doc_stride}"}
         if (threshold := self.results(model.config)[self.threshold_name]) is not None:
             title = self.threshold_name.replace("_", " ").capitalize()
             tuned = ", tuned on the validation data" if args.tune_threshold else ""
@@ -389,18 +390,6 @@ class QuestionTask(Task):
         else:
             lines += ["from transformers import pipeline", "", f'read = pipeline({task}, model="{folder}")']
         return "\n".join([*lines, 'read(question="...", context="...")'])
-
-
-def longest_window(args: QuestionArguments, limit: int | None) -> int:
-    """Return the length of windows in tokens.
-
-    Args:
-        args: With `max_seq_length`, or by default `DEFAULT_MAX_LENGTH` where the model takes so much.
-        limit: `max_seq_length` cut to what the model takes, or else all that it takes; None: no limit.
-    """
-    if args.max_seq_length is None:
-        return min(DEFAULT_MAX_LENGTH, limit or DEFAULT_MAX_LENGTH)
-    return limit or args.max_seq_length
 
 
 def predict_logits(
