@@ -15,7 +15,13 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from dpt_peft.tasks.base import Features, Task, TaskData, is_adapter
-from dpt_peft.tasks.data import DatasetArguments, check_columns, is_missing, require_rows
+from dpt_peft.tasks.data import (
+    DatasetArguments,
+    check_columns,
+    is_missing,
+    require_rows,
+    special_tokens_as_text,
+)
 from dpt_peft.tasks.question_answering.decoding import Span
 from dpt_peft.tasks.question_answering.windows import (
     DEFAULT_DOC_STRIDE,
@@ -292,13 +298,15 @@ class QuestionFeatures(Features):
             )
         examples = list(read_examples(rows))
         windows, example_index, found = [], [], []
-        for index, example in enumerate(examples):
-            cut = make_windows(
-                tokenizer, example.question, example.context, max_length=max_length, doc_stride=doc_stride
-            )
-            windows += cut
-            example_index += [index] * len(cut)
-            found += [{**window.inputs, **labels} for window, labels in zip(cut, label(example, cut), strict=True)]
+        with special_tokens_as_text(tokenizer):
+            for index, example in enumerate(examples):
+                cut = make_windows(
+                    tokenizer, example.question, example.context, max_length=max_length, doc_stride=doc_stride
+                )
+                labels = label(example, cut)
+                windows += cut
+                example_index += [index] * len(cut)
+                found += [{**window.inputs, **columns} for window, columns in zip(cut, labels, strict=True)]
         # Labels of a split that is annotated in part are of no use.
         names = [name for name in found[0] if all(name in row for row in found)]
         dataset = Dataset.from_dict({name: [row[name] for row in found] for name in names})

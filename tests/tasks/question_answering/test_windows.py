@@ -5,9 +5,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from datasets import Dataset
 from hypothesis import given, settings, strategies as st
 from transformers import ElectraConfig, FunnelConfig, RobertaConfig, RobertaForQuestionAnswering, pipeline
 
+from dpt_peft.tasks import multi_span_features
 from dpt_peft.tasks.question_answering.data import Example
 from dpt_peft.tasks.question_answering.decoding import decode_spans, score_words, split_words
 from dpt_peft.tasks.question_answering.multi_span import answer_ranges, label_window
@@ -154,6 +156,17 @@ def test_special_tokens_that_users_type_are_text(kind):
         first = next(index for index, offset in enumerate(window.offsets) if offset)
         ids = tokenizer(context, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         assert window.inputs["input_ids"][first - 1 : -1][-len(ids) :] == ids
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_special_tokens_in_texts_have_other_ids_than_the_tokenizers_own(kind):
+    tokenizer = KINDS[kind]
+    row = {"question": "Who?", "context": f"Bob {' '.join(tokenizer.all_special_tokens)} met Ann."}
+    features = multi_span_features(Dataset.from_list([row]), tokenizer, max_length=200)
+    (window,) = features.windows
+    pairs = zip(window.inputs["input_ids"], window.offsets, strict=True)
+    ids = [token for token, offset in pairs if offset]
+    assert not set(ids) & (set(tokenizer.all_special_ids) - {tokenizer.unk_token_id})
 
 
 def tokenizer_of(limit):
