@@ -16,7 +16,9 @@ from .deep_prompt import (
     hotswap_adapter,
     prompts_set_aside,
 )
+from .deep_prompt.architectures import find_attention_modules
 from .pretrained_heads import (
+    Discriminator,
     DPTForHierarchicalClassification,
     DPTForHierarchicalClassificationConfig,
     DPTForMultiSpanQuestionAnswering,
@@ -26,6 +28,8 @@ from .pretrained_heads import (
     LabelTree,
     VerbalizerForSequenceClassification,
     VerbalizerForSequenceClassificationConfig,
+    register_discriminator,
+    supported_model_types,
 )
 from .pretraining.embedded import embedded_discriminator
 from .tasks.question_answering import pipelines
@@ -58,13 +62,17 @@ __all__ = [
     "DeepPromptConfig",
     "DeepPromptLayer",
     "DeepPromptModel",
+    "Discriminator",
     "LabelTree",
     "VerbalizerForSequenceClassification",
     "VerbalizerForSequenceClassificationConfig",
     "copy_adapter",
     "embedded_discriminator",
+    "find_attention_modules",
     "fit",
     "hotswap_adapter",
     "load",
     "prompts_set_aside",
+    "register_discriminator",
+    "supported_model_types",
 ]

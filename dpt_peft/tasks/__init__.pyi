@@ -4,6 +4,15 @@ from .base import (
     Features as Features,
     Task as Task,
     TaskData as TaskData,
+    is_adapter as is_adapter,
+)
+from .data import (
+    DatasetArguments as DatasetArguments,
+    as_texts as as_texts,
+    check_splits as check_splits,
+    load_file as load_file,
+    load_tokenizer as load_tokenizer,
+    special_tokens_as_text as special_tokens_as_text,
 )
 from .data_sets import (
     DATA_SETS as DATA_SETS,
@@ -13,10 +22,16 @@ from .heads import (
     DISCRIMINATOR as DISCRIMINATOR,
     LANGUAGE_MODEL as LANGUAGE_MODEL,
     NEW_HEAD as NEW_HEAD,
+    Head as Head,
+    new_head as new_head,
 )
 from .hierarchical import (
     HierarchicalClassification as HierarchicalClassification,
     HierarchicalClassificationArguments as HierarchicalClassificationArguments,
+)
+from .labels import (
+    Labels as Labels,
+    read_labels as read_labels,
 )
 from .metrics import (
     ArgumentMetric as ArgumentMetric,
@@ -49,6 +64,11 @@ from .regression import (
     Regression as Regression,
     RegressionArguments as RegressionArguments,
     regression_scores as regression_scores,
+)
+from .relation_extraction import (
+    RelationExtraction as RelationExtraction,
+    RelationExtractionArguments as RelationExtractionArguments,
+    mark_spans as mark_spans,
 )
 from .sampling import (
     ClassSamplingArguments as ClassSamplingArguments,

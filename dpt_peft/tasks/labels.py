@@ -33,7 +33,12 @@ class Labels:
     ids: dict[str, list[int] | None]
 
 
-def read_labels(splits: Mapping[str, Dataset], column: str, class_names: list[str] | None) -> Labels:
+def read_labels(
+    splits: Mapping[str, Dataset],
+    column: str,
+    class_names: list[str] | None,
+    argument: str = "label_column_name",
+) -> Labels:
     """Find the classes of the training data and give every row of every split its class id.
 
     A null, NaN or blank label is none, and so is -1, as the Hub writes it, unless `class_names` names it. The classes'
@@ -44,6 +49,7 @@ def read_labels(splits: Mapping[str, Dataset], column: str, class_names: list[st
         column: Name of the column of labels.
         class_names: The classes as the data spells them; or names for labels that are numbers: of 0, 1, ..., or, with
             as many names as numbers, of numbers without a gap (1 to 5) or -1 and 1. False and True count as 0 and 1.
+        argument: Name of the argument that names the column, for messages.
 
     Returns:
         The classes and ids.
@@ -56,7 +62,7 @@ def read_labels(splits: Mapping[str, Dataset], column: str, class_names: list[st
     if class_names is not None and len(set(class_names)) != len(class_names):
         raise ValueError(f"`class_names` names a class twice: {listed(class_names)}.")
     spelled = {
-        split: _spell(rows, column, split, set(class_names or ()))
+        split: _spell(rows, column, split, set(class_names or ()), argument)
         for split, rows in splits.items()
         if column in rows.column_names
     }
@@ -70,7 +76,7 @@ def read_labels(splits: Mapping[str, Dataset], column: str, class_names: list[st
         check_missing(values, split, column, minus_one)
     feature = splits["train"].features[column]
     names, ids = _classes({key for key in keys["train"] if key is not None}, feature, class_names)
-    _check_alike(set(chain.from_iterable(keys.values())) - {None, *(class_names or ())}, column)
+    _check_alike(set(chain.from_iterable(keys.values())) - {None, *(class_names or ())}, column, argument)
     if len(names) < 2:
         raise ValueError(f"The train data has only one label: {listed(names)}.")
     for split, values in keys.items():
@@ -138,7 +144,7 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(map(show, names))
 
 
-def _spell(dataset: Dataset, column: str, split: str, named: set[str]) -> list[str | None]:
+def _spell(dataset: Dataset, column: str, split: str, named: set[str], argument: str) -> list[str | None]:
     """Return a split's labels as strings ("3" for 3 and 3.0), None where there is none."""
     feature, values = dataset.features[column], dataset[column][:]
     if isinstance(feature, ClassLabel):
@@ -154,7 +160,7 @@ def _spell(dataset: Dataset, column: str, split: str, named: set[str]) -> list[s
         broken = whole is None and number(value) is not None and key not in named
         if broken or not isinstance(value, (str, int, float)):  # bool is an int
             raise ValueError(
-                f"`label_column_name`: labels must be names or whole numbers, but row {row} of the {split} data has "
+                f"`{argument}`: labels must be names or whole numbers, but row {row} of the {split} data has "
                 f"{value!r} in column {column!r}. If these are classes, spell all of them in `class_names`."
             )
         keys.append(key)
@@ -214,7 +220,7 @@ def _bare(name: str) -> str:
     return unicodedata.normalize("NFC", name.strip())
 
 
-def _check_alike(keys: set[str | None], column: str) -> None:
+def _check_alike(keys: set[str | None], column: str, argument: str) -> None:
     """Refuse labels that are one class written in two ways; warn of those that may be."""
     same: dict[str, list[str]] = defaultdict(list)
     similar: dict[str, list[str]] = defaultdict(list)
@@ -224,7 +230,7 @@ def _check_alike(keys: set[str | None], column: str) -> None:
     twice = [keys for keys in same.values() if len(keys) > 1]
     if twice:
         raise ValueError(
-            f"`label_column_name`: column {column!r} has labels that differ only in blanks around them or in Unicode "
+            f"`{argument}`: column {column!r} has labels that differ only in blanks around them or in Unicode "
             f"form: {'; '.join(map(listed, twice))}. Spell them alike; if they are meant as different classes, name "
             "all classes in `class_names`."
         )

@@ -8,6 +8,7 @@ from .multiple_choice import MultipleChoice
 from .question_answering.extractive import QuestionAnswering
 from .question_answering.multi_span import MultiSpanQuestionAnswering
 from .regression import Regression
+from .relation_extraction import RelationExtraction
 from .tagging.task import SemanticRoleLabeling, TokenClassification
 from .text_classification import TextClassification
 
@@ -23,5 +24,6 @@ TASKS: dict[str, Task] = {
         TokenClassification(),
         SemanticRoleLabeling(),
         Regression(),
+        RelationExtraction(),
     )
 }

@@ -61,6 +61,7 @@ class SharedPrompts:
     """What the command line needs to know of tasks that are trained together, in the place of one `Task`."""
 
     name = "multi-task"
+    task_type = None  # each task brings its own
     arguments = MultiTaskArguments
     sampling = ClassSamplingArguments
     heads: ClassVar[Mapping[str, Head]] = {NEW_HEAD: Head(build_model)}

@@ -203,6 +203,7 @@ def run(
     name = arguments.model.resolve()
     set_seed(arguments.training.seed)
     tokenizer = task.load_tokenizer(name, revision=arguments.model.model_revision)
+    check_can_pad(tokenizer)
     model: Any = build_model(
         task, arguments.method, name, data, model_kwargs=arguments.model.for_loading(), **arguments.options
     )
@@ -263,6 +264,20 @@ def run(
         **facts_of_run(task, arguments, model, splits),
     }
     return Outcome(results, model, tokenizer, data, features)
+
+
+def check_can_pad(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a tokenizer that cannot fill the rows of a batch up to one length (GPT-2's).
+
+    Raises:
+        ValueError: If it has no padding token.
+    """
+    if tokenizer.pad_token_id is None:
+        raise ValueError(
+            f"`model_name_or_path`: the tokenizer of {tokenizer.name_or_path!r} has no padding token, which batches "
+            "need. Save a copy of model and tokenizer that has one, and name that: tokenizer.pad_token = "
+            "tokenizer.eos_token, model.config.pad_token_id = tokenizer.eos_token_id, save_pretrained(folder) of both."
+        )
 
 
 def _configure(model: Any, settings: Mapping[str, Any]) -> None:

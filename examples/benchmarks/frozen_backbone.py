@@ -31,9 +31,7 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, BertConfig
 
 from dpt_peft import DeepPromptConfig
-from dpt_peft.training import LowerLayerCache, Trial
-from dpt_peft.training.records import command_line, software_versions
-from dpt_peft.training.trials import join_trials
+from dpt_peft.training import LowerLayerCache, Trial, command_line, join_trials, software_versions
 
 sys.path.append(str(Path(__file__).parents[1] / "experiments"))  # tables.py lies beside the experiments
 

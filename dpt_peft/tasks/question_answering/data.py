@@ -139,7 +139,7 @@ def _unfolded(dataset: Dataset, split: str) -> Dataset:
     """Return SQuAD's articles with paragraphs with questions as one row a question; other data as it is."""
     articles: list[Any] = []
     if "data" in dataset.column_names:
-        articles = [article for part in dataset["data"][:] for article in part]
+        articles = [article for part in dataset["data"][:] if isinstance(part, list) for article in part]
     elif "paragraphs" in dataset.column_names:
         articles = dataset.to_list()
     elif isinstance(passage := dataset[0][dataset.column_names[0]], dict) and "qa_pairs" in passage:

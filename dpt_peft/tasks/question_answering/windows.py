@@ -104,7 +104,7 @@ def make_windows(
     )
     sequences = encoding.sequence_ids(0)
     special, asked, text = (
-        [position for position, sequence in enumerate(sequences) if sequence == which] for which in (None, 0, 1)
+        [token for token, sequence in enumerate(sequences) if sequence == which] for which in (None, 0, 1)
     )
     room = max_length - len(special)
     if room < 2:
@@ -113,21 +113,21 @@ def make_windows(
     width = room - len(asked)
     shared = min(doc_stride, width // 2)
 
-    columns = [name for name in tokenizer.model_input_names if name in encoding]
+    columns = {name: encoding[name] for name in tokenizer.model_input_names if name in encoding}
+    # Characters of the question and of special tokens do not count.
+    offsets = [
+        (start, end) if sequence == 1 and end > start else None
+        for sequence, (start, end) in zip(sequences, encoding["offset_mapping"], strict=True)
+    ]
+    null = next((token for token in special if encoding["input_ids"][token] == tokenizer.cls_token_id), None)
     windows = []
     for first in range(0, max(len(text) - shared, 1), width - shared):
         kept = sorted([*special, *asked, *text[first : first + width]])
-        ranges = [(sequences[position], *encoding["offset_mapping"][position]) for position in kept]
-        first_tokens = [
-            index
-            for index, position in enumerate(kept)
-            if sequences[position] is None and encoding["input_ids"][position] == tokenizer.cls_token_id
-        ]
         windows.append(
             Window(
-                {name: [encoding[name][position] for position in kept] for name in columns},
-                [(start, end) if sequence == 1 and end > start else None for sequence, start, end in ranges],
-                first_tokens[0] if first_tokens else 0,
+                {name: [values[token] for token in kept] for name, values in columns.items()},
+                [offsets[token] for token in kept],
+                0 if null is None else kept.index(null),
             )
         )
     return windows

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from datasets import Dataset
 
+from dpt_peft.tasks.data import decode
 from dpt_peft.tasks.tagging.schemes import write_iob2
 
 #: Where the licensed corpora are to be had; shown when a file is missing.
@@ -141,18 +142,10 @@ def _read_lines(path: str | Path, argument: str) -> list[str]:
     """Return the lines of a file; those of blanks only are empty."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"`{argument}`: there is no file {str(path)!r}. If you need the data: {SOURCES}")
-    content = Path(path).read_bytes()
-    wrong, text = content.find(b"\x00"), ""  # UTF-16 has zero bytes
     try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        wrong = error.start
-    if wrong >= 0:
-        line = content.count(b"\n", 0, wrong) + 1
-        raise ValueError(
-            f"`{argument}`: {str(path)!r} is not a text file in UTF-8: line {line} has the byte "
-            f"0x{content[wrong]:02x}. Save it as UTF-8; it may be in Latin-1 or UTF-16."
-        )
+        text = decode(Path(path).read_bytes())
+    except ValueError as error:
+        raise ValueError(f"`{argument}`: {str(path)!r} is not a text file in UTF-8: {error}") from error
     # an older system's line ends, and those that were translated twice
     lines = re.sub(r"\r*\n|\r", "\n", text).split("\n")
     return [line.lstrip("\ufeff") if line.strip("\ufeff \t") else "" for line in lines]

@@ -1,8 +1,7 @@
 import re
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from dpt_peft.tasks.tagging.conll import (
     PropositionColumns,
@@ -199,11 +198,11 @@ def test_words_hold_what_is_no_tab(tmp_path):
         ("a\t \tO\nb\tO\tO\n", "`conll_tag_column` 1: line 1 of .* has no tag"),
         (
             "caf\u00e9 O\n".encode("latin-1"),
-            "`train_file`: .* is not a text file in UTF-8: line 1 has the byte 0xe9.* Latin-1",
+            "`train_file`: .* is not a text file in UTF-8: line 1 has the byte 0xe9; save it",
         ),
         ("a O\n\nb O\nna\u00efve O\n".encode("cp1252"), "line 4 has the byte 0xef"),
         ("a O\n".encode("utf-16"), "`train_file`: .* is not a text file in UTF-8: .*UTF-16"),
-        ("a O\n".encode("utf-16-le"), "is not a text file in UTF-8: .*UTF-16"),
+        ("a O\n".encode("utf-16-le"), "is not a text file in UTF-8: line 1 has a zero byte"),
         ("a (A*\n\nb *)\n", "The sentence in line 1 of .*data.conll'.* 'A' is not closed"),
     ],
 )
