@@ -18,7 +18,6 @@ from .deep_prompt import (
 )
 from .deep_prompt.architectures import find_attention_modules
 from .pretrained_heads import (
-    Discriminator,
     DPTForHierarchicalClassification,
     DPTForHierarchicalClassificationConfig,
     DPTForMultiSpanQuestionAnswering,
@@ -62,7 +61,6 @@ __all__ = [
     "DeepPromptConfig",
     "DeepPromptLayer",
     "DeepPromptModel",
-    "Discriminator",
     "LabelTree",
     "VerbalizerForSequenceClassification",
     "VerbalizerForSequenceClassificationConfig",

@@ -112,7 +112,7 @@ def read_sentences(path: str | Path, argument: str, word_column: int) -> list[Se
     lines = _read_lines(path, argument)
     words = [line for line in lines if line and not line.startswith(("#", "-DOCSTART-"))]
     words = words or [line for line in lines if line.startswith("#")]
-    tabs = all("\t" in line for line in words) and any("\t" in line.rstrip(" \t") for line in words)
+    tabs = all("\t" in line.rstrip(" \t") for line in words)
     widths = {len(_divide(line, tabs)) for line in words}
     sentences: list[Sentence] = []
     block: list[tuple[int, str]] = []
