@@ -46,7 +46,7 @@ def __getattr__(name: str) -> Any:
 
 pipelines.register()
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 __all__ = [
     "AutoPeftModel",
