@@ -4,6 +4,9 @@ Importing the package registers deep prompts with PEFT, and the task wrappers an
 nothing else happens.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .auto import AutoPeftModel, AutoPeftModelForSequenceClassification, AutoPeftModelForTokenClassification
 from .deep_prompt import (
     DeepPromptConfig,
@@ -13,6 +16,7 @@ from .deep_prompt import (
     hotswap_adapter,
     prompts_set_aside,
 )
+from .deep_prompt.architectures import find_attention_modules
 from .pretrained_heads import (
     DPTForHierarchicalClassification,
     DPTForHierarchicalClassificationConfig,
@@ -23,12 +27,24 @@ from .pretrained_heads import (
     LabelTree,
     VerbalizerForSequenceClassification,
     VerbalizerForSequenceClassificationConfig,
+    register_discriminator,
+    supported_model_types,
 )
 from .pretraining.embedded import embedded_discriminator
-from .tasks.question_answering import extractive_pipeline, multi_span_pipeline
+from .tasks.question_answering import pipelines
 
-multi_span_pipeline.register()
-extractive_pipeline.register()
+if TYPE_CHECKING:
+    from .training.fit import fit, load
+
+
+def __getattr__(name: str) -> Any:
+    """Import what trains when it is asked for: it needs libraries that are slow to import."""
+    if name not in ("fit", "load"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(".training.fit", __name__), name)
+
+
+pipelines.register()
 
 __version__ = "0.1.0.dev0"
 
@@ -50,6 +66,11 @@ __all__ = [
     "VerbalizerForSequenceClassificationConfig",
     "copy_adapter",
     "embedded_discriminator",
+    "find_attention_modules",
+    "fit",
     "hotswap_adapter",
+    "load",
     "prompts_set_aside",
+    "register_discriminator",
+    "supported_model_types",
 ]

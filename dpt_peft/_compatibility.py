@@ -1,12 +1,20 @@
-"""Rough edges between the versions of the libraries underneath."""
+"""The one door to what is not public in the libraries underneath, and to what differs between their versions."""
 
 from __future__ import annotations
 
+import json
+import logging
+import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from inspect import signature
+from typing import Any
 
-from transformers.utils import logging
+from tokenizers import models
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
 
 
 @contextmanager
@@ -17,13 +25,101 @@ def quiet_peft() -> Iterator[None]:
         yield
 
 
+def split_special_tokens(tokenizer: PreTrainedTokenizerBase) -> Callable[[], None]:
+    """Make a tokenizer read special tokens that stand in a text as ordinary text.
+
+    transformers' own switch alone does not do it: a Unigram model (XLM-R, DeBERTa-v3, T5) still prefers `</s>` as one
+    piece, whose score is 0, and the tokenizers written in Python keep `[SEP]` in one piece unless their `_tokenize`
+    is told not to. A special piece gets the lowest score here. Nothing else is read differently for that: the
+    pieces of a SentencePiece vocabulary can always be spelled with its single characters.
+
+    Args:
+        tokenizer: Changed in place. Saved, it is read again with the same switch.
+
+    Returns:
+        A function that takes everything back.
+    """
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+    switch, saved = tokenizer.split_special_tokens, dict(tokenizer.init_kwargs)
+    model, encode_special_tokens = getattr(backend, "model", None), getattr(backend, "encode_special_tokens", None)
+    tokenizer.split_special_tokens = True
+    tokenizer.init_kwargs["split_special_tokens"] = True
+    told = backend is None and "_tokenize" not in vars(tokenizer)
+    told = told and "split_special_tokens" in signature(tokenizer._tokenize).parameters
+    if told:
+        tokenizer._tokenize = partial(tokenizer._tokenize, split_special_tokens=True)
+    if isinstance(model, models.Unigram):
+        special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+        if any(token.value in special for content in special for token in model.tokenize(content)):
+            backend.model = _without_pieces(json.loads(backend.to_str())["model"], special)
+
+    def take_back() -> None:
+        tokenizer.split_special_tokens, tokenizer.init_kwargs = switch, saved
+        if told:
+            del tokenizer._tokenize
+        if backend is not None:
+            backend.model, backend.encode_special_tokens = model, encode_special_tokens
+
+    return take_back
+
+
+def _without_pieces(unigram: dict[str, Any], pieces: set[str]) -> models.Unigram:
+    """Rebuild a Unigram model with scores for `pieces` that are worse than any way to spell them."""
+    lowest = min(score for _, score in unigram["vocab"]) - 1000
+    vocab = [(piece, lowest if piece in pieces else score) for piece, score in unigram["vocab"]]
+    return models.Unigram(vocab, unk_id=unigram["unk_id"], byte_fallback=unigram.get("byte_fallback", False))
+
+
+class _HoldBackLoadReport(logging.Filter):
+    """Keep back the report of one load (transformers' own text), so that it can be shown if it says too much."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: list[logging.LogRecord] = []
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if "LOAD REPORT" not in str(record.msg):
+            return True
+        self.held.append(record)
+        return False
+
+
+def load_with_new_head(auto_class: Any, path: str, **kwargs: Any) -> PreTrainedModel:
+    """Load a backbone under a new head, without the report that the head is new.
+
+    A head that is not in the checkpoint is what fine-tuning means. If a backbone's weight is missing too, the report
+    is shown as transformers wrote it.
+
+    Args:
+        auto_class: One of transformers' `AutoModelFor...`.
+        path: Hub id or folder.
+        **kwargs: For `from_pretrained`.
+    """
+    hold, logger = _HoldBackLoadReport(), logging.getLogger("transformers.modeling_utils")
+    logger.addFilter(hold)
+    try:
+        model, loading = auto_class.from_pretrained(path, output_loading_info=True, **kwargs)
+    finally:
+        logger.removeFilter(hold)
+    if any(key.startswith(f"{model.base_model_prefix}.") for key in loading["missing_keys"]):
+        for record in hold.held:
+            logging.getLogger(record.name).handle(record)
+    return model
+
+
 @contextmanager
 def no_progress_bars() -> Iterator[None]:
-    """Hide transformers' progress bars while something is loaded that the user did not ask for."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    """Hide the bars of loading weights and of mapping rows; the Trainer's own bar has `disable_tqdm`."""
+    datasets = sys.modules.get("datasets")  # slow to import; where nobody has, there are no bars of it
+    of_transformers = transformers_logging.is_progress_bar_enabled()
+    of_datasets = datasets is not None and datasets.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    if datasets is not None:
+        datasets.disable_progress_bars()
     try:
         yield
     finally:
-        if shown:
-            logging.enable_progress_bar()
+        if of_transformers:
+            transformers_logging.enable_progress_bar()
+        if datasets is not None and of_datasets:
+            datasets.enable_progress_bars()

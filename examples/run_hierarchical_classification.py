@@ -1,4 +1,4 @@
-"""Tunes a pretrained model for many classes in a hierarchy, with any of the methods of dpt_peft.
+"""Tune a pretrained model for many classes in a hierarchy, with any of the methods of dpt_peft.
 
     python examples/run_hierarchical_classification.py --method dpt --train_file calls.csv --test_file new.csv \
         --level_column_names department topic --do_train --do_predict --measure_cost --output_dir outputs/calls
@@ -17,34 +17,24 @@ script makes the comparison, `examples/experiments/label_hierarchies.py` all of 
 from __future__ import annotations
 
 import logging
+from typing import Any
 
-from dpt_peft.tasks.hierarchical import HierarchicalClassificationArguments
-from dpt_peft.training.command_line import parse_arguments
-from dpt_peft.training.hierarchical_classification import HierarchyArguments, run_hierarchical_classification
-from dpt_peft.training.schedules import ScriptTrainingArguments
-from dpt_peft.training.text_classification import MethodArguments, SamplingArguments
-from dpt_peft.training.tuned_run import ModelArguments
+from experiments.costs import CostArguments, check_costs, costs_of
+
+from dpt_peft.tasks import HierarchicalClassification
+from dpt_peft.training import parse_arguments, run
 
 
-def main(argv: list[str] | None = None) -> dict[str, object]:
-    """Parses the command line and runs it."""
-    parsed = parse_arguments(
-        (
-            ModelArguments,
-            HierarchicalClassificationArguments,
-            MethodArguments,
-            HierarchyArguments,
-            SamplingArguments,
-            ScriptTrainingArguments,
-        ),
-        __doc__,
-        argv,
-    )
-    results = run_hierarchical_classification(*parsed)
-    for name in ("milliseconds_per_text", "cpu_milliseconds_per_text", "tokens_per_text", "peak_memory_mb"):
-        if name in results:
-            logging.getLogger(__name__).info("%s: %.1f", name, results[name])
-    return results
+def main(argv: list[str] | None = None) -> dict[str, Any]:
+    """Parse the command line and run it."""
+    task = HierarchicalClassification()
+    arguments, costs = parse_arguments(task, __doc__, argv, further=(CostArguments,))
+    check_costs(costs, arguments)
+    outcome = run(task, arguments)
+    measured = costs_of(outcome, costs, arguments.training.per_device_eval_batch_size)
+    for name, value in measured.items():
+        logging.getLogger(__name__).info("%s: %s", name, value)
+    return outcome.results | measured
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Tunes a pretrained model to find all spans of a paragraph that answer a question, with any of the methods.
+"""Tune a pretrained model to find all spans of a paragraph that answer a question, with any of the methods.
 
     python examples/run_multi_span_qa.py --method dpt --dataset_name allenai/quoref --train_fraction 0.1 \
         --do_train --do_eval --output_dir outputs/quoref_dpt
@@ -13,28 +13,17 @@ of `python`.
 
 from __future__ import annotations
 
-from dpt_peft.tasks.question_answering.multi_span import MultiSpanQAArguments
-from dpt_peft.training.command_line import parse_arguments
-from dpt_peft.training.multi_span_qa import MultiSpanMethodArguments, run_multi_span_qa
-from dpt_peft.training.question_sampling import QuestionSamplingArguments
-from dpt_peft.training.schedules import ScriptTrainingArguments
-from dpt_peft.training.tuned_run import ModelArguments
+from typing import Any
+
+from dpt_peft.tasks import MultiSpanQuestionAnswering
+from dpt_peft.training import parse_arguments, run
 
 
-def main(argv: list[str] | None = None) -> dict[str, object]:
-    """Parses the command line and runs it."""
-    parsed = parse_arguments(
-        (
-            ModelArguments,
-            MultiSpanQAArguments,
-            MultiSpanMethodArguments,
-            QuestionSamplingArguments,
-            ScriptTrainingArguments,
-        ),
-        __doc__,
-        argv,
-    )
-    return run_multi_span_qa(*parsed)
+def main(argv: list[str] | None = None) -> dict[str, Any]:
+    """Parse the command line and run it."""
+    task = MultiSpanQuestionAnswering()
+    (arguments,) = parse_arguments(task, __doc__, argv, default_method="dpt")
+    return run(task, arguments).results
 
 
 if __name__ == "__main__":

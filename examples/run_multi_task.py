@@ -1,4 +1,4 @@
-"""Trains deep prompts on several tasks at once: shared prompts, a head for every task (P-tuning v2's MPT-2).
+"""Train deep prompts on several tasks at once: shared prompts, a head for every task (P-tuning v2's MPT-2).
 
     python examples/run_multi_task.py --tasks conll03 wikiann_en --model_name_or_path FacebookAI/roberta-base \
         --num_virtual_tokens 100 --do_train --do_eval --output_dir outputs/names
@@ -14,22 +14,15 @@ Any tasks with a label for every word (names, roles) go together, and any text c
 
 from __future__ import annotations
 
-from dpt_peft.training.command_line import parse_arguments
-from dpt_peft.training.joint_tasks import MultiTaskArguments
-from dpt_peft.training.multi_task import MultiTaskMethodArguments, run_multi_task
-from dpt_peft.training.schedules import ScriptTrainingArguments
-from dpt_peft.training.text_classification import SamplingArguments
-from dpt_peft.training.tuned_run import ModelArguments
+from typing import Any
+
+from dpt_peft.training import SharedPrompts, parse_arguments, run_multi_task
 
 
-def main(argv: list[str] | None = None) -> dict[str, object]:
-    """Parses the command line and runs it."""
-    parsed = parse_arguments(
-        (ModelArguments, MultiTaskArguments, MultiTaskMethodArguments, SamplingArguments, ScriptTrainingArguments),
-        __doc__,
-        argv,
-    )
-    return run_multi_task(*parsed)
+def main(argv: list[str] | None = None) -> dict[str, Any]:
+    """Parse the command line and run it."""
+    (arguments,) = parse_arguments(SharedPrompts(), __doc__, argv, methods=["deep_prompt"])
+    return run_multi_task(arguments)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Tunes a pretrained model to find named entities, with any of the methods of dpt_peft.
+"""Tune a pretrained model to find named entities, with any of the methods of dpt_peft.
 
     python examples/run_ner.py --preset conll03-roberta-large --do_train --do_eval --output_dir outputs/conll03
 
@@ -6,35 +6,24 @@
         --num_virtual_tokens 100 --train_file eng.train --validation_file eng.testa --test_file eng.testb \
         --do_train --do_eval --do_predict --lr_decay_per_epoch 0.95 --output_dir outputs/names
 
-Data: columns of words and tags (IOB1, IOB2, BIOES; strings or classes) on the Hub or in json files, or files in CoNLL
-columns. All arguments of `transformers.TrainingArguments` work, and `accelerate launch` in the place of `python`.
+Data: columns of words and tags (IOB1, IOB2, BIOES and others; strings or classes) on the Hub or in json files, or
+files in CoNLL columns. All arguments of `transformers.TrainingArguments` work, and `accelerate launch` in the place of
+`python`.
 """
 
 from __future__ import annotations
 
-from dpt_peft.tasks.tagging.names import TokenClassificationArguments
-from dpt_peft.training.command_line import parse_arguments
-from dpt_peft.training.schedules import ScriptTrainingArguments
-from dpt_peft.training.text_classification import SamplingArguments
-from dpt_peft.training.tuned_run import ModelArguments
-from dpt_peft.training.word_tagging import WordTaggingMethodArguments, run_token_classification
+from typing import Any
+
+from dpt_peft.tasks import TokenClassification
+from dpt_peft.training import parse_arguments, run
 
 
-def main(argv: list[str] | None = None) -> dict[str, object]:
-    """Parses the command line and runs it."""
-    parsed = parse_arguments(
-        (
-            ModelArguments,
-            TokenClassificationArguments,
-            WordTaggingMethodArguments,
-            SamplingArguments,
-            ScriptTrainingArguments,
-        ),
-        __doc__,
-        argv,
-        family="token-classification",
-    )
-    return run_token_classification(*parsed)
+def main(argv: list[str] | None = None) -> dict[str, Any]:
+    """Parse the command line and run it."""
+    task = TokenClassification()
+    (arguments,) = parse_arguments(task, __doc__, argv)
+    return run(task, arguments).results
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Tunes a pretrained model to find the piece of a paragraph that answers a question (SQuAD 1.1 and 2.0).
+"""Tune a pretrained model to find the piece of a paragraph that answers a question (SQuAD 1.1 and 2.0).
 
     python examples/run_qa.py --method deep_prompt --model_name_or_path FacebookAI/roberta-large \
         --dataset_name rajpurkar/squad --do_train --do_eval --output_dir outputs/squad
@@ -13,29 +13,17 @@ All arguments of `transformers.TrainingArguments` work, and `accelerate launch` 
 
 from __future__ import annotations
 
-from dpt_peft.tasks.question_answering.extractive import QuestionAnsweringArguments
-from dpt_peft.training.command_line import parse_arguments
-from dpt_peft.training.question_answering import QuestionAnsweringMethodArguments, run_question_answering
-from dpt_peft.training.question_sampling import QuestionSamplingArguments
-from dpt_peft.training.schedules import ScriptTrainingArguments
-from dpt_peft.training.tuned_run import ModelArguments
+from typing import Any
+
+from dpt_peft.tasks import QuestionAnswering
+from dpt_peft.training import parse_arguments, run
 
 
-def main(argv: list[str] | None = None) -> dict[str, object]:
-    """Parses the command line and runs it."""
-    parsed = parse_arguments(
-        (
-            ModelArguments,
-            QuestionAnsweringArguments,
-            QuestionAnsweringMethodArguments,
-            QuestionSamplingArguments,
-            ScriptTrainingArguments,
-        ),
-        __doc__,
-        argv,
-        family="question-answering",
-    )
-    return run_question_answering(*parsed)
+def main(argv: list[str] | None = None) -> dict[str, Any]:
+    """Parse the command line and run it."""
+    task = QuestionAnswering()
+    (arguments,) = parse_arguments(task, __doc__, argv)
+    return run(task, arguments).results
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Tunes a pretrained model to label semantic roles, with any of the methods of dpt_peft.
+"""Tune a pretrained model to label semantic roles, with any of the methods of dpt_peft.
 
     python examples/run_srl.py --preset conll12-roberta-large --train_file train.gold_conll \
         --validation_file dev.gold_conll --test_file test.gold_conll --do_train --do_eval --do_predict \
@@ -15,29 +15,17 @@ behind the sentence, as the second text of a pair. All arguments of `transformer
 
 from __future__ import annotations
 
-from dpt_peft.tasks.tagging.roles import SemanticRoleArguments
-from dpt_peft.training.command_line import parse_arguments
-from dpt_peft.training.schedules import ScriptTrainingArguments
-from dpt_peft.training.text_classification import SamplingArguments
-from dpt_peft.training.tuned_run import ModelArguments
-from dpt_peft.training.word_tagging import WordTaggingMethodArguments, run_semantic_roles
+from typing import Any
+
+from dpt_peft.tasks import SemanticRoleLabeling
+from dpt_peft.training import parse_arguments, run
 
 
-def main(argv: list[str] | None = None) -> dict[str, object]:
-    """Parses the command line and runs it."""
-    parsed = parse_arguments(
-        (
-            ModelArguments,
-            SemanticRoleArguments,
-            WordTaggingMethodArguments,
-            SamplingArguments,
-            ScriptTrainingArguments,
-        ),
-        __doc__,
-        argv,
-        family="semantic-role-labeling",
-    )
-    return run_semantic_roles(*parsed)
+def main(argv: list[str] | None = None) -> dict[str, Any]:
+    """Parse the command line and run it."""
+    task = SemanticRoleLabeling()
+    (arguments,) = parse_arguments(task, __doc__, argv)
+    return run(task, arguments).results
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Tunes a pretrained model for text classification, with any of the methods of dpt_peft.
+"""Tune a pretrained model for text classification, with any of the methods of dpt_peft.
 
     python examples/run_text_classification.py --method dpt --dataset_name stanfordnlp/sst2 \
         --text_column_name sentence --label_words negative positive --train_fraction 0.1 \
@@ -14,30 +14,17 @@ All arguments of `transformers.TrainingArguments` work, and `accelerate launch` 
 
 from __future__ import annotations
 
-from dpt_peft.tasks.text_classification import TextClassificationArguments
-from dpt_peft.training.cached_layers import CacheArguments
-from dpt_peft.training.command_line import parse_arguments
-from dpt_peft.training.schedules import ScriptTrainingArguments
-from dpt_peft.training.text_classification import MethodArguments, SamplingArguments, run_text_classification
-from dpt_peft.training.tuned_run import ModelArguments
+from typing import Any
+
+from dpt_peft.tasks import TextClassification
+from dpt_peft.training import parse_arguments, run
 
 
-def main(argv: list[str] | None = None) -> dict[str, object]:
-    """Parses the command line and runs it."""
-    *parsed, cache_args, training_args = parse_arguments(
-        (
-            ModelArguments,
-            TextClassificationArguments,
-            MethodArguments,
-            SamplingArguments,
-            CacheArguments,
-            ScriptTrainingArguments,
-        ),
-        __doc__,
-        argv,
-        family="text-classification",
-    )
-    return run_text_classification(*parsed, training_args, cache_args=cache_args)
+def main(argv: list[str] | None = None) -> dict[str, Any]:
+    """Parse the command line and run it."""
+    task = TextClassification()
+    (arguments,) = parse_arguments(task, __doc__, argv, default_method="dpt")
+    return run(task, arguments).results
 
 
 if __name__ == "__main__":

@@ -54,7 +54,14 @@ _POSITIONS_BEHIND_PADDING = frozenset(
 )
 
 
-def longest_row(asked: int | None, tokenizer: PreTrainedTokenizerBase, model: Any) -> int:
+def longest_row(
+    asked: int | None,
+    tokenizer: PreTrainedTokenizerBase,
+    model: Any,
+    *,
+    default: int | None = None,
+    argument: str = "max_length",
+) -> int:
     """Return the longest row in tokens, special tokens included.
 
     Args:
@@ -62,6 +69,8 @@ def longest_row(asked: int | None, tokenizer: PreTrainedTokenizerBase, model: An
         tokenizer: Tokenizer. Many know no limit of their own.
         model: The model or its config. Models with relative positions may have no limit, and RoBERTa and its kin have
             fewer positions than rows in the table (`unused_positions`).
+        default: At most so much where nothing is asked for.
+        argument: Name of what is asked for, for the message.
 
     Returns:
         `asked`, or the lowest limit; where nothing has one, the highest 32-bit integer.
@@ -76,8 +85,8 @@ def longest_row(asked: int | None, tokenizer: PreTrainedTokenizerBase, model: An
         positions = torch.inf
     limit = int(min(positions - unused_positions(config), tokenizer.model_max_length, torch.iinfo(torch.int32).max))
     if asked is not None and not 0 < asked <= limit:
-        raise ValueError(f"`max_length` must be between 1 and {limit}, the most that this model reads, got {asked}")
-    return limit if asked is None else asked
+        raise ValueError(f"`{argument}` must be between 1 and {limit}, the most that this model reads, got {asked}")
+    return asked or min(limit, default or limit)
 
 
 def unused_positions(config: PreTrainedConfig) -> int:

@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase
-from transformers import initialization as init
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase, initialization as init
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import can_return_tuple
 

@@ -268,7 +268,7 @@ def _tokenize(
     tokenizer: PreTrainedTokenizerBase, text: str, char_spans: list[tuple[int, int]]
 ) -> tuple[list[int], list[tuple[int, int] | None]]:
     """Tokenize once, as running text, and translate character spans into token spans (`None`: no token)."""
-    encoding = tokenizer(text, add_special_tokens=False, verbose=False)
+    encoding = tokenizer(text, add_special_tokens=False, split_special_tokens=False, verbose=False)
     ids: list[int] = list(encoding["input_ids"])
     spans: list[tuple[int, int] | None] = []
     for start, end in char_spans:
@@ -278,7 +278,11 @@ def _tokenize(
         else:
             # Tokenizers in Python know no offsets: count the tokens of what stands before the word, and up to its end.
             before, upto = (
-                len(tokenizer(text[:stop].rstrip(), add_special_tokens=False, verbose=False)["input_ids"])
+                len(
+                    tokenizer(
+                        text[:stop].rstrip(), add_special_tokens=False, split_special_tokens=False, verbose=False
+                    )["input_ids"]
+                )
                 for stop in (start, end)
             )
             spans.append((before, upto) if upto > before else None)

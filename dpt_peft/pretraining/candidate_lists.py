@@ -80,7 +80,7 @@ class DocumentCollator:
         words: The words that may be listed; None makes no candidate lists.
         candidate_list_share: Probability that a row is a candidate list. A document too short to leave words unseen,
             or a batch with no other document, gives a row of text in its place.
-        template: Template string, first `{text}`, then `{labels}`.
+        template: Template string, first `{text}`, then `{labels}`. Default: DPT's own.
         label_separator: What stands between two listed words.
         min_candidates: Fewest listed words, at least 2.
         max_candidates: Most listed words.
@@ -97,7 +97,7 @@ class DocumentCollator:
         max_length: int = 64,
         words: WholeWords | None = None,
         candidate_list_share: float = 0.0,
-        template: str = DEFAULT_TEMPLATE,
+        template: str | None = None,
         label_separator: str = DEFAULT_SEPARATOR,
         min_candidates: int = 2,
         max_candidates: int = 6,
@@ -119,7 +119,7 @@ class DocumentCollator:
         self.min_candidates, self.max_candidates, self.max_true = min_candidates, max_candidates, max_true
         frame = tokenizer("")["input_ids"]
         self.head, self.tail = frame[:1], frame[1:]
-        pieces = parse_template(template)
+        pieces = parse_template(template or DEFAULT_TEMPLATE)
         if [field for _, field in pieces[:2]] != ["text", "labels"] or pieces[0][0] or len(pieces) > 3:
             raise ValueError(f"template={template!r} must be {{text}}, some words, {{labels}}, and what may follow.")
         texts = (pieces[1][0], label_separator, pieces[2][0] if len(pieces) == 3 else "")

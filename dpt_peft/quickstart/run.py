@@ -1,240 +1,196 @@
-"""One run of the quickstart: a method and a seed, from drawing the examples to the saved model."""
+"""All runs of one call, with what is already done passed over, and the report at the end."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from peft import PeftModel
-from transformers import (
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    DataCollatorWithPadding,
-    PreTrainedTokenizerBase,
-    PrinterCallback,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-    pipeline,
-    set_seed,
-)
+from rich.console import Console
 
 import dpt_peft
-from dpt_peft.auto import save_wrapper_config
-from dpt_peft.tasks.text_classification import classification_metrics, tokenize_texts
-from dpt_peft.training.families import TEXT_CLASSIFICATION
-from dpt_peft.training.low_resource import sample_per_class
-from dpt_peft.training.methods import build_model, count_parameters
-from dpt_peft.training.records import data_fingerprint
+from dpt_peft.quickstart.data import NEW_TEXTS, PACKAGED, load_data
+from dpt_peft.quickstart.report import Records, make_table, plot_spread
+from dpt_peft.tasks.sampling import ClassSamplingArguments
+from dpt_peft.tasks.text_classification import TextClassification
+from dpt_peft.training.fit import load
+from dpt_peft.training.methods import METHODS, build_model, methods_of, option_names
+from dpt_peft.training.records import append_json_line, data_fingerprint, read_json_lines
+from dpt_peft.training.run import RunArguments, run
+from dpt_peft.training.trainer import ScriptTrainingArguments
 
-from .data import QuickstartData
-from .records import RunRecord, fingerprint
-
-BATCH_SIZE = 8
-TEST_BATCH_SIZE = 32
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """Learning rate and number of epochs of a method."""
-
-    learning_rate: float
-    epochs: int
+TASK = TextClassification()
+#: The seed whose models are kept; the others are only measured.
+KEPT_SEED = 0
 
 
-TUNING = {
-    "fine_tuning": Tuning(2e-4, 15),
-    "dpt": Tuning(1e-4, 12),
-    "deep_prompt": Tuning(6e-2, 15),
-    "dpt_deep_prompt": Tuning(6e-2, 15),
-    "lora": Tuning(2e-3, 15),
-}
-"""What each method trains with, chosen with the package's discriminator and messages, without their test part.
+@dataclass
+class QuickstartArguments:
+    """What is trained, and how."""
 
-Candidates for the three default methods, two seeds each, measured on the training messages that a seed does not draw
-(`examples/experiments/quickstart_tuning.py`; accuracy in %, mean of the two seeds, so one point is about three texts):
+    methods: list[str] = field(
+        default_factory=lambda: ["fine_tuning", "dpt", "dpt_deep_prompt"],
+        metadata={"help": "Tuning methods to compare.", "choices": list(methods_of(TASK))},
+    )
+    label_words: list[str] | None = field(
+        default=None, metadata={"help": "DPT's words for the classes, in sorted order. Default: the classes' names."}
+    )
+    num_virtual_tokens: int = field(default=20, metadata={"help": "Prompts a layer."})
+    examples_per_class: int = field(default=8, metadata={"help": "Labelled examples of each class."})
+    test_fraction: float = field(default=0.3, metadata={"help": "Share to hold out where there is no `test_file`."})
+    seeds: int = field(default=3, metadata={"help": "Runs of each method."})
+    num_train_epochs: int | None = field(
+        default=None, metadata={"help": "Passes over the examples. Default: by method, about 100 updates."}
+    )
+    output_dir: str = field(default="outputs/quickstart", metadata={"help": "For records, picture and models."})
+    overwrite: bool = field(default=False, metadata={"help": "Forget the runs in the output folder."})
 
-| fine_tuning | | dpt | | dpt_deep_prompt | |
-|--|--|--|--|--|--|
-| 1e-4, 12 epochs | 54.7 | 1e-4, 10 | 59.1 | 1e-2, 15 | 47.5 |
-| 2e-4, 12 | 56.2 | 1e-4, 12 | 61.0 | 2e-2, 15 | 52.5 |
-| 2e-4, 15 | 57.8 | 2e-4, 12 | 59.0 | 2e-2, 20 | 57.2 |
-| 4e-4, 12 | 50.3 | 2e-4, 15 | 58.8 | 4e-2, 15 | 56.5 |
-| | | 4e-4, 12 | 58.1 | 4e-2, 20 | 59.7 |
-| | | | | 6e-2, 15 | 60.6 |
-
-Longer training was not tried, to keep the whole short. `deep_prompt` takes over
-what was found for prompts on DPT; `lora` has a customary rate and was not searched.
-"""
+    def __post_init__(self) -> None:
+        """Check what no other part checks."""
+        for name in ("seeds", "num_train_epochs"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {value}.")
 
 
-@dataclass(frozen=True)
 class Quickstart:
-    """What all runs of one call have in common.
+    """The runs that one call asks for, on the package's messages where `source` names no data.
 
-    Attributes:
-        data: the texts.
-        model: folder or Hub id of a discriminator.
-        label_words: DPT's word of each class, by class id.
-        examples_per_class: how many labelled examples of each class a run may see.
-        epochs: passes over them; None takes each method's own (`TUNING`).
-        max_length: longest text in tokens; what is beyond is cut.
-        num_virtual_tokens: prompts in every layer (deep prompts).
+    What cannot work raises a ValueError or OSError here, before any training.
     """
 
-    data: QuickstartData
-    model: str
-    label_words: list[str]
-    examples_per_class: int = 8
-    epochs: int | None = None
-    max_length: int = 128
-    num_virtual_tokens: int = 20
+    def __init__(self, arguments: QuickstartArguments, source: Any, model: Any, console: Console) -> None:
+        self.arguments, self.console = arguments, console
+        own = source.train_file is not None or source.dataset_name is not None
+        if not own and replace(source, max_seq_length=None) != type(source)():
+            raise ValueError("Columns and `test_file` are for data of your own: give `train_file` too.")
+        self.source = replace(source if own else PACKAGED, max_seq_length=source.max_seq_length or 128)
+        self.data = load_data(self.source, arguments.test_fraction)
+        self.name = self.source.describe() if own else "Customer messages"
+        self.texts = list(self.data.splits["test"]["text"][:3]) if own else list(NEW_TEXTS)
+        self.folder = Path(arguments.output_dir)
+        self.log = self.folder / "runs.jsonl"
+        if self.folder.is_file():
+            raise ValueError(f"`output_dir` {arguments.output_dir!r} is a file; name a folder.")
+        with console.status("Loading the model ..."):
+            self.model = replace(model, model_name_or_path=model.resolve())
+            for method in arguments.methods:
+                asked = self.run_arguments(method, 0, "unused")
+                TASK.select(self.data, asked.sampling)
+                name, how = self.model.resolve(), self.model.for_loading()
+                try:
+                    built = build_model(TASK, method, name, self.data, model_kwargs=how, **asked.options)
+                    TASK.longest_row(self.source, TASK.load_tokenizer(name), built)
+                except OSError as error:
+                    raise OSError(f"`model_name_or_path`: there is no model {name!r}: {error}") from error
 
-    def tuning(self, method: str) -> Tuning:
-        """The method's learning rate and epochs in this call."""
-        chosen = TUNING[method]
-        return chosen if self.epochs is None else Tuning(chosen.learning_rate, self.epochs)
-
-    def settings(self, method: str) -> str:
-        """A name for all that a run of this method depends on besides its seed; a different setting, another name."""
-        facts: dict[str, Any] = {
-            "version": dpt_peft.__version__,
-            "model": _identity(self.model),
-            "tuning": asdict(self.tuning(method)),
-            "batch_size": BATCH_SIZE,
-            "label_names": self.data.label_names,
-            "train": data_fingerprint(self.data.train),
-            "test": data_fingerprint(self.data.test),
-            "examples_per_class": self.examples_per_class,
-            "max_length": self.max_length,
-        }
-        if method.startswith("dpt"):
-            facts["label_words"] = self.label_words
-        if method.endswith("deep_prompt"):
-            facts["num_virtual_tokens"] = self.num_virtual_tokens
-        return fingerprint(facts)
-
-    def steps(self, method: str) -> int:
-        """Training steps and test batches of one run: what `on_step` of `train` is called for."""
-        examples = self.examples_per_class * len(self.data.label_names)
-        return -(-examples // BATCH_SIZE) * self.tuning(method).epochs + -(-len(self.data.test) // TEST_BATCH_SIZE)
-
-    def build(self, method: str) -> Any:
-        """The method's model before training.
-
-        Raises:
-            ValueError: if the method cannot work with this model or these label words.
-            OSError: if there is no such model.
-        """
-        return build_model(
-            TEXT_CLASSIFICATION,
-            method,
-            self.model,
-            self.data.label_names,
-            label_words=self.label_words,
-            num_virtual_tokens=self.num_virtual_tokens,
-        )
-
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The model's tokenizer."""
-        return AutoTokenizer.from_pretrained(self.model)
-
-    def train(self, method: str, seed: int, folder: Path, on_step: Callable[[], None] = lambda: None) -> RunRecord:
-        """Draws the examples, trains, measures on the test texts, and saves model (or adapter) and tokenizer.
-
-        Args:
-            method: one of `TUNING`.
-            seed: of the drawn examples, of what is initialised, and of the order of training.
-            folder: where to save; replaced if it exists.
-            on_step: called after every training step and every test batch.
-
-        Returns:
-            The run's record.
-        """
-        start = time.perf_counter()
-        tuning = self.tuning(method)
-        drawn = sample_per_class(self.data.train_labels, examples_per_class=self.examples_per_class, seed=seed)
-        tokenizer = self.tokenizer()
-        set_seed(seed)
-        model = self.build(method)
-        with tempfile.TemporaryDirectory() as scratch:
-            trainer = Trainer(
-                model=model,
-                args=TrainingArguments(
-                    output_dir=scratch,
-                    learning_rate=tuning.learning_rate,
-                    num_train_epochs=tuning.epochs,
-                    warmup_steps=0.1,
-                    per_device_train_batch_size=BATCH_SIZE,
-                    per_device_eval_batch_size=TEST_BATCH_SIZE,
-                    seed=seed,
-                    label_names=["labels"],
-                    save_strategy="no",
-                    logging_strategy="no",
-                    report_to="none",
-                    disable_tqdm=True,
-                    dataloader_pin_memory=torch.cuda.is_available(),
-                ),
-                train_dataset=tokenize_texts(self.data.train.select(drawn), tokenizer, self.max_length),
-                data_collator=DataCollatorWithPadding(tokenizer),
-                compute_metrics=classification_metrics(),
-                callbacks=[_OnStep(on_step)],
-            )
-            trainer.remove_callback(PrinterCallback)
-            trainer.train()
-            metrics = trainer.predict(tokenize_texts(self.data.test, tokenizer, self.max_length)).metrics
-        seconds = time.perf_counter() - start
-        shutil.rmtree(folder, ignore_errors=True)
-        model.save_pretrained(folder)
-        save_wrapper_config(model, folder)
-        tokenizer.save_pretrained(folder)
-        return RunRecord(
+    def run_arguments(self, method: str, seed: int, folder: str | Path) -> RunArguments:
+        """Return a run's arguments."""
+        asked = self.arguments
+        options = {"label_words": asked.label_words, "num_virtual_tokens": asked.num_virtual_tokens}
+        known = option_names(TASK, method)
+        return RunArguments(
+            data=self.source,
             method=method,
-            seed=seed,
-            settings=self.settings(method),
-            accuracy=metrics["test_accuracy"],
-            trained_parameters=count_parameters(model)[0],
-            saved_bytes=sum(file.stat().st_size for file in folder.rglob("*.safetensors")),
-            seconds=seconds,
+            options={name: value for name, value in options.items() if name in known and value is not None},
+            model=self.model,
+            sampling=ClassSamplingArguments(examples_per_class=asked.examples_per_class, sample_seed=seed),
+            training=ScriptTrainingArguments(
+                output_dir=str(folder),
+                do_train=True,
+                do_predict=True,
+                seed=seed,
+                num_train_epochs=asked.num_train_epochs,
+                per_device_eval_batch_size=32,
+                save_strategy="no",
+                logging_strategy="no",
+                report_to="none",
+                disable_tqdm=True,
+            ),
         )
 
-    def load(self, method: str, folder: Path) -> Any:
-        """Loads a model that `train` saved."""
-        if method in ("fine_tuning", "dpt"):
-            return AutoModelForSequenceClassification.from_pretrained(folder)
-        base = self.build("dpt" if method == "dpt_deep_prompt" else "fine_tuning")
-        return PeftModel.from_pretrained(base, folder)
+    def key(self, method: str, seed: int) -> dict[str, Any]:
+        """Return all that a run's result depends on."""
+        asked, chosen, name = self.arguments, METHODS[method], self.model.resolve()
+        return {
+            "version": dpt_peft.__version__,
+            # Weights trained further are another model.
+            "model": [
+                name,
+                *([file.name, file.stat().st_mtime_ns] for file in sorted(Path(name).glob("*.safetensors"))),
+            ],
+            "data": {split: data_fingerprint(rows) for split, rows in self.data.splits.items()},
+            "names": self.data.label_names,
+            "length": self.source.max_seq_length,
+            "examples": asked.examples_per_class,
+            "training": [asked.num_train_epochs, chosen.learning_rate, chosen.head_learning_rate, chosen.updates],
+            "options": dict(self.run_arguments(method, seed, "unused").options),
+            "method": method,
+            "seed": seed,
+        }
 
-    def predict(self, model: Any, texts: Sequence[str]) -> list[list[dict[str, Any]]]:
-        """Classifies texts.
+    def run(self) -> Records:
+        """Train what is not yet done with these settings, seed by seed, and return the records of every method."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.arguments.overwrite:
+            self.log.unlink(missing_ok=True)
+        methods, seeds = self.arguments.methods, range(self.arguments.seeds)
+        done = {(method, seed): self._find(self.key(method, seed)) for seed in seeds for method in methods}
+        todo = [run for run, record in done.items() if record is None]
+        if len(todo) < len(done):
+            kept = f"{len(done) - len(todo)} of {len(done)} runs are already in {self.log} (--overwrite trains again)."
+            self.console.print(kept, soft_wrap=True)
+        with self.console.status("") as status:
+            for number, (method, seed) in enumerate(todo, start=1):
+                title = f"{METHODS[method].title}, seed {seed}"
+                status.update(f"{title} (run {number} of {len(todo)}) ...")
+                record = done[method, seed] = self.train(method, seed)
+                append_json_line(self.log, record)
+                self.console.print(f"{title}: {record['accuracy']:.1%} in {record['seconds']:.0f} s")
+        return {method: [done[method, seed] for seed in seeds] for method in methods}  # type: ignore[misc]
 
-        Returns:
-            For each text all classes with their probabilities, the likeliest first: `{"label": ..., "score": ...}`.
+    def _find(self, key: dict[str, Any]) -> dict[str, Any] | None:
+        found = [record for record in read_json_lines(self.log) if record.get("run") == key]
+        # A call with other settings may have put its own model there since.
+        marker = self.folder / "models" / key["method"] / "run.json"
+        if key["seed"] == KEPT_SEED and not (marker.exists() and json.loads(marker.read_text()) == key):
+            return None
+        return found[-1] if found else None
+
+    def train(self, method: str, seed: int) -> dict[str, Any]:
+        """Train and measure once, keep the model if it is the kept seed's, and return the record."""
+        start = time.perf_counter()
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = self.folder / "models" / method if seed == KEPT_SEED else Path(scratch) / "model"
+            shutil.rmtree(folder, ignore_errors=True)
+            asked = self.run_arguments(method, seed, folder)
+            results = run(TASK, asked, data=self.data, show=False).results
+            (folder / "run.json").write_text(json.dumps(self.key(method, seed)), encoding="utf-8")
+            return {
+                "run": self.key(method, seed),
+                "accuracy": results["test_accuracy"],
+                "trained_parameters": results["trained_parameters"],
+                "saved_bytes": sum(file.stat().st_size for file in folder.rglob("*.safetensors")),
+                "seconds": time.perf_counter() - start,
+            }
+
+    def report(self, records: Records) -> None:
+        """Print the table, draw the picture, and load one kept model again to classify three texts.
+
+        It is not the best one: choosing by test accuracy would make that accuracy look better than it is.
         """
-        classify = pipeline("text-classification", model=model, tokenizer=self.tokenizer(), top_k=None)
-        return classify(list(texts), truncation=True, max_length=self.max_length)
-
-
-class _OnStep(TrainerCallback):
-    """Calls a function after every training step and every test batch."""
-
-    def __init__(self, on_step: Callable[[], None]) -> None:
-        self.on_step = on_step
-
-    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-        self.on_step()
-
-    def on_prediction_step(self, *args: Any, **kwargs: Any) -> None:
-        self.on_step()
-
-
-def _identity(model: str) -> list[Any]:
-    """A model's id and, of a local folder, its weights' sizes and times: weights trained further are another model."""
-    weights = sorted([*Path(model).glob("*.safetensors"), *Path(model).glob("*.bin")]) if Path(model).is_dir() else []
-    return [model, *([file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in weights)]
+        classes, count, seeds = len(self.data.label_names), self.arguments.examples_per_class, self.arguments.seeds
+        setting = f"{self.name}: {classes} classes, {count} labelled examples a class, {seeds} seeds"
+        kept = "dpt" if "dpt" in records else next(iter(records))
+        folder, picture = self.folder / "models" / kept, plot_spread(records, self.folder / "spread.png", setting)
+        lines = [f"Picture:     {picture}", f"Saved model: {folder} ({METHODS[kept].title}, seed {KEPT_SEED})", ""]
+        lines += ["import dpt_peft", f'classify = dpt_peft.load("{folder}")', "", "That model on three texts:"]
+        for text, found in zip(self.texts, load(folder)(self.texts, top_k=3), strict=True):
+            shown = text if len(text) <= 100 else text[:97] + "..."
+            lines += [f"  {shown}", "    " + ", ".join(f"{entry['label']} {entry['score']:.2f}" for entry in found)]
+        print(f"\n{setting}, {len(self.data.splits['test'])} test texts\n")
+        self.console.print(make_table(records))
+        print("accuracy %: mean over the seeds; spread: their standard deviation, in points\n", *lines, sep="\n")

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import codecs
+import csv
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import StringIO
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
-from datasets import Dataset, DatasetDict, load_dataset
+from datasets import (
+    Dataset,
+    DatasetDict,
+    Features,
+    Json,
+    Value,
+    concatenate_datasets,
+    load_dataset,
+    load_dataset_builder,
+)
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-#: File ending -> builder of `datasets.load_dataset` and its arguments. Without `keep_default_na=False` pandas would
-#: turn the texts "NA", "null" and "" into missing values.
-FORMATS: dict[str, tuple[str, dict[str, object]]] = {
-    ".csv": ("csv", {"keep_default_na": False}),
-    ".tsv": ("csv", {"keep_default_na": False, "sep": "\t"}),
-    ".json": ("json", {}),
-    ".jsonl": ("json", {}),
-}
+from dpt_peft._compatibility import split_special_tokens
+
+#: What stands between the cells of a table, by file ending.
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+#: File endings that `load_file` reads.
+FORMATS = (*SEPARATORS, ".json", ".jsonl")
 SPLITS = ("train", "validation", "test")
 
 
@@ -53,36 +71,182 @@ FileReader = Callable[[str, str], Dataset]
 
 
 def load_file(path: str, argument: str, read_other: FileReader | None = None) -> Dataset:
-    """Reads one local file.
+    """Read one local file.
 
     Args:
         path: A csv (comma), tsv (tab), json or jsonl file; the ending decides.
         argument: Name of the argument the path came from, for messages.
-        read_other: Reads files with any other ending.
+        read_other: Reads files with any ending but csv, json and jsonl.
 
     Returns:
-        Its rows. Empty cells of a csv or tsv are empty strings.
+        Its rows, as many as the file has. Cells of a csv or tsv are strings, spelled as in the file, see `read_table`;
+        values of a json or jsonl keep their type, see `read_json`.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the ending is none of these, or the file cannot be read as what its ending says.
+        ValueError: If the ending is none of these, or the file cannot be read as what its ending says; the message
+            names the line.
     """
     file = Path(path)
-    if read_other is not None and file.suffix.lower() not in FORMATS:
+    ending = file.suffix.lower()
+    if read_other is not None and ending not in (".csv", ".json", ".jsonl"):
         return read_other(path, argument)
     if not file.is_file():
         raise FileNotFoundError(f"`{argument}`: there is no file {path!r}.")
-    if file.suffix.lower() not in FORMATS:
+    if ending not in FORMATS:
         raise ValueError(f"`{argument}` must end in {', '.join(FORMATS)}, got {path!r}.")
-    if file.stat().st_size == 0:
-        return Dataset.from_dict({})
-    builder, kwargs = FORMATS[file.suffix.lower()]
     try:
-        return load_dataset(builder, data_files={"train": str(file)}, split="train", **kwargs)
-    except Exception as error:
-        if "corresponds to no data" in str(error):  # a header and nothing below it, or an empty list
-            return Dataset.from_dict({})
-        raise ValueError(f"`{argument}`: {path!r} cannot be read as {builder}: {error.__cause__ or error}") from error
+        text = decode(file.read_bytes())
+        return read_table(text, SEPARATORS[ending]) if ending in SEPARATORS else read_json(text)
+    except ValueError as error:
+        raise ValueError(f"`{argument}`: {path!r} cannot be read as {ending[1:]}: {error}") from error
+
+
+def decode(raw: bytes) -> str:
+    """Decode a file's bytes, which must be UTF-8, with a byte-order mark or without.
+
+    Raises:
+        ValueError: If they are not; the message names the line.
+    """
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ValueError("it is in UTF-16; save it as UTF-8.")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise ValueError(f"line {line} has the byte {raw[error.start]:#04x}; save it as UTF-8.") from error
+    if "\0" in text:
+        raise ValueError(f"line {text[: text.index(chr(0))].count(chr(10)) + 1} has a zero byte; save it as UTF-8.")
+    return text
+
+
+def read_table(text: str, separator: str) -> Dataset:
+    """Read a table whose first line names the columns.
+
+    In a csv, a cell in quotes may hold commas, line ends and doubled quotes. In a tsv quotes are part of the text,
+    unless the first line is in quotes, or a cell is and has doubled quotes in it: then a program wrote the file with
+    csv's quotes. Lines without any character are no rows.
+
+    Args:
+        text: The file's text.
+        separator: What stands between cells.
+
+    Returns:
+        The rows, every cell a string spelled as in the file. Blanks around the names of columns are cut off; a column
+        without a name is called by its number ("column 1").
+
+    Raises:
+        ValueError: If a line has more or fewer cells than the first; if a quote is not closed; if two columns have one
+            name; if cells are separated by something else; if a file of one column has an empty line within.
+    """
+    quoted = separator == "," or text.startswith('"')
+    quoted = quoted or any(_has_csv_quotes(cell) for line in text.splitlines() for cell in line.split(separator))
+    lines = _table_lines(text, separator, quoted)
+    header = lines[0][1] if lines else []
+    names = [name.strip() or f"column {number}" for number, name in enumerate(header, 1)]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"the first line names a column twice: {', '.join(twice)}.")
+    others = {";": "semicolons", "\t": "tabs", ",": "commas", "|": "bars"}
+    for other in [other for other in others if len(names) == 1 and other in names[0]]:
+        raise ValueError(
+            f"its first line, {names[0]!r}, is one cell, with {others[other]} in it; between cells must be "
+            f"{others[separator]}."
+        )
+    rows: list[list[str]] = []
+    for line, cells in lines[1:]:
+        if len(cells) != len(names):
+            way = "put a cell with commas in quotes" if separator == "," else "a cell cannot hold a tab or a line end"
+            raise ValueError(
+                f"line {line} has {len(cells)} cells, but the first line names {len(names)} columns "
+                f"({', '.join(names)}); {way}."
+            )
+        rows.append(cells)
+    columns = zip(*rows, strict=True) if rows else ([] for _ in names)
+    return Dataset.from_dict(
+        {name: list(cells) for name, cells in zip(names, columns, strict=True)},
+        features=Features({name: Value("string") for name in names}),
+    )
+
+
+def _has_csv_quotes(cell: str) -> bool:
+    """Return whether a cell looks like a text with quotes in csv's spelling: in quotes, and its own quotes doubled."""
+    within = cell[1:-1]
+    return cell[:1] == cell[-1:] == '"' and '""' in within and '"' not in within.replace('""', "")
+
+
+def _table_lines(text: str, separator: str, quoted: bool) -> list[tuple[int, list[str]]]:
+    """Return the lines of a table as cells, each with its number (that of its first line, if it has several)."""
+    reader = csv.reader(
+        StringIO(text, newline=""),
+        delimiter=separator,
+        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+        strict=True,
+    )
+    lines: list[tuple[int, list[str]]] = []
+    limit = csv.field_size_limit(max(len(text), 1))
+    line = 1
+    try:
+        for cells in reader:
+            lines.append((line, cells))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise ValueError(f"the quotes of the row that begins at line {line} do not fit: {error}.") from error
+    finally:
+        csv.field_size_limit(limit)
+    while lines and not lines[-1][1]:
+        lines.pop()
+    blank = [line for line, cells in lines if not cells]
+    full = [(line, cells) for line, cells in lines if cells]
+    if full and len(full[0][1]) == 1 and blank and blank[-1] > full[0][0]:
+        raise ValueError(f"line {blank[-1]} is empty: with one column that may be an empty text or no row.")
+    return full
+
+
+def read_json(text: str) -> Dataset:
+    """Read a list of objects, or objects one behind the other (json lines).
+
+    Args:
+        text: The file's text.
+
+    Returns:
+        The rows. A key that a row lacks is a missing value there. Values keep their type, also where those of a column
+        differ; a text that looks like a date is a text.
+
+    Raises:
+        ValueError: If it is not json, a row is no object, or an object has a key twice; the message names the line or
+            the row.
+    """
+    decoder, values, text = json.JSONDecoder(object_pairs_hook=_object), [], text.rstrip()
+    place = 0
+    while place < len(text):
+        blanks = _BLANKS.match(text, place)
+        value, place = decoder.raw_decode(text, blanks.end() if blanks else place)
+        values.append(value)
+    rows = values[0] if len(values) == 1 and isinstance(values[0], list) else values
+    for number, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise ValueError(f"row {number} is {str(row)[:60]!r}, but every row must be an object with the columns.")
+    columns = {name: [row.get(name) for row in rows] for name in dict.fromkeys(chain.from_iterable(rows))}
+    try:
+        dataset = Dataset.from_dict(columns, on_mixed_types="use_json")
+        # `datasets` keeps values of several types as json, but would take the text "1" for json that is there already.
+        mixed = {name: Json() for name, feature in dataset.features.items() if "Json(" in repr(feature)}
+        for name in mixed:
+            columns[name] = [None if is_missing(value) else json.dumps(value) for value in columns[name]]
+        return Dataset.from_dict(columns, features=Features({**dataset.features, **mixed})) if mixed else dataset
+    except (UnicodeError, OverflowError) as error:  # half a surrogate pair; a whole number of more than 64 bits
+        raise ValueError(f"a value cannot be kept: {error}.") from error
+
+
+_BLANKS = re.compile(r"\s*")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) < len(keys):
+        raise ValueError(f"an object has the key {next(key for key in keys if keys.count(key) > 1)!r} twice.")
+    return dict(pairs)
 
 
 def load_splits(args: DatasetArguments, read_other: FileReader | None = None) -> DatasetDict:
@@ -106,7 +270,7 @@ def load_splits(args: DatasetArguments, read_other: FileReader | None = None) ->
     if args.dataset_name is None:
         return DatasetDict({name: load_file(path, f"{name}_file", read_other) for name, path in given.items()})
 
-    loaded = load_dataset(args.dataset_name, args.dataset_config_name)
+    loaded = _load_folder(args) or load_dataset(args.dataset_name, args.dataset_config_name)
     names = {split: getattr(args, f"{split}_split_name") for split in SPLITS}
     found = DatasetDict({split: loaded[name] for split, name in names.items() if name in loaded})
     if not found:
@@ -115,6 +279,24 @@ def load_splits(args: DatasetArguments, read_other: FileReader | None = None) ->
             f"it has {', '.join(loaded)}. Name them with `train_split_name` and the like."
         )
     return found
+
+
+def _load_folder(args: DatasetArguments) -> DatasetDict | None:
+    """Read a local folder of files that `load_file` reads; `None` if it is no such folder.
+
+    Which file is of which split is left to `datasets` ("dev.csv" is validation data, say).
+    """
+    if args.dataset_name is None or not Path(args.dataset_name).is_dir():
+        return None
+    files: Any = load_dataset_builder(args.dataset_name, args.dataset_config_name).config.data_files or {}
+    if any(Path(file).suffix.lower() not in FORMATS for paths in files.values() for file in paths):
+        return None
+    return DatasetDict(
+        {
+            str(split): concatenate_datasets([load_file(file, "dataset_name") for file in paths])
+            for split, paths in files.items()
+        }
+    )
 
 
 def require_columns(dataset: Dataset, split: str, columns: dict[str, str]) -> None:
@@ -149,13 +331,91 @@ def require_rows(dataset: Dataset, split: str) -> None:
         raise ValueError(f"The {split} data has no rows.")
 
 
+def check_columns(dataset: Dataset, split: str, columns: dict[str, str], answers: dict[str, str]) -> None:
+    """Check that a split has rows and the columns that a task needs.
+
+    Args:
+        dataset: The split.
+        split: Its name.
+        columns: Name of the argument -> name of the column that it asks for, in every split.
+        answers: The same for columns that only training data must have.
+
+    Raises:
+        ValueError: If there is no row, or a column is missing; the message lists those that there are.
+    """
+    if not dataset.column_names:
+        require_rows(dataset, split)
+    require_columns(dataset, split, columns | (answers if split == "train" else {}))
+    require_rows(dataset, split)
+
+
+def check_training_data(splits: Mapping[str, Dataset]) -> None:
+    """Raise a `ValueError` if there is no training data."""
+    if "train" not in splits:
+        raise ValueError("There is no training data: give `train_file`, or a `dataset_name` with a training split.")
+
+
+def check_splits(splits: Mapping[str, Dataset], columns: dict[str, str], answers: dict[str, str]) -> None:
+    """Check that there is training data, and every split as `check_columns` does."""
+    check_training_data(splits)
+    for split, dataset in splits.items():
+        check_columns(dataset, split, columns, answers)
+
+
 def as_texts(values: Sequence[object]) -> list[str]:
-    """Turns a column into texts: a missing value is the empty text, a number its digits.
+    """Turn a column into texts: a missing value is the empty text, a number its digits, true is "true".
 
     Args:
         values: The column's values.
 
     Returns:
         One string per value.
+
+    Raises:
+        ValueError: If a value is a list or an object; the message names the row.
     """
-    return ["" if value is None else str(value) for value in values]
+    for row, value in enumerate(values):
+        if isinstance(value, (list, dict)):
+            raise ValueError(
+                f"A column of texts has, in row {row} counted from 0, {str(value)[:80]!r}, which is no text."
+            )
+    return [
+        "" if is_missing(value) else str(value).lower() if isinstance(value, bool) else str(value) for value in values
+    ]
+
+
+def is_missing(value: object) -> bool:
+    """Return whether a value is missing: null, or the number NaN."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+@contextmanager
+def special_tokens_as_text(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
+    """Read `[SEP]`, `</s>`, `<mask>` and their kin in texts as what they are there: text.
+
+    The tokenizer still puts its own special tokens around texts. What must hold special tokens (a template) is written
+    outside of this block, or with `split_special_tokens=False` in the call.
+
+    Args:
+        tokenizer: Any tokenizer. Inside of the block it reads that way, behind it as before.
+    """
+    take_back = split_special_tokens(tokenizer)
+    try:
+        yield
+    finally:
+        take_back()
+
+
+def load_tokenizer(path: str, **kwargs: Any) -> PreTrainedTokenizerBase:
+    """Load a tokenizer that reads special tokens in texts as text, see `special_tokens_as_text`.
+
+    It still does so when it is saved and loaded again, so that a saved model gives a text the same answer in a
+    `pipeline` as in training.
+
+    Args:
+        path: A folder or a Hub id.
+        kwargs: Further arguments of `AutoTokenizer.from_pretrained`.
+    """
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, **kwargs)
+    split_special_tokens(tokenizer)
+    return tokenizer

@@ -1,22 +1,36 @@
-"""Classes in a hierarchy: a label column for every level, and the accuracy at every level."""
+"""Classes in a hierarchy: a label column for every level, an accuracy for each, and models that search a tree."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-from transformers import EvalPrediction
+from datasets import Dataset
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
-from dpt_peft.pretrained_heads.label_tree import LabelTree
-from dpt_peft.tasks.data import load_splits, require_columns
+from dpt_peft.pretrained_heads import DPTForHierarchicalClassification, LabelTree
+from dpt_peft.pretrained_heads.base import HUB_ARGUMENTS
+from dpt_peft.tasks.base import Predictions, TaskData
+from dpt_peft.tasks.data import require_columns
+from dpt_peft.tasks.heads import (
+    DISCRIMINATOR,
+    NEW_HEAD,
+    DPTOptions,
+    Head,
+    load_dpt_classifier,
+    new_head,
+    words_of_classes,
+)
 from dpt_peft.tasks.text_classification import (
+    ClassFeatures,
+    TextClassification,
     TextClassificationArguments,
-    TextClassificationData,
-    classification_metrics,
-    load_text_classification,
+    shape_text_classification,
+    tokenize_texts,
 )
 
 
@@ -41,42 +55,40 @@ class HierarchicalClassificationArguments(TextClassificationArguments):
 
 
 @dataclass(frozen=True)
-class HierarchicalClassificationData:
+class HierarchicalData(TaskData):
     """A data set whose classes form a tree.
 
     Attributes:
-        texts: Texts and class ids, see `TextClassificationData`.
-        tree: The tree; its classes are `texts.label_names`. None where no levels are given.
+        tree: The tree; its classes are `label_names`. None where no levels are given.
     """
 
-    texts: TextClassificationData
-    tree: LabelTree | None
+    tree: LabelTree | None = None
 
 
-def load_hierarchical_classification(args: HierarchicalClassificationArguments) -> HierarchicalClassificationData:
-    """Loads a data set and reads the tree of its classes off the label columns.
+def shape_hierarchical(splits: Mapping[str, Dataset], args: HierarchicalClassificationArguments) -> HierarchicalData:
+    """Check splits of texts and labels, and read the tree of the classes off the label columns.
 
     Args:
-        args: Source and columns. With `level_column_names` the last of them is the label column.
-
-    Returns:
-        The data and the tree.
+        splits: As loaded.
+        args: Columns. With `level_column_names` the last of them is the label column.
 
     Raises:
         ValueError: If the label columns do not make a tree (a class has two parents, say), the file of words names
-            something that is not there, or what `load_text_classification` refuses.
+            something that is not there, or what `shape_text_classification` refuses.
+        FileNotFoundError: If there is no such file of words.
     """
     if args.level_column_names is None:
-        return HierarchicalClassificationData(load_text_classification(args), None)
+        flat = shape_text_classification(splits, args)
+        return HierarchicalData(flat.splits, flat.label_names)
     if len(args.level_column_names) < 2:
         raise ValueError("`level_column_names` names the label columns from the top down: at least two of them.")
     if args.class_names is not None:
         raise ValueError(
             "`class_names` is for labels in one column; with `level_column_names` the names are the data's."
         )
-    texts = load_text_classification(replace(args, label_column_name=args.level_column_names[-1]))
+    texts = shape_text_classification(splits, replace(args, label_column_name=args.level_column_names[-1]))
     # All labels occur in the training data, so its rows are the table.
-    train = load_splits(args)["train"]
+    train = splits["train"]
     require_columns(
         train, "train", {f"level_column_names[{i}]": name for i, name in enumerate(args.level_column_names)}
     )
@@ -84,7 +96,7 @@ def load_hierarchical_classification(args: HierarchicalClassificationArguments) 
     names = LabelTree.from_table(table, args.level_column_names, classes=texts.label_names).names
     words = {name: name.replace("_", " ") for name in names} | _read_words(args.tree_words_file, names)
     tree = LabelTree.from_table(table, args.level_column_names, label_words=words, classes=texts.label_names)
-    return HierarchicalClassificationData(texts, tree)
+    return HierarchicalData(texts.splits, texts.label_names, tree)
 
 
 def _read_words(file: str | None, names: list[str]) -> dict[str, str]:
@@ -99,26 +111,112 @@ def _read_words(file: str | None, names: list[str]) -> dict[str, str]:
     return words
 
 
-def hierarchical_metrics(tree: LabelTree) -> Callable[[EvalPrediction], dict[str, float]]:
-    """Makes the Trainer's `compute_metrics` for classes in a tree, whatever model predicts them.
+@dataclass
+class HierarchyOptions(DPTOptions):
+    """How a discriminator uses the hierarchy."""
 
-    Args:
-        tree: The tree; the logits' columns follow its classes.
+    label_hierarchy: Literal["auto", "given", "built", "none"] = field(
+        default="auto",
+        metadata={
+            "help": "'given' by the label columns, 'built' of the label words, or 'none': all classes in one "
+            "template. Default: given if there are level columns, else built."
+        },
+    )
+    max_children: int = field(default=16, metadata={"help": "Most names below a branch of a built hierarchy."})
+    beam_width: int = field(default=2, metadata={"help": "Branches followed at a level."})
+    beam_threshold: float = field(
+        default=0.3, metadata={"help": "A branch is followed if it has this share of the best one's score (0 to 1)."}
+    )
 
-    Returns:
-        A function from `EvalPrediction` with logits `(n, classes)` and class ids `(n,)` to `accuracy` and `macro_f1`
-        of the classes, and `accuracy_level_1` ... `accuracy_level_<depth - 1>`: how often the ancestor of the highest
-        logit's class at that level is the right one. (Level 1 is the top; at the last level it is `accuracy`.)
+
+def load_hierarchical(path: str, data: TaskData, options: HierarchyOptions, **kwargs: Any) -> PreTrainedModel:
+    """Load a discriminator that searches the tree of the classes, or has all of them in one template (`Head.load`).
+
+    Raises:
+        ValueError: If there is no such hierarchy, or an option is of no use with it.
     """
-    flat = classification_metrics()
-    levels = {f"accuracy_level_{level}": np.array(tree.level(level)) for level in range(1, tree.depth)}
+    kind, tree = options.label_hierarchy, getattr(data, "tree", None)
+    if kind == "auto":
+        kind = "built" if tree is None else "given"
+    if kind == "given" and tree is None:
+        raise ValueError("`label_hierarchy` is 'given', but there are no `level_column_names` that give one.")
+    words = options.label_words
+    if words is None and tree is not None:
+        # All classes in one template, or a hierarchy built of them, take the same words.
+        words = tree.class_words
+    if kind == "none":
+        return load_dpt_classifier(path, data, replace(options, label_words=words), **kwargs)
+    defaults = HierarchyOptions()
+    for name in ("score_function", "template_preset", "classes_per_pass", "calibrate"):
+        if getattr(options, name) != getattr(defaults, name):
+            raise ValueError(
+                f"`{name}` has no use here: it is for all classes in one template (`label_hierarchy` 'none')."
+            )
+    if kind == "built" or tree is None:
+        words = words_of_classes(data.label_names, words)
+        where = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+        tree = LabelTree.from_label_words(words, path, max_children=options.max_children, **where)
+        tree = tree.rename_classes(dict(zip(words, data.label_names, strict=True)))
+    return DPTForHierarchicalClassification.from_pretrained(
+        path,
+        label_tree=tree,
+        template=options.template,
+        wordpieces=options.wordpieces,
+        beam_width=options.beam_width,
+        beam_threshold=options.beam_threshold,
+        **kwargs,
+    )
 
-    def compute(prediction: EvalPrediction) -> dict[str, float]:
-        logits = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
-        predicted, right = np.argmax(logits, axis=-1), np.asarray(prediction.label_ids)
+
+@dataclass(frozen=True)
+class HierarchicalFeatures(ClassFeatures):
+    """Rows of classes in a tree, whatever model predicts them.
+
+    Attributes:
+        tree: The tree; the logits' columns follow its classes.
+    """
+
+    tree: LabelTree
+
+    def metrics(self, predictions: Predictions, config: Any) -> dict[str, float]:
+        """Return the metrics of the classes, and the accuracy of every level above them.
+
+        Returns:
+            Those of `ClassFeatures`, and `accuracy_level_1` ... `accuracy_level_<depth - 1>`: how often the ancestor
+            of the highest logit's class at that level is the right one. (Level 1 is the top; at the last level it is
+            `accuracy`.)
+        """
+        if self.labels is None:
+            return {}
+        predicted = np.argmax(predictions, axis=-1)
+        ancestors = {level: np.array(self.tree.level(level)) for level in range(1, self.tree.depth)}
         return {
-            **flat(prediction),
-            **{name: float(np.mean(of[predicted] == of[right])) for name, of in levels.items()},
+            **super().metrics(predictions, config),
+            **{
+                f"accuracy_level_{level}": float(np.mean(of[predicted] == of[self.labels]))
+                for level, of in ancestors.items()
+            },
         }
 
-    return compute
+
+class HierarchicalClassification(TextClassification):
+    """One class of a tree for every text."""
+
+    name = "hierarchical-classification"
+    arguments = HierarchicalClassificationArguments
+    heads: ClassVar[Mapping[str, Head]] = {
+        NEW_HEAD: new_head(AutoModelForSequenceClassification),
+        DISCRIMINATOR: Head(load_hierarchical, HierarchyOptions),
+    }
+
+    def shape(self, splits: Mapping[str, Dataset], args: Any) -> HierarchicalData:
+        """Check texts, labels and tree, see `shape_hierarchical`."""
+        return shape_hierarchical(splits, args)
+
+    def features(
+        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: TaskData, args: Any, max_length: int | None
+    ) -> HierarchicalFeatures:
+        """Tokenize texts, see `tokenize_texts`."""
+        assert isinstance(data, HierarchicalData)
+        tree = data.tree or LabelTree.from_nested(data.label_names)
+        return HierarchicalFeatures(tokenize_texts(rows, tokenizer, max_length), data.label_names, tree)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import datasets
 import evaluate
+import numpy as np
 
 from dpt_peft.tasks.tagging.schemes import read_spans
 
@@ -41,6 +42,23 @@ class ClassificationMetric(evaluate.Metric):
             "accuracy": float(accuracy_score(references, predictions)),
             "macro_f1": float(f1_score(references, predictions, average="macro", zero_division=0)),
         }
+
+
+def several_labels_scores(predicted: np.ndarray, right: np.ndarray) -> dict[str, float]:
+    """Return `micro_f1`, `macro_f1` and `accuracy` (of whole rows) of rows with several labels.
+
+    Args:
+        predicted: (rows, classes) truth values.
+        right: The same of the annotation.
+    """
+    try:
+        from sklearn.metrics import accuracy_score, f1_score
+    except ImportError as error:
+        raise ImportError("metrics of several labels need scikit-learn: pip install dpt_peft[tasks]") from error
+    f1 = {
+        f"{mean}_f1": float(f1_score(right, predicted, average=mean, zero_division=0)) for mean in ("micro", "macro")
+    }
+    return {"accuracy": float(accuracy_score(right, predicted)), **f1}
 
 
 def _tag_metric_info(description: str) -> evaluate.MetricInfo:

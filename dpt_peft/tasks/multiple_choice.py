@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from string import ascii_uppercase
+from typing import Any, ClassVar, Literal
 
-from datasets import ClassLabel, Dataset, DatasetDict
-from transformers import PreTrainedTokenizerBase
+import torch
+from datasets import ClassLabel, Dataset
+from peft import TaskType
+from transformers import AutoModelForMultipleChoice, DataCollatorForMultipleChoice, PreTrainedTokenizerBase
 
-from dpt_peft.tasks.data import DatasetArguments, as_texts, load_splits, require_columns, require_rows
+from dpt_peft.tasks.base import Task, TaskData, is_adapter
+from dpt_peft.tasks.data import (
+    DatasetArguments,
+    as_texts,
+    check_columns,
+    check_training_data,
+    is_missing,
+    load_splits,
+    special_tokens_as_text,
+)
+from dpt_peft.tasks.heads import NEW_HEAD, Head, new_head
+from dpt_peft.tasks.labels import check_missing, whole_number
+from dpt_peft.tasks.sampling import ClassSamplingArguments
+from dpt_peft.tasks.text_classification import ClassFeatures
 
 #: COPA's question words as the released code of P-tuning v2 writes them behind the premise.
 COPA_QUESTION_WORDS = ("cause=because", "effect=so")
@@ -47,20 +64,6 @@ class MultipleChoiceArguments(DatasetArguments):
     )
 
 
-@dataclass(frozen=True)
-class MultipleChoiceData:
-    """A multiple choice data set in one shape, whatever its source.
-
-    Attributes:
-        splits: Subset of "train", "validation", "test", with the columns `context`, `choices` (a list) and `labels`
-            (number of the right choice; missing where a split has no labels).
-        label_names: Names of the choices by number: "choice 0", ...
-    """
-
-    splits: DatasetDict
-    label_names: list[str]
-
-
 def _words_by_value(question_words: list[str]) -> dict[str, str]:
     words = {}
     for entry in question_words:
@@ -74,26 +77,30 @@ def _words_by_value(question_words: list[str]) -> dict[str, str]:
 def _choices(dataset: Dataset, split: str, args: MultipleChoiceArguments) -> list[list[str]]:
     if args.choices_column_name is None:
         columns = [as_texts(dataset[name][:]) for name in args.choice_column_names]
-        return [list(choices) for choices in zip(*columns, strict=True)]
-    found = dataset[args.choices_column_name][:]
+        found: list[Any] = [list(choices) for choices in zip(*columns, strict=True)]
+    else:
+        found = dataset[args.choices_column_name][:]
     for row, choices in enumerate(found):
         if not isinstance(choices, list) or len(choices) != len(found[0]):
             raise ValueError(
                 f"`choices_column_name`: all rows must have as many choices as the first, {found[0]!r}, but row {row} "
                 f"of the {split} data has {choices!r}."
             )
+        empty = [number for number, choice in enumerate(choices) if is_missing(choice) or choice == ""]
+        if empty:
+            raise ValueError(f"Row {row} of the {split} data has an empty choice, number {empty[0]} from 0.")
     return [as_texts(choices) for choices in found]
 
 
 def _label(value: Any, choices: int, where: str) -> int | None:
     """Returns the number of the right choice; None where there is none (the Hub writes -1)."""
-    if value in (None, "", -1, "-1"):
+    number, letter = whole_number(value), str(value).strip().upper()
+    if is_missing(value) or not letter or number == -1:
         return None
-    text = str(value).strip()
-    if text.isdigit() and int(text) < choices:
-        return int(text)
-    if len(text) == 1 and 0 <= ord(text.upper()) - ord("A") < choices:
-        return ord(text.upper()) - ord("A")
+    if number is None and len(letter) == 1:
+        number = ascii_uppercase.find(letter)
+    if number is not None and 0 <= number < choices:
+        return number
     raise ValueError(
         f"`label_column_name`: {where} must be a number from 0 to {choices - 1} or one of the first {choices} "
         f"letters, got {value!r}."
@@ -107,43 +114,40 @@ def _labels(dataset: Dataset, split: str, column: str, choices: int) -> list[int
             f"`label_column_name`: {column!r} has {feature.num_classes} classes, but there are {choices} choices."
         )
     labels = [_label(value, choices, f"row {row} of the {split} data") for row, value in enumerate(values)]
-    without = [row for row, label in enumerate(labels) if label is None]
-    if without and (split == "train" or len(without) < len(labels)):
-        raise ValueError(
-            f"{len(without)} of {len(labels)} rows of the {split} data have no label in column {column!r} (-1 and "
-            f"empty count as none); the first is row {without[0]}, counted from 0."
-        )
-    return None if without else [label for label in labels if label is not None]
+    check_missing(labels, split, column)
+    return None if None in labels else [label for label in labels if label is not None]
 
 
-def load_multiple_choice(args: MultipleChoiceArguments) -> MultipleChoiceData:
-    """Loads and checks a multiple choice data set.
+def load_multiple_choice(args: MultipleChoiceArguments) -> TaskData:
+    """Load and check a multiple choice data set; see `shape_multiple_choice`."""
+    return shape_multiple_choice(load_splits(args), args)
+
+
+def shape_multiple_choice(splits: Mapping[str, Dataset], args: MultipleChoiceArguments) -> TaskData:
+    """Check splits of contexts, choices and labels.
 
     `context` becomes the context with the question behind it; with `question_place="choice"` the question stands at
     the beginning of every choice. A missing text is an empty text. A validation or test split without any label (-1
     or empty) is kept for prediction.
 
     Args:
-        args: Source and columns.
+        splits: As loaded.
+        args: Columns.
 
     Returns:
-        The data, see `MultipleChoiceData`.
+        Splits with the columns `context`, `choices` (a list) and `labels` (number of the right choice; missing where a
+        split has no labels), and names of the choices by number: "choice 0", ...
 
     Raises:
         ValueError: If there is no training data or a split is empty; if a column is missing (those there are get
             listed); if rows or splits differ in their number of choices, or there are fewer than two; if a label is
             missing or out of range (the row is named); if `question_words` is not like 'cause=because'.
-        FileNotFoundError: If a file is missing.
     """
     words = _words_by_value(args.question_words)
     shaped: dict[str, Dataset] = {}
     sizes: dict[str, int] = {}
-    splits = load_splits(args)
-    if "train" not in splits:
-        raise ValueError("There is no training data: give `train_file`, or a `dataset_name` with a training split.")
+    check_training_data(splits)
     for split, dataset in splits.items():
-        if not dataset.column_names:
-            require_rows(dataset, split)
         question = args.question_column_name or ("question" if "question" in dataset.column_names else None)
         columns = {"context_column_name": args.context_column_name}
         if question is not None:
@@ -151,10 +155,7 @@ def load_multiple_choice(args: MultipleChoiceArguments) -> MultipleChoiceData:
         if args.choices_column_name is not None:
             columns["choices_column_name"] = args.choices_column_name
         columns |= {f"choice_column_names[{i}]": name for i, name in enumerate(_choice_columns(args))}
-        if split == "train":
-            columns["label_column_name"] = args.label_column_name
-        require_columns(dataset, split, columns)
-        require_rows(dataset, split)
+        check_columns(dataset, split, columns, {"label_column_name": args.label_column_name})
 
         contexts, choices = as_texts(dataset[args.context_column_name][:]), _choices(dataset, split, args)
         if question is not None:
@@ -173,7 +174,7 @@ def load_multiple_choice(args: MultipleChoiceArguments) -> MultipleChoiceData:
     if len(set(sizes.values())) > 1 or sizes["train"] < 2:
         counts = ", ".join(f"{split} {count}" for split, count in sizes.items())
         raise ValueError(f"All rows must have the same number of choices, at least two; there are: {counts}.")
-    return MultipleChoiceData(DatasetDict(shaped), [f"choice {number}" for number in range(sizes["train"])])
+    return TaskData(shaped, [f"choice {number}" for number in range(sizes["train"])])
 
 
 def _choice_columns(args: MultipleChoiceArguments) -> list[str]:
@@ -186,7 +187,7 @@ def tokenize_choices(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_l
     `transformers.DataCollatorForMultipleChoice` pads the rows to the longest of a batch.
 
     Args:
-        dataset: A split of `MultipleChoiceData`.
+        dataset: A split of `shape_multiple_choice`.
         tokenizer: Any tokenizer.
         max_length: Longest row in tokens, special tokens included; of context and choice the longer one is cut first.
             Default: no cut.
@@ -200,7 +201,8 @@ def tokenize_choices(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_l
         contexts = [context for context in batch["context"] for _ in range(count)]
         choices = [choice for row in batch["choices"] for choice in row]
         truncation: str | bool = "longest_first" if max_length is not None else False
-        rows = tokenizer(contexts, choices, truncation=truncation, max_length=max_length)
+        with special_tokens_as_text(tokenizer):
+            rows = tokenizer(contexts, choices, truncation=truncation, max_length=max_length)
         return {
             name: [values[first : first + count] for first in range(0, len(values), count)]
             for name, values in rows.items()
@@ -209,3 +211,76 @@ def tokenize_choices(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_l
     return dataset.map(
         encode, batched=True, remove_columns=["context", "choices"], keep_in_memory=True, load_from_cache_file=False
     )
+
+
+class ChoiceCollator:
+    """Pads the choices of a batch as `DataCollatorForMultipleChoice` does, with labels or without.
+
+    Args:
+        tokenizer: Its `pad` does the work.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._collate = DataCollatorForMultipleChoice(tokenizer)
+
+    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Returns (batch, choices, length) of every column, and `labels` (batch,) if the examples have them."""
+        if "labels" in examples[0]:
+            return self._collate(examples)
+        batch = self._collate([{**example, "labels": 0} for example in examples])
+        return {name: values for name, values in batch.items() if name != "labels"}
+
+
+class MultipleChoice(Task):
+    """The right one of several choices."""
+
+    name = "multiple-choice"
+    pipeline_tag = "multiple-choice"
+    # PEFT has no type of its own for multiple choice; that of sequence classification finds its head.
+    task_type = TaskType.SEQ_CLS
+    arguments = MultipleChoiceArguments
+    sampling = ClassSamplingArguments
+    heads: ClassVar[Mapping[str, Head]] = {NEW_HEAD: new_head(AutoModelForMultipleChoice, label_names=())}
+
+    def shape(self, splits: Mapping[str, Dataset], args: Any) -> TaskData:
+        """Check contexts and choices, see `shape_multiple_choice`."""
+        return shape_multiple_choice(splits, args)
+
+    def classes(self, data: TaskData, rows: Dataset) -> Sequence[str]:
+        """Return the place of every row's right choice."""
+        return [data.label_names[label] for label in rows["labels"][:]]
+
+    def features(
+        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: TaskData, args: Any, max_length: int | None
+    ) -> ClassFeatures:
+        """Tokenize contexts and choices, see `tokenize_choices`. Predictions are written as numbers."""
+        numbers = [str(number) for number in range(len(data.label_names))]
+        return ClassFeatures(tokenize_choices(rows, tokenizer, max_length), numbers)
+
+    def collator(self, tokenizer: PreTrainedTokenizerBase) -> ChoiceCollator:
+        """Return what pads choices."""
+        return ChoiceCollator(tokenizer)
+
+    def details(self, data: TaskData, args: Any, model: Any, max_length: int | None) -> dict[str, Any]:
+        """Return the number of choices."""
+        return {"Choices": len(data.label_names)}
+
+    def usage(self, folder: str, model: Any) -> str:
+        """Return the lines that load a chooser and choose."""
+        lines = ["from transformers import AutoModelForMultipleChoice, AutoTokenizer", ""]
+        if is_adapter(model):
+            name = model.get_base_model().config.name_or_path
+            lines = ["import dpt_peft", "from peft import PeftModel", *lines]
+            lines += [
+                f"base = AutoModelForMultipleChoice.from_pretrained({name!r})",
+                f'model = PeftModel.from_pretrained(base, "{folder}")',
+            ]
+        else:
+            lines += [f'model = AutoModelForMultipleChoice.from_pretrained("{folder}")']
+        lines += [
+            f'tokenizer = AutoTokenizer.from_pretrained("{folder}")',
+            'context, choices = "...", ["...", "..."]',
+            'rows = tokenizer([context] * len(choices), choices, padding=True, return_tensors="pt")',
+            "best = model(**{name: rows[name][None] for name in rows}).logits.argmax(-1).item()",
+        ]
+        return "\n".join(lines)

@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
-from datasets import ClassLabel, Dataset, DatasetDict
-from transformers import EvalPrediction, PreTrainedTokenizerBase
+from datasets import Dataset
+from peft import TaskType
+from transformers import AutoModelForSequenceClassification, EvalPrediction, PreTrainedTokenizerBase
 
-from dpt_peft.tasks.data import DatasetArguments, as_texts, load_splits, require_columns, require_rows
+from dpt_peft.tasks.base import Features, Predictions, Task, TaskData, is_adapter
+from dpt_peft.tasks.data import DatasetArguments, as_texts, check_splits, load_splits, special_tokens_as_text
+from dpt_peft.tasks.heads import (
+    DISCRIMINATOR,
+    LANGUAGE_MODEL,
+    NEW_HEAD,
+    DPTOptions,
+    Head,
+    LabelWordOptions,
+    load_dpt_classifier,
+    load_verbalizer,
+    new_head,
+)
+from dpt_peft.tasks.labels import read_labels
 from dpt_peft.tasks.metrics import ClassificationMetric
+from dpt_peft.tasks.sampling import ClassSamplingArguments
+from dpt_peft.tasks.several_labels import (
+    SeveralLabelsData,
+    SeveralLabelsFeatures,
+    has_several_labels,
+    shape_several_labels,
+)
 
 
 @dataclass
@@ -23,149 +46,64 @@ class TextClassificationArguments(DatasetArguments):
     label_column_name: str = field(default="label", metadata={"help": "Column of the label (a name or a number)."})
     class_names: list[str] | None = field(
         default=None,
-        metadata={"help": "Names of the classes: for labels 0, 1, ... in that order, for named labels their order."},
+        metadata={
+            "help": "Names of the classes: for labels 0, 1, ... in that order, for other whole numbers by value, for "
+            "named labels their order. -1 means no label unless it is named."
+        },
+    )
+    label_separator: str | None = field(
+        default=None, metadata={"help": "A text has several labels, which stand in one cell with this between them."}
     )
     max_seq_length: int | None = field(
         default=None, metadata={"help": "Longest text (or pair) in tokens. Default: what the model takes."}
     )
 
 
-@dataclass(frozen=True)
-class TextClassificationData:
-    """A text classification data set in one shape, whatever its source.
-
-    Attributes:
-        splits: Subset of "train", "validation", "test", with the columns `text`, `text_pair` (pairs only) and `labels`
-            (class ids; missing where a split has no labels).
-        label_names: Names of the classes by id.
-    """
-
-    splits: DatasetDict
-    label_names: list[str]
+def load_text_classification(args: TextClassificationArguments) -> TaskData:
+    """Load and check a text classification data set; see `shape_text_classification`."""
+    return shape_text_classification(load_splits(args), args)
 
 
-def _label_keys(dataset: Dataset, column: str, split: str) -> list[str | None]:
-    """Returns a split's labels as strings ("3" for 3), None where there is none (the Hub writes -1)."""
-    feature, values = dataset.features[column], dataset[column][:]
-    if isinstance(feature, ClassLabel):
-        return [None if value is None or value < 0 else feature.int2str(value) for value in values]
-    for value in values:
-        if value is not None and not isinstance(value, (str, int)):  # bool is an int
-            raise ValueError(
-                f"`label_column_name`: labels must be names or whole numbers, but the {split} data has {value!r} in "
-                f"column {column!r}."
-            )
-    return [None if value in (None, "", -1) else str(value) for value in values]
+def shape_text_classification(splits: Mapping[str, Dataset], args: TextClassificationArguments) -> TaskData:
+    """Check splits of texts and labels.
 
-
-def _classes(
-    train: Dataset, column: str, keys: list[str], label_names: list[str] | None
-) -> tuple[list[str], list[str]]:
-    """Returns the classes as they stand in the data and as they are named, both by id."""
-    feature = train.features[column]
-    if label_names is not None and len(set(label_names)) != len(label_names):
-        raise ValueError(f"`class_names` names a class twice: {', '.join(label_names)}.")
-    present = set(keys)
-    if isinstance(feature, ClassLabel):
-        classes = list(feature.names)
-        if label_names is not None and len(label_names) != len(classes):
-            raise ValueError(
-                f"`class_names` has {len(label_names)} names, but the data has {len(classes)} classes: "
-                f"{', '.join(classes)}."
-            )
-        return classes, label_names or classes
-    if all(key.isdigit() for key in present) and not (label_names and present <= set(label_names)):
-        classes = sorted(present, key=int)
-        if label_names is None:
-            return classes, classes
-        if int(classes[-1]) >= len(label_names):
-            raise ValueError(
-                f"`class_names` names the labels 0 to {len(label_names) - 1}, but the train "
-                f"data has the label {classes[-1]}."
-            )
-        return [str(i) for i in range(len(label_names))], label_names
-    if label_names is None:
-        classes = sorted(present)
-        return classes, classes
-    unnamed = sorted(present - set(label_names))
-    if unnamed:
-        raise ValueError(f"`class_names` does not name the labels {', '.join(unnamed)} of the train data.")
-    return label_names, label_names
-
-
-def load_text_classification(args: TextClassificationArguments) -> TextClassificationData:
-    """Loads and checks a text classification data set.
-
-    Labels may be `ClassLabel`, names, whole numbers or truth values. Their order is that of the `ClassLabel`, of
-    `class_names`, or the sorted one (numbers by value, names by alphabet), so it never depends on the rows' order.
-    A missing text is an empty text. A validation or test split without any label (-1 or empty) is kept for prediction.
+    Labels may be `ClassLabel`, names, whole numbers or truth values, see `labels.read_labels`. A missing text is an
+    empty text. A validation or test split without any label is kept for prediction.
 
     Args:
-        args: Source, columns, names of the labels.
+        splits: As loaded.
+        args: Columns, names of the labels.
 
     Returns:
-        The data, see `TextClassificationData`.
+        Splits with the columns `text`, `text_pair` (pairs only) and `labels` (class ids; missing where a split has no
+        labels), and the names of the classes.
 
     Raises:
         ValueError: If there is no training data or a split is empty; if a column is missing (those there are get
-            listed); if there are fewer than two classes; if some rows have no label; if a label occurs in the
-            validation or test data only (it is named); if `class_names` does not fit.
-        FileNotFoundError: If a file is missing.
+            listed); or what `read_labels` refuses.
     """
-    splits = load_splits(args)
-    if "train" not in splits:
-        raise ValueError("There is no training data: give `train_file`, or a `dataset_name` with a training split.")
-    text_columns = {"text_column_name": args.text_column_name}
+    texts = {"text_column_name": args.text_column_name}
     if args.text_pair_column_name is not None:
-        text_columns["text_pair_column_name"] = args.text_pair_column_name
-    label_column = args.label_column_name
-
-    keys: dict[str, list[str | None]] = {}
-    for split, dataset in splits.items():
-        if not dataset.column_names:
-            require_rows(dataset, split)
-        columns = dict(text_columns)
-        if split == "train" or label_column in dataset.column_names:
-            columns["label_column_name"] = label_column
-        require_columns(dataset, split, columns)
-        require_rows(dataset, split)
-        labelled = label_column in dataset.column_names
-        keys[split] = _label_keys(dataset, label_column, split) if labelled else [None] * len(dataset)
-        without = [row for row, key in enumerate(keys[split]) if key is None]
-        if without and (split == "train" or len(without) < len(dataset)):
-            raise ValueError(
-                f"{len(without)} of {len(dataset)} rows of the {split} data have no label in column {label_column!r} "
-                f"(-1 and empty count as none); the first is row {without[0]}, counted from 0."
-            )
-
-    train_keys = [key for key in keys["train"] if key is not None]
-    classes, label_names = _classes(splits["train"], label_column, train_keys, args.class_names)
-    if len(classes) < 2:
-        raise ValueError(f"The train data has only one label: {', '.join(classes)}.")
-    ids = {key: index for index, key in enumerate(classes)}
-
+        texts["text_pair_column_name"] = args.text_pair_column_name
+    check_splits(splits, texts, {"label_column_name": args.label_column_name})
+    labels = read_labels(splits, args.label_column_name, args.class_names)
     shaped = {}
     for split, dataset in splits.items():
-        unknown = sorted({key for key in keys[split] if key is not None and key not in ids})
-        if unknown:
-            raise ValueError(
-                f"The {split} data has labels that the train data does not have: {', '.join(unknown)}. "
-                f"Labels of the train data: {', '.join(classes)}."
-            )
-        columns_out: dict[str, list[Any]] = {"text": as_texts(dataset[args.text_column_name][:])}
+        columns: dict[str, list[Any]] = {"text": as_texts(dataset[args.text_column_name][:])}
         if args.text_pair_column_name is not None:
-            columns_out["text_pair"] = as_texts(dataset[args.text_pair_column_name][:])
-        if keys[split][0] is not None:
-            columns_out["labels"] = [ids[key] for key in keys[split] if key is not None]
-        shaped[split] = Dataset.from_dict(columns_out)
-    return TextClassificationData(DatasetDict(shaped), list(label_names))
+            columns["text_pair"] = as_texts(dataset[args.text_pair_column_name][:])
+        ids = labels.ids[split]
+        if ids is not None:
+            columns["labels"] = ids
+        shaped[split] = Dataset.from_dict(columns)
+    return TaskData(shaped, labels.names)
 
 
 def tokenize_texts(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> Dataset:
     """Turns texts (and pairs) into token ids.
 
     Args:
-        dataset: A split of `TextClassificationData`.
+        dataset: A split of `shape_text_classification`.
         tokenizer: Any tokenizer.
         max_length: Longest sequence in tokens, special tokens included; of a pair the longer text is cut first.
             Default: no cut.
@@ -176,7 +114,8 @@ def tokenize_texts(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_len
 
     def encode(batch: dict[str, list[str]]) -> dict[str, Any]:
         truncation: str | bool = "longest_first" if max_length is not None else False
-        return dict(tokenizer(batch["text"], batch.get("text_pair"), truncation=truncation, max_length=max_length))
+        with special_tokens_as_text(tokenizer):
+            return dict(tokenizer(batch["text"], batch.get("text_pair"), truncation=truncation, max_length=max_length))
 
     texts = [column for column in ("text", "text_pair") if column in dataset.column_names]
     # Nothing is gained from a cache file of a map that takes a second, and it would outlive a change of tokenizer.
@@ -198,3 +137,92 @@ def classification_metrics() -> Callable[[EvalPrediction], dict[str, float]]:
         return scores
 
     return compute
+
+
+@dataclass(frozen=True)
+class ClassFeatures(Features):
+    """Rows of one class each, and how classes are measured and written.
+
+    Attributes:
+        dataset: The tokenizer's columns, and `labels` where there are labels.
+        label_names: Names of the classes by id.
+    """
+
+    dataset: Dataset
+    label_names: list[str]
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """The class ids, (rows,); None where there are none."""
+        return np.asarray(self.dataset["labels"][:]) if "labels" in self.dataset.column_names else None
+
+    def metrics(self, predictions: Predictions, config: Any) -> dict[str, float]:
+        """Return `accuracy` and `macro_f1`, and as `majority_share` the accuracy of always answering the largest."""
+        if self.labels is None:
+            return {}
+        scores = classification_metrics()(EvalPrediction(predictions, self.labels))
+        return {**scores, "majority_share": max(Counter(self.labels.tolist()).values()) / len(self.labels)}
+
+    def write(self, predictions: Predictions, config: Any, folder: Path) -> None:
+        """Write `predictions.tsv` with the columns index and prediction."""
+        lines = [f"{row}\t{self.label_names[label]}" for row, label in enumerate(np.argmax(predictions, axis=-1))]
+        (folder / "predictions.tsv").write_text("\n".join(["index\tprediction", *lines, ""]), encoding="utf-8")
+
+
+class TextClassification(Task):
+    """One class for every text or pair of texts; or several, where the label column holds lists."""
+
+    name = "text-classification"
+    pipeline_tag = "text-classification"
+    task_type = TaskType.SEQ_CLS
+    arguments: ClassVar[type[Any]] = TextClassificationArguments
+    sampling = ClassSamplingArguments
+    heads: ClassVar[Mapping[str, Head]] = {
+        NEW_HEAD: new_head(AutoModelForSequenceClassification),
+        DISCRIMINATOR: Head(load_dpt_classifier, DPTOptions),
+        LANGUAGE_MODEL: Head(load_verbalizer, LabelWordOptions),
+    }
+    prompts_as_tokens = True
+    can_cache = True
+
+    def shape(self, splits: Mapping[str, Dataset], args: Any) -> TaskData:
+        """Check texts and labels, see `shape_text_classification` and `shape_several_labels`."""
+        if has_several_labels(splits, args):
+            return shape_several_labels(splits, args)
+        return shape_text_classification(splits, args)
+
+    def classes(self, data: TaskData, rows: Dataset) -> Sequence[str] | None:
+        """Return the name of every row's class; None where rows have several."""
+        if isinstance(data, SeveralLabelsData):
+            return None
+        return [data.label_names[label] for label in rows["labels"][:]]
+
+    def features(
+        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: TaskData, args: Any, max_length: int | None
+    ) -> Features:
+        """Tokenize texts, see `tokenize_texts`."""
+        kind = SeveralLabelsFeatures if isinstance(data, SeveralLabelsData) else ClassFeatures
+        return kind(tokenize_texts(rows, tokenizer, max_length), data.label_names)
+
+    def details(self, data: TaskData, args: Any, model: Any, max_length: int | None) -> dict[str, Any]:
+        """Return the labels and, of a model that is read in a template, words and template."""
+        found = {"Labels": ", ".join(data.label_names)}
+        if (template := getattr(model.config, "template", None)) is not None:
+            words = getattr(model.config, "label_words", None) or model.config.tree.class_words
+            found |= {"Label words": ", ".join(words), "Template": f"`{template}`"}
+        return found
+
+    def usage(self, folder: str, model: Any) -> str:
+        """Return the lines that load a classifier."""
+        if is_adapter(model):
+            # Only what stands on a pretrained head tells its classes by itself.
+            own_head = hasattr(model.config, "template")
+            package, head = ("dpt_peft", "") if own_head else ("peft", f", num_labels={model.config.num_labels}")
+            return (
+                f"import dpt_peft\nfrom {package} import AutoPeftModelForSequenceClassification\n\n"
+                f'model = AutoPeftModelForSequenceClassification.from_pretrained("{folder}"{head})'
+            )
+        return (
+            "import dpt_peft\nfrom transformers import pipeline\n\n"
+            f'classify = pipeline("text-classification", model="{folder}")\nclassify("...")'
+        )

@@ -27,7 +27,7 @@ import torch
 from datasets import Dataset
 from torch import nn
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
-from transformers import PreTrainedModel, TrainingArguments
+from transformers import PreTrainedModel
 
 from dpt_peft.deep_prompt import DeepPromptLayer
 from dpt_peft.training.states_file import StatesFile, to_numpy
@@ -64,27 +64,25 @@ def cached_features(
     features: dict[str, Dataset],
     collator: Callable[[list[dict[str, Any]]], Mapping[str, Any]],
     arguments: CacheArguments,
-    training_args: TrainingArguments,
+    output_dir: str | Path,
 ) -> Iterator[dict[str, Dataset]]:
-    """Opens the cache that the arguments ask for, as long as the model is trained and measured.
+    """Open the cache that the arguments ask for, as long as the model is trained and measured.
 
     Args:
         model: The model, deep prompts in its upper layers.
         features: Data sets by split, with the columns that the model takes.
         collator: Pads rows to a batch.
         arguments: What is asked for. Nothing: the features are given back as they are.
-        training_args: The Trainer's arguments, which are told to keep the rows' numbers.
+        output_dir: Where the cache lies unless the arguments say.
     """
     if not arguments.cache_lower_layers:
         yield features
         return
-    folder = Path(arguments.cache_dir or Path(training_args.output_dir or ".") / "lower_layers")
-    keeps_columns, training_args.remove_unused_columns = training_args.remove_unused_columns, False
+    folder = Path(arguments.cache_dir or Path(output_dir) / "lower_layers")
     with LowerLayerCache(
         model, folder, dtype=getattr(torch, arguments.cache_dtype), keep=arguments.keep_cache
     ) as cache:
         yield {split: cache.add(dataset, collator) for split, dataset in features.items()}
-    training_args.remove_unused_columns = keeps_columns
     if not arguments.keep_cache and not any(folder.iterdir()):
         folder.rmdir()
 

@@ -1,84 +1,160 @@
-"""One multi-task run: what `examples/run_multi_task.py` calls (P-tuning v2's MPT-2; not in its released code)."""
+"""Several tasks trained together on shared deep prompts (P-tuning v2's MPT-2; not in its released code)."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar
 
 from datasets import Dataset
-from transformers import TrainingArguments, set_seed
+from transformers import EvalPrediction, set_seed
 
-from dpt_peft.training.families import TaskFamily
-from dpt_peft.training.joint_tasks import MultiTaskArguments, PreparedTask, read_tasks
-from dpt_peft.training.methods import MethodOptions, build_model, count_parameters
-from dpt_peft.training.model_card import ModelCardFacts, write_model_card
+from dpt_peft.tasks.base import Features, Task, TaskData
+from dpt_peft.tasks.data_sets import DATA_SETS, data_arguments
+from dpt_peft.tasks.heads import NEW_HEAD, Head
+from dpt_peft.tasks.registry import TASKS
+from dpt_peft.tasks.sampling import ClassSamplingArguments, SamplingArguments
+from dpt_peft.training.methods import build_model, count_parameters
+from dpt_peft.training.model_card import write_model_card
 from dpt_peft.training.records import data_fingerprint
-from dpt_peft.training.runner import checkpoint_to_resume
-from dpt_peft.training.shared_prompts import (
-    ComputeMetrics,
-    SharedPromptModel,
-    SharedPromptTrainer,
-    join_tasks,
-    mean_over_tasks,
-)
-from dpt_peft.training.text_classification import SamplingArguments, longest_row
-from dpt_peft.training.tuned_run import ModelArguments
+from dpt_peft.training.run import RunArguments, card_facts, checkpoint_to_resume, resolve_training
+from dpt_peft.training.shared_prompts import SharedPromptModel, SharedPromptTrainer, join_tasks, mean_over_tasks
 
 _SPLITS = {"train": "train", "eval": "validation", "test": "test"}
 
 
 @dataclass
-class MultiTaskMethodArguments(MethodOptions):
-    """The method's options."""
+class MultiTaskArguments:
+    """Which tasks are trained together."""
 
-    method: Literal["deep_prompt"] = field(default="deep_prompt", metadata={"help": "Prompts are what is shared."})
-
-
-def build_shared_model(
-    tasks: Mapping[str, PreparedTask], family: TaskFamily, model_name: str, options: MethodOptions, **model_kwargs: Any
-) -> SharedPromptModel:
-    """Builds the tasks' models on one backbone with one set of prompts.
-
-    Args:
-        tasks: The tasks by name.
-        family: Their family.
-        model_name: Hub id or folder.
-        options: Options of the prompts.
-        **model_kwargs: For `from_pretrained`.
-    """
-    return SharedPromptModel(
-        {
-            name: build_model(
-                family, "deep_prompt", model_name, task.label_names, options=options, model_kwargs=model_kwargs
-            )
-            for name, task in tasks.items()
-        }
+    tasks: list[str] = field(
+        default_factory=list,
+        metadata={"help": f"Data sets by name: {', '.join(DATA_SETS)}.", "choices": list(DATA_SETS)},
+    )
+    data_dir: str | None = field(
+        default=None, metadata={"help": "Folder with one folder for each of `tasks`. Default: the Hub."}
+    )
+    tasks_file: str | None = field(
+        default=None,
+        metadata={
+            "help": "Json file of further tasks: name -> {'family': 'token-classification', 'train_file': ..., and "
+            "what else the single-task script takes of data and sampling arguments}."
+        },
+    )
+    temperature: float = field(
+        default=2.0,
+        metadata={
+            "help": "A batch's task is drawn with (rows)^(1/temperature): 1 as the data is, larger: small tasks more."
+        },
+    )
+    max_seq_length: int | None = field(
+        default=None, metadata={"help": "Longest row in tokens. Default: what the model takes."}
     )
 
 
-def run_multi_task(
-    model_args: ModelArguments,
-    task_args: MultiTaskArguments,
-    method_args: MultiTaskMethodArguments,
-    sampling_args: SamplingArguments,
-    training_args: TrainingArguments,
-    *,
-    write_files: bool = True,
-    command: str | None = None,
-) -> dict[str, Any]:
-    """Trains prompts on several tasks, evaluates and predicts task by task, and writes one adapter per task.
+class SharedPrompts:
+    """What the command line needs to know of tasks that are trained together, in the place of one `Task`."""
+
+    name = "multi-task"
+    task_type = None  # each task brings its own
+    arguments = MultiTaskArguments
+    sampling = ClassSamplingArguments
+    heads: ClassVar[Mapping[str, Head]] = {NEW_HEAD: Head(build_model)}
+    prompts_as_tokens = can_cache = False
+
+
+@dataclass(frozen=True)
+class JointTask:
+    """One of the tasks: its family, its data arguments, how much of the data is used, the data, and its rows."""
+
+    family: Task
+    arguments: Any
+    sampling: SamplingArguments
+    data: TaskData
+    rows: dict[str, Dataset]
+
+
+def read_tasks(args: MultiTaskArguments, sampling: SamplingArguments) -> dict[str, JointTask]:
+    """Read which tasks there are, and their data.
+
+    Args:
+        args: Their names, and the file that describes others.
+        sampling: How much of the data; what the file says of a task goes before it.
+
+    Returns:
+        The tasks by name.
+
+    Raises:
+        ValueError: If there are fewer than two, two have one name, the file is not as it should be, or the tasks'
+            families have different heads.
+        FileNotFoundError: If a file is missing.
+    """
+    described: dict[str, dict[str, Any]] = {}
+    if args.tasks_file is not None:
+        path = Path(args.tasks_file)
+        if not path.is_file():
+            raise FileNotFoundError(f"`tasks_file`: there is no file {args.tasks_file!r}.")
+        described = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(described, dict) or not all(isinstance(entry, dict) for entry in described.values()):
+            raise ValueError("`tasks_file` must map names of tasks to their arguments.")
+    named = {name: {"family": DATA_SETS[name].family, **data_arguments(name, args.data_dir)} for name in args.tasks}
+    both = sorted(named.keys() & described.keys())
+    if both or len(args.tasks) != len(named):
+        raise ValueError(f"`tasks` and `tasks_file` must name a task once, got {', '.join(both or args.tasks)}.")
+    read = {
+        name: _read_entry(name, dict(entry), args.max_seq_length, sampling)
+        for name, entry in {**named, **described}.items()
+    }
+    if len(read) < 2:
+        raise ValueError(f"There must be at least two tasks in `tasks` and `tasks_file`, got {len(read)}.")
+    heads = {(family.task_type, family.pipeline_tag): None for family, _, _ in read.values()}
+    if len(heads) > 1:
+        different = ", ".join(sorted({family.name for family, _, _ in read.values()}))
+        raise ValueError(f"Tasks of different heads cannot share prompts: {different}.")
+    found = {}
+    for name, (family, arguments, amount) in read.items():
+        data = family.load(arguments)
+        found[name] = JointTask(family, arguments, amount, data, family.select(data, amount))
+    return found
+
+
+def _read_entry(
+    name: str, entry: dict[str, Any], max_length: int | None, sampling: SamplingArguments
+) -> tuple[Task, Any, SamplingArguments]:
+    if not name.replace("-", "_").isidentifier():
+        raise ValueError(f"`tasks_file`: a task's name must be of letters, digits, _ and -, got {name!r}.")
+    possible = [key for key, task in TASKS.items() if NEW_HEAD in task.heads]
+    family = entry.pop("family", None)
+    if family not in possible:
+        raise ValueError(
+            f"`tasks_file`: the `family` of {name!r} must be one of {', '.join(possible)}, got {family!r}."
+        )
+    task = TASKS[family]
+    amount: dict[str, Any] = {f.name: getattr(sampling, f.name) for f in fields(task.sampling)}
+    amount |= {key: entry.pop(key) for key in list(entry) if key in amount}
+    unknown = sorted(entry.keys() - {f.name for f in fields(task.arguments)})
+    if unknown:
+        raise ValueError(f"`tasks_file`: {name!r} has arguments that {family} does not have: {', '.join(unknown)}.")
+    length = {} if max_length is None else {"max_seq_length": max_length}
+    return task, task.arguments(**{**length, **entry}), task.sampling(**amount)
+
+
+def _measure(features: Features, config: Any, prediction: EvalPrediction) -> dict[str, float]:
+    return features.metrics(prediction.predictions, config)
+
+
+def run_multi_task(arguments: RunArguments, *, write_files: bool = True, command: str | None = None) -> dict[str, Any]:
+    """Train prompts on several tasks, evaluate and predict task by task, and write one adapter per task.
 
     `output_dir/<task>` holds the task's adapter (the shared prompts and its head), which `PeftModel.from_pretrained`
     loads and `--init_from` of the single-task scripts starts from.
 
     Args:
-        model_args: Pretrained model.
-        task_args: The tasks.
-        method_args: Options of the prompts.
-        sampling_args: How much of the data of every task.
-        training_args: The Trainer's arguments; `do_train`, `do_eval`, `do_predict` say what is done.
+        arguments: As of `run`; `data` is a `MultiTaskArguments`, the method "deep_prompt".
         write_files: Whether anything is written to `output_dir` after training.
         command: For the cards; default: this process's command.
 
@@ -90,100 +166,113 @@ def run_multi_task(
         ValueError: If arguments or data do not fit; the message names the argument.
         FileNotFoundError: If a file is missing.
     """
-    sources = read_tasks(task_args, sampling_args)
-    tasks = {name: source.kind.prepare(source.data, source.sampling) for name, source in sources.items()}
-    kind = next(iter(sources.values())).kind
-    used = {"train": training_args.do_train, "eval": training_args.do_eval, "test": training_args.do_predict}
-    for part, split in _SPLITS.items():
-        without = [name for name, task in tasks.items() if used[part] and split not in task.rows]
+    tasks = read_tasks(arguments.data, arguments.sampling)
+    flags = {"train": "do_train", "eval": "do_eval", "test": "do_predict"}
+    used = {part: split for part, split in _SPLITS.items() if getattr(arguments.training, flags[part])}
+    for split in used.values():
+        without = [name for name, task in tasks.items() if split not in task.rows]
         if without:
             raise ValueError(f"There is no {split} data of {', '.join(without)}.")
-    model_name = model_args.resolve()
-    set_seed(training_args.seed)
-    tokenizer = kind.tokenizer(model_name, revision=model_args.model_revision)
-    model_kwargs = {"revision": model_args.model_revision}
-    if model_args.attn_implementation is not None:
-        model_kwargs["attn_implementation"] = model_args.attn_implementation
-    model = build_shared_model(tasks, kind.family, model_name, method_args, **model_kwargs)
-    max_length = longest_row(task_args.max_seq_length, tokenizer, next(iter(model.tasks.values())))
-    features: dict[str, dict[str, Dataset]] = {}
-    metrics: dict[str, dict[str, ComputeMetrics]] = {}
-    for part, split in _SPLITS.items():
-        if used[part]:
-            made = {name: task.features(task.rows[split], tokenizer, max_length) for name, task in tasks.items()}
-            features[part] = {name: data for name, (data, _) in made.items()}
-            metrics[part] = {name: metric for name, (_, metric) in made.items() if metric is not None}
-
-    if training_args.device.type == "cpu":
-        training_args.dataloader_pin_memory = False  # torch warns that there is nothing to pin for
+    family = next(iter(tasks.values())).family
+    base = arguments.model.resolve()
+    set_seed(arguments.training.seed)
+    tokenizer = family.load_tokenizer(base, revision=arguments.model.model_revision)
+    model = SharedPromptModel(
+        {
+            name: build_model(
+                task.family,
+                arguments.method,
+                base,
+                task.data,
+                model_kwargs=arguments.model.for_loading(),
+                **arguments.options,
+            )
+            for name, task in tasks.items()
+        }
+    )
+    features = {
+        part: {
+            name: task.family.features(
+                task.rows[split],
+                tokenizer,
+                task.data,
+                task.arguments,
+                task.family.longest_row(task.arguments, tokenizer, model.tasks[name]),
+            )
+            for name, task in tasks.items()
+        }
+        for part, split in used.items()
+    }
+    metrics = {
+        part: {name: partial(_measure, made, model.tasks[name].config) for name, made in of_tasks.items()}
+        for part, of_tasks in features.items()
+    }
+    datasets = {part: {name: made.dataset for name, made in of_tasks.items()} for part, of_tasks in features.items()}
+    args = resolve_training(arguments, sum(len(task.rows.get("train", ())) for task in tasks.values()))
     trainer = SharedPromptTrainer(
         model=model,
-        args=training_args,
-        train_dataset=features.get("train"),
-        eval_dataset=features.get("eval"),
+        args=args,
+        train_dataset=datasets.get("train"),
+        eval_dataset=datasets.get("eval"),
         processing_class=tokenizer,
-        data_collator=kind.collator(tokenizer),
-        preprocess_logits_for_metrics=kind.reduce,
-        temperature=task_args.temperature,
+        data_collator=family.collator(tokenizer),
+        preprocess_logits_for_metrics=family.reduce,
+        temperature=arguments.data.temperature,
         task_metrics=metrics.get("eval"),
     )
     results: dict[str, float] = {}
 
-    def record(split: str, values: dict[str, float]) -> None:
+    def record(part: str, values: dict[str, float]) -> None:
         results.update(values)
         if write_files:
-            trainer.log_metrics(split, values)
-            trainer.save_metrics(split, values)
+            trainer.log_metrics(part, values)
+            trainer.save_metrics(part, values)
 
-    if training_args.do_train:
-        record("train", trainer.train(resume_from_checkpoint=checkpoint_to_resume(training_args)).metrics)
+    if args.do_train:
+        record("train", trainer.train(resume_from_checkpoint=checkpoint_to_resume(args)).metrics)
         if write_files:
             trainer.save_state()
-    if training_args.do_eval:
+    if args.do_eval:
         record("eval", trainer.evaluate())
-    if training_args.do_predict:
+    if args.do_predict:
         values: dict[str, float] = {}
-        for name, data in features["test"].items():
-            trainer.compute_metrics = metrics["test"].get(name)
+        for name, data in datasets["test"].items():
+            trainer.compute_metrics = metrics["test"][name]
             output = trainer.predict(join_tasks({name: data}), metric_key_prefix=f"test_{name}")
             values |= output.metrics or {}
         record("test", values | mean_over_tasks(values, list(tasks), "test"))
-    rows = {name: {split: len(data) for split, data in task.rows.items()} for name, task in tasks.items()}
-    trained, total = count_parameters(model)
-    if write_files and training_args.process_index == 0:
+    if write_files and args.process_index == 0:
         for name, task in tasks.items():
-            folder = Path(training_args.output_dir or ".") / name
+            folder = Path(args.output_dir or ".") / name
             peft_model: Any = model.tasks[name]
             peft_model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
-            source = sources[name].data
-            facts = ModelCardFacts(
-                method=f"deep_prompt shared by {', '.join(tasks)}",
-                base_model=model_name,
-                task=kind.family.name,
-                dataset=source.describe(),
-                dataset_on_hub=source.dataset_name is not None and not Path(source.dataset_name).exists(),
-                rows=rows[name],
-                adapter=True,
-                details={
-                    "Labels": ", ".join(task.label_names),
-                    "Temperature": task_args.temperature,
-                    "Learning rate": training_args.learning_rate,
-                    "Epochs": training_args.num_train_epochs,
-                    "Batch size": training_args.train_batch_size,
-                    "Seed": training_args.seed,
-                },
-                usage=task.usage(name, peft_model),
-                trained_parameters=count_parameters(peft_model)[0],
-                all_parameters=count_parameters(peft_model)[1],
+            of_task = copy(args)
+            of_task.output_dir = str(folder)
+            facts = card_facts(
+                task.family,
+                replace(arguments, data=task.arguments),
+                of_task,
+                base,
+                peft_model,
+                task.data,
+                task.rows,
+                task.arguments.max_seq_length,
+            )
+            shared = {"Temperature": arguments.data.temperature}
+            facts = replace(
+                facts,
+                method=f"{arguments.method} shared by {', '.join(tasks)}",
+                details={**shared, **facts.details},
             )
             own = {key.replace(f"_{name}_", "_", 1): value for key, value in results.items() if f"_{name}_" in key}
             write_model_card(folder, facts, own, command)
+    trained, total = count_parameters(model)
     return {
         **results,
         "trained_parameters": trained,
         "all_parameters": total,
-        "rows": rows,
+        "rows": {name: {split: len(data) for split, data in task.rows.items()} for name, task in tasks.items()},
         "data_fingerprint": {
             name: {split: data_fingerprint(data) for split, data in task.rows.items()} for name, task in tasks.items()
         },

@@ -13,10 +13,8 @@ from peft.utils import ModulesToSaveWrapper
 from torch import nn
 from torch.utils.data import DataLoader, Sampler
 from transformers import EvalPrediction
-from transformers.trainer_utils import PredictionOutput
 
-from dpt_peft.training.runner import rows_in_order
-from dpt_peft.training.schedules import ScheduledTrainer
+from dpt_peft.training.trainer import TaskTrainer
 
 #: Column, and argument of the model, that names a row's task.
 TASK_COLUMN = "task"
@@ -39,7 +37,7 @@ class SharedPromptModel(nn.Module):
         ValueError: If there is no model, or their prompts or backbones differ.
     """
 
-    #: Heads are means over their own batch, see `runner.run_training`.
+    #: Heads are means over their own batch, see `TaskTrainer`.
     accepts_loss_kwargs = False
 
     def __init__(self, models: Mapping[str, PeftModel]) -> None:
@@ -197,7 +195,7 @@ class TaskBatchSampler(Sampler[list[int]]):
             yield batch.tolist()
 
 
-class SharedPromptTrainer(ScheduledTrainer):
+class SharedPromptTrainer(TaskTrainer):
     """A Trainer for a `SharedPromptModel`: one task per batch, metrics task by task and their means.
 
     Args:
@@ -272,16 +270,10 @@ class SharedPromptTrainer(ScheduledTrainer):
         """Evaluates task by task: `eval_<task>_f1`, and `eval_mean_f1` for every metric that all tasks have."""
         if isinstance(eval_dataset, str):
             self.compute_metrics = self.task_metrics.get(eval_dataset)
-        with rows_in_order(self.args):
-            metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         if eval_dataset is None and isinstance(self.eval_dataset, dict):
             metrics |= mean_over_tasks(metrics, list(self.eval_dataset), metric_key_prefix)
         return metrics
-
-    def predict(self, *args: Any, **kwargs: Any) -> PredictionOutput:
-        """As the Trainer's, the rows in their order."""
-        with rows_in_order(self.args):
-            return super().predict(*args, **kwargs)
 
 
 def mean_over_tasks(metrics: Mapping[str, float], tasks: Sequence[str], prefix: str) -> dict[str, float]:

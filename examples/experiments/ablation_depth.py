@@ -18,7 +18,7 @@ from comparison import models_of, run_comparison
 from plan import ComparisonArguments, Record, Run, every_run, values_of
 from plots import plot_curves
 
-from dpt_peft.tasks.data_sets import DATA_SETS
+from dpt_peft.tasks import DATA_SETS
 
 #: Order of the paper's figure -> word of `layers_to_transform`.
 ORDERS = {"first": "ascending: the first k layers", "last": "descending: the last k layers"}
@@ -78,7 +78,7 @@ def draw(records: list[Record], arguments: DepthArguments, path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs what is missing, writes tables and picture."""
+    """Run what is missing, writes tables and picture."""
     run_comparison(DepthArguments, __doc__, plan, draw, argv)
 
 

@@ -48,7 +48,7 @@ def draw(records: list[Record], arguments: HeadArguments, path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs what is missing, writes tables and picture."""
+    """Run what is missing, writes tables and picture."""
     run_comparison(HeadArguments, __doc__, plan, draw, argv)
 
 

@@ -17,7 +17,7 @@ from comparison import models_of, run_comparison
 from plan import ComparisonArguments, Record, Run, every_run, values_of
 from plots import plot_curves
 
-from dpt_peft.tasks.data_sets import DATA_SETS
+from dpt_peft.tasks import DATA_SETS
 
 #: `encoder_reparameterization` -> its name in the paper.
 ENCODERS = {"none": "embedding", "mlp": "MLP"}
@@ -75,7 +75,7 @@ def draw(records: list[Record], arguments: LengthArguments, path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs what is missing, writes tables and picture."""
+    """Run what is missing, writes tables and picture."""
     run_comparison(LengthArguments, __doc__, plan, draw, argv)
 
 

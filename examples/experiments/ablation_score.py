@@ -38,7 +38,7 @@ def draw(records: list[Record], arguments: ScoreArguments, path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs what is missing, writes tables and picture."""
+    """Run what is missing, writes tables and picture."""
     run_comparison(ScoreArguments, __doc__, plan, draw, argv)
 
 

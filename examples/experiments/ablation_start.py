@@ -57,7 +57,7 @@ def draw(records: list[Record], arguments: StartArguments, path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs what is missing, writes tables and picture."""
+    """Run what is missing, writes tables and picture."""
     run_comparison(StartArguments, __doc__, plan, draw, argv)
 
 

@@ -7,18 +7,16 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+from costs import inference_cost, peak_memory_mb
 from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from dpt_peft.pretrained_heads.dpt import DPTForSequenceClassification
-from dpt_peft.pretrained_heads.dpt_hierarchical import DPTForHierarchicalClassification
-from dpt_peft.pretrained_heads.label_tree import LabelTree
-from dpt_peft.training.inference_cost import inference_cost, peak_memory_mb
-from dpt_peft.training.records import data_fingerprint
+from dpt_peft import DPTForHierarchicalClassification, DPTForSequenceClassification, LabelTree
+from dpt_peft.training import data_fingerprint
 
 
 def whole_words(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Returns the words of a vocabulary that are one token each: lower-case letters, four to eight of them.
+    """Return the words of a vocabulary that are one token each: lower-case letters, four to eight of them.
 
     Raises:
         ValueError: If there are fewer than two.
@@ -36,7 +34,7 @@ def whole_words(tokenizer: PreTrainedTokenizerBase) -> list[str]:
 
 
 def balanced_tree(classes: Sequence[str], branch_words: Sequence[str], max_children: int) -> LabelTree:
-    """Returns a tree of as few levels as `max_children` allows, with branches of like size.
+    """Return a tree of as few levels as `max_children` allows, with branches of like size.
 
     Args:
         classes: Names of the classes.
@@ -74,7 +72,7 @@ def class_scaling_cost(
     classes_per_pass: int = 200,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Measures one model over synthetic classes and texts; what it answers does not matter here.
+    """Measure one model over synthetic classes and texts; what it answers does not matter here.
 
     Args:
         model_name_or_path: A discriminator with its tokenizer.

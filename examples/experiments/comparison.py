@@ -21,8 +21,8 @@ from plots import plot_boxes
 from tables import markdown_table, mean_and_spread, mean_of_best
 from transformers import HfArgumentParser
 
-from dpt_peft.tasks.data_sets import DATA_SETS
-from dpt_peft.training.methods import METHODS
+from dpt_peft.tasks import DATA_SETS
+from dpt_peft.training import METHODS
 
 #: Option -> how its value is written in a row's title.
 _OPTION_TITLES: dict[str, Callable[[Any], str]] = {
@@ -59,12 +59,12 @@ def title_of(run: Run) -> str:
 
 
 def models_of(records: Sequence[Record]) -> str:
-    """Names the models of the records, for titles: the records may be another machine's."""
+    """Name the models of the records, for titles: the records may be another machine's."""
     return ", ".join(dict.fromkeys(record["run"]["model"] for record in records))
 
 
 def by_row(records: Sequence[Record]) -> dict[tuple[str, float], dict[str, list[Record]]]:
-    """Groups records by (title, learning rate), and below that by data set; all in the order in which they come."""
+    """Group records by (title, learning rate), and below that by data set; all in the order in which they come."""
     rows: dict[tuple[str, float], dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
         run = record["run"]
@@ -75,7 +75,7 @@ def by_row(records: Sequence[Record]) -> dict[tuple[str, float], dict[str, list[
 def comparison_table(
     records: Sequence[Record], metric: str, write: Callable[[Sequence[float]], str] = mean_and_spread
 ) -> str:
-    """Makes the table of runs with one amount of data.
+    """Make the table of runs with one amount of data.
 
     Args:
         records: The runs.
@@ -94,7 +94,7 @@ def comparison_table(
 
 
 def comparison(records: Sequence[Record], metric: str, best: int = 3) -> str:
-    """Makes all tables: mean and spread for each amount of data, and the mean of the best seeds where there are more.
+    """Make all tables: mean and spread for each amount of data, and the mean of the best seeds where there are more.
 
     Args:
         records: The runs of one model on one split.
@@ -113,7 +113,7 @@ def comparison(records: Sequence[Record], metric: str, best: int = 3) -> str:
 
 
 def values_by_data_set(records: Sequence[Record], metric: str) -> Mapping[str, Mapping[str, list[float]]]:
-    """Groups a metric in % by data set's title and row's title, for box plots."""
+    """Group a metric in % by data set's title and row's title, for box plots."""
     groups: dict[str, dict[str, list[float]]] = defaultdict(dict)
     for (title, _), row in by_row(records).items():
         for name, runs in row.items():
@@ -122,7 +122,7 @@ def values_by_data_set(records: Sequence[Record], metric: str) -> Mapping[str, M
 
 
 def draw_boxes(records: Sequence[Record], arguments: ExperimentArguments, path: Path, what: str) -> Path:
-    """Draws a box for each row of the table, one panel a data set.
+    """Draw a box for each row of the table, one panel a data set.
 
     Args:
         records: The runs.

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
@@ -25,13 +25,14 @@ import datasets
 import transformers
 from class_scaling import class_scaling_cost
 from comparison import amount_of, models_of
+from costs import CostArguments, costs_of, in_new_process
 from hierarchical_data_sets import HIERARCHIES
 from plan import (
     ExperimentArguments,
     Record,
     Run,
+    run_arguments,
     run_missing,
-    training_arguments,
     values_of,
     write_results,
 )
@@ -39,12 +40,8 @@ from plots import plot_boxes, plot_curves
 from tables import markdown_table, mean_and_spread
 from transformers import HfArgumentParser
 
-from dpt_peft.tasks.hierarchical import HierarchicalClassificationArguments
-from dpt_peft.training.hierarchical_classification import HierarchyArguments, run_hierarchical_classification
-from dpt_peft.training.inference_cost import in_new_process
-from dpt_peft.training.methods import METHODS
-from dpt_peft.training.text_classification import MethodArguments, SamplingArguments
-from dpt_peft.training.tuned_run import ModelArguments
+from dpt_peft.tasks import TASKS
+from dpt_peft.training import METHODS, run as run_task
 
 #: Row -> method, and which hierarchy it uses.
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -53,7 +50,7 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "flat": ("dpt", {"label_hierarchy": "none"}),
     "fine_tuning": ("fine_tuning", {}),
 }
-#: Options of a row with a hierarchy: arguments of this script that are also fields of `HierarchyArguments`.
+#: Options of a row with a hierarchy: arguments of this script that are also options of methods.
 SEARCH = ("max_children", "beam_width", "beam_threshold")
 #: What a run measures beside the Trainer's metrics.
 COSTS = ("milliseconds_per_text", "cpu_milliseconds_per_text", "tokens_per_text", "padded_tokens_per_text")
@@ -102,7 +99,7 @@ class HierarchyExperimentArguments(ExperimentArguments):
 
 
 def values_of_row(entries: Sequence[str], row: str, default: float) -> list[float]:
-    """Reads entries such as "fine_tuning=5e-4": those of a row, or the default.
+    """Read entries such as "fine_tuning=5e-4": those of a row, or the default.
 
     Raises:
         ValueError: If an entry is not of that form.
@@ -165,7 +162,7 @@ def plan(arguments: HierarchyExperimentArguments) -> list[Run]:
 
 
 def train(run: Run, arguments: HierarchyExperimentArguments, model_path: str) -> dict[str, Any]:
-    """Does one run; called in a process of its own."""
+    """Do one run; called in a process of its own."""
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
     if run["dataset"] == SYNTHETIC:
@@ -179,38 +176,26 @@ def train(run: Run, arguments: HierarchyExperimentArguments, model_path: str) ->
             beam_width=options.get("beam_width", 1),
             seed=run["seed"],
         )
-    data, options = HIERARCHIES[run["dataset"]], dict(run["options"])
-    method = {"method": run["method"], "template": options.pop("template", None)}
+    data, task = HIERARCHIES[run["dataset"]], TASKS["hierarchical-classification"]
+    beams = {name: value for name, value in run["options"].items() if name in ("beams", "max_beam_samples")}
+    run = run | {"options": {name: value for name, value in run["options"].items() if name not in beams}}
     with TemporaryDirectory() as folder:
         words = Path(folder) / "words.json"
         words.write_text(json.dumps(data.words))
-        return run_hierarchical_classification(
-            ModelArguments(model_name_or_path=model_path),
-            HierarchicalClassificationArguments(
-                dataset_name=(
-                    data.hub_id if arguments.data_dir is None else str(Path(arguments.data_dir) / run["dataset"])
-                ),
-                level_column_names=list(data.level_columns),
-                tree_words_file=str(words),
-                max_seq_length=run["max_seq_length"],
-            ),
-            MethodArguments(**method),
-            HierarchyArguments(**options, measure_cost=True),
-            SamplingArguments(
-                train_fraction=run["train_fraction"],
-                examples_per_class=run["examples_per_class"],
-                sample_seed=run["sample_seed"],
-                validation_size=data.held_out if run["split"] == "validation" else None,
-                max_eval_samples=run["max_test_examples"],
-                max_predict_samples=run["max_test_examples"],
-            ),
-            replace(training_arguments(run, folder), per_device_eval_batch_size=32),
-            write_files=False,
-        )
+        where = data.hub_id if arguments.data_dir is None else str(Path(arguments.data_dir) / run["dataset"])
+        source = {
+            "dataset_name": where,
+            "level_column_names": list(data.level_columns),
+            "tree_words_file": str(words),
+        }
+        told = run_arguments(run, task, source, model_path, folder, data.held_out)
+        told.training.per_device_eval_batch_size = 32
+        outcome = run_task(task, told, write_files=False)
+        return outcome.results | costs_of(outcome, CostArguments(measure_cost=True, **beams), batch_size=32)
 
 
 def measure(run: Run, arguments: HierarchyExperimentArguments, model_path: str) -> dict[str, Any]:
-    """Does one run in a process of its own; its costs become metrics of the split that they were measured on."""
+    """Do one run in a process of its own; its costs become metrics of the split that they were measured on."""
     result = in_new_process(train, run, arguments, model_path)
     prefix = "eval_" if run["split"] == "validation" else "test_"
     measured = (*COSTS, *(f"flat_{name}" for name in COSTS), "peak_memory_mb", "beams", "passes", "levels")
@@ -318,7 +303,7 @@ def draw_accuracy(records: Sequence[Record], arguments: HierarchyExperimentArgum
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs what is missing and shows what there is."""
+    """Run what is missing and shows what there is."""
     parser = HfArgumentParser(HierarchyExperimentArguments, description=__doc__)
     (arguments,) = parser.parse_args_into_dataclasses(argv)
     if arguments.data_dir is None and not (arguments.only_table or arguments.scaling):

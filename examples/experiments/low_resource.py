@@ -19,7 +19,7 @@ from comparison import amount_of, draw_boxes, least_data_first, models_of, run_c
 from plan import ComparisonArguments, Record, Run, every_run, values_of
 from plots import plot_curves
 
-from dpt_peft.tasks.data_sets import DATA_SETS
+from dpt_peft.tasks import DATA_SETS
 
 
 @dataclass
@@ -74,7 +74,7 @@ def draw(records: list[Record], arguments: LowResourceArguments, path: Path) -> 
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs what is missing, writes tables and picture."""
+    """Run what is missing, writes tables and picture."""
     run_comparison(LowResourceArguments, __doc__, plan, draw, argv)
 
 

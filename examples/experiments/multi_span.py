@@ -18,9 +18,8 @@ from comparison import by_row, draw_boxes, run_comparison
 from plan import ComparisonArguments, Record, Run, every_run, values_of
 from tables import markdown_table, mean_and_spread
 
-from dpt_peft.tasks.data_sets import DATA_SETS
-from dpt_peft.training.families import DISCRIMINATOR
-from dpt_peft.training.methods import METHODS
+from dpt_peft.tasks import DATA_SETS, DISCRIMINATOR
+from dpt_peft.training import METHODS
 
 COLUMNS = {
     "EM": "exact_match",
@@ -65,7 +64,7 @@ def plan(arguments: MultiSpanArguments) -> list[Run]:
         settings.append({"train_fraction": arguments.train_fraction, "options": {"tune_threshold": True, **options}})
     runs = every_run(arguments, settings)
     return [
-        run for run in runs if "score_function" not in run["options"] or METHODS[run["method"]].base == DISCRIMINATOR
+        run for run in runs if "score_function" not in run["options"] or METHODS[run["method"]].head == DISCRIMINATOR
     ]
 
 
@@ -88,7 +87,7 @@ def draw(records: list[Record], arguments: MultiSpanArguments, path: Path) -> No
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs what is missing, writes table and picture."""
+    """Run what is missing, writes table and picture."""
     run_comparison(MultiSpanArguments, __doc__, plan, draw, argv, table)
 
 

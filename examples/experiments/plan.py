@@ -10,10 +10,10 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import datasets
 import torch
@@ -22,54 +22,21 @@ from accelerate import PartialState
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 from transformers.utils import is_torch_bf16_gpu_available
 
-from dpt_peft.tasks.data_sets import DATA_SETS, data_arguments
-from dpt_peft.tasks.multiple_choice import MultipleChoiceArguments
-from dpt_peft.tasks.question_answering.extractive import QuestionAnsweringArguments
-from dpt_peft.tasks.question_answering.multi_span import MultiSpanQAArguments
-from dpt_peft.tasks.tagging.names import TokenClassificationArguments
-from dpt_peft.tasks.tagging.roles import SemanticRoleArguments
-from dpt_peft.tasks.text_classification import TextClassificationArguments
-from dpt_peft.training.families import LANGUAGE_MODEL, NEW_HEAD
-from dpt_peft.training.methods import METHODS
-from dpt_peft.training.multi_span_qa import MultiSpanMethodArguments, run_multi_span_qa
-from dpt_peft.training.multiple_choice import MultipleChoiceMethodArguments, run_multiple_choice
-from dpt_peft.training.question_answering import QuestionAnsweringMethodArguments, run_question_answering
-from dpt_peft.training.question_sampling import QuestionSamplingArguments
-from dpt_peft.training.records import append_json_line, command_line, read_json_lines, software_versions
-from dpt_peft.training.schedules import ScriptTrainingArguments
-from dpt_peft.training.text_classification import MethodArguments, SamplingArguments, run_text_classification
-from dpt_peft.training.tuned_run import ModelArguments
-from dpt_peft.training.word_tagging import run_semantic_roles, run_token_classification
+from dpt_peft.tasks import DATA_SETS, LANGUAGE_MODEL, NEW_HEAD, TASKS, Task, data_arguments
+from dpt_peft.training import (
+    METHODS,
+    ModelArguments,
+    RunArguments,
+    ScriptTrainingArguments,
+    append_json_line,
+    command_line,
+    read_json_lines,
+    run as run_task,
+    software_versions,
+)
 
 Run = dict[str, Any]
 Record = dict[str, Any]
-
-
-class FamilyRuns(NamedTuple):
-    """How an experiment does a run of a task family: its arguments' dataclasses and the function that does it."""
-
-    data_arguments: Any
-    run: Callable[..., dict[str, Any]]
-    method_arguments: Any = MethodArguments
-    sampling_arguments: Any = SamplingArguments
-
-
-#: Family -> how its runs are done. A new family is one row.
-FAMILIES = {
-    "text-classification": FamilyRuns(TextClassificationArguments, run_text_classification),
-    "token-classification": FamilyRuns(TokenClassificationArguments, run_token_classification),
-    "semantic-role-labeling": FamilyRuns(SemanticRoleArguments, run_semantic_roles),
-    "multiple-choice": FamilyRuns(MultipleChoiceArguments, run_multiple_choice, MultipleChoiceMethodArguments),
-    "question-answering": FamilyRuns(
-        QuestionAnsweringArguments,
-        run_question_answering,
-        QuestionAnsweringMethodArguments,
-        QuestionSamplingArguments,
-    ),
-    "multi-span-question-answering": FamilyRuns(
-        MultiSpanQAArguments, run_multi_span_qa, MultiSpanMethodArguments, QuestionSamplingArguments
-    ),
-}
 
 
 @dataclass
@@ -108,7 +75,7 @@ class ExperimentArguments:
     )
 
     def __post_init__(self) -> None:
-        """Checks what can be checked before anything is loaded.
+        """Check what can be checked before anything is loaded.
 
         Raises:
             ValueError: If `share` is not of the form "2/3".
@@ -125,16 +92,16 @@ class ExperimentArguments:
             return "embedded"
         return Path(path).resolve().name if Path(path).is_dir() else path
 
-    def run(self, dataset: str, method: str, seed: int, learning_rate: float | None = None, **rest: Any) -> Run:
-        """Returns one run with this experiment's common settings.
+    def run(self, dataset: str, method: str, seed: int, learning_rate: float, **rest: Any) -> Run:
+        """Return one run with this experiment's common settings.
 
         Args:
             dataset: A key of `DATA_SETS`.
             method: A key of `METHODS`.
             seed: Training seed.
-            learning_rate: Default: the method's own.
-            **rest: `train_fraction`, `examples_per_class`, `options` (fields of `MethodOptions`), or what replaces a
-                common setting.
+            learning_rate: Of all that is trained, or of all but the head.
+            **rest: `head_learning_rate`, `train_fraction`, `examples_per_class`, `options` (of the method, or of how
+                the task is read), or what replaces a common setting.
         """
         return {
             "model": self.model,
@@ -145,13 +112,13 @@ class ExperimentArguments:
             "sample_seed": seed if self.sample_seed == -1 else self.sample_seed,
             "train_fraction": None,
             "examples_per_class": None,
-            "learning_rate": METHODS[method].learning_rate if learning_rate is None else learning_rate,
+            "learning_rate": learning_rate,
             "epochs": self.epochs,
             "batch_size": self.batch_size,
             "max_seq_length": self.max_seq_length,
             "split": self.split,
             "max_test_examples": self.max_test_examples,
-            # Only where it is set: records of runs without it stay theirs.
+            # Written only when set, so that older records still match their runs.
             **({"bf16": True} if self.bf16 else {}),
         } | rest
 
@@ -175,8 +142,16 @@ class ComparisonArguments(ExperimentArguments):
     best: int = field(default=3, metadata={"help": "The second table: mean of this many best seeds."})
 
 
-def learning_rates_of(arguments: ComparisonArguments, method: str) -> list[float]:
-    """Returns the learning rates that a method is run with: those given for it, or its own.
+def rates_of(arguments: ComparisonArguments, method: str, only: float | None = None) -> list[dict[str, float]]:
+    """Return the learning rates that a method is run with: those given for it, or its own.
+
+    Args:
+        arguments: The experiment's arguments.
+        method: One of its methods.
+        only: Learning rate that the experiment sets in place of these.
+
+    Returns:
+        `learning_rate` of each, and `head_learning_rate` where a new head over a frozen backbone has one of its own.
 
     Raises:
         ValueError: If an entry is not of the form method=rate, or names a method that is not run.
@@ -188,11 +163,20 @@ def learning_rates_of(arguments: ComparisonArguments, method: str) -> list[float
             raise ValueError(f"`learning_rates` must be like {arguments.methods[0]}=2e-4, got {entry!r}.")
         if name == method:
             rates.append(float(rate))
-    return rates or [METHODS[method].learning_rate]
+    chosen, of_head = METHODS[method], arguments.head_learning_rate
+    if only is not None:
+        rates = [only]
+    elif not rates:
+        rates = [chosen.learning_rate]
+        of_head = chosen.head_learning_rate if of_head is None else of_head
+    new_head = chosen.adapter is not None and chosen.head == NEW_HEAD
+    # Written only when set, so that older records still match their runs.
+    own = {"head_learning_rate": of_head} if new_head and of_head is not None else {}
+    return [{"learning_rate": rate, **own} for rate in rates]
 
 
 def every_run(arguments: ComparisonArguments, settings: Iterable[dict[str, Any]] = ({},)) -> list[Run]:
-    """Returns the runs of a comparison, seed by seed, so that what is finished early is already a table.
+    """Return the runs of a comparison, seed by seed, so that what is finished early is already a table.
 
     Args:
         arguments: Seeds, methods with their learning rates, and data sets; all of them are crossed.
@@ -200,39 +184,52 @@ def every_run(arguments: ComparisonArguments, settings: Iterable[dict[str, Any]]
             the place of the methods' own.
 
     Raises:
-        ValueError: See `learning_rates_of`.
+        ValueError: See `rates_of`.
     """
     settings = list(settings)
-
-    def of_head(method: str) -> dict[str, float]:
-        # Only where there is one: records of runs without it stay theirs.
-        chosen = METHODS[method]
-        rate = arguments.head_learning_rate
-        return (
-            {} if rate is None or chosen.adapter is None or chosen.base != NEW_HEAD else {"head_learning_rate": rate}
-        )
-
     return [
-        arguments.run(dataset, method, seed, **{"learning_rate": rate, **of_head(method), **setting})
+        arguments.run(dataset, method, seed, **{**setting, **rates})
         for seed in arguments.seeds
         for setting in settings
         for method in arguments.methods
-        for rate in (
-            [setting["learning_rate"]] if "learning_rate" in setting else learning_rates_of(arguments, method)
-        )
+        for rates in rates_of(arguments, method, setting.get("learning_rate"))
         for dataset in arguments.datasets
     ]
 
 
-def training_arguments(run: Run, output_dir: str | Path) -> ScriptTrainingArguments:
-    """Returns the Trainer's arguments of a run.
+def run_arguments(
+    run: Run, task: Task, data: Mapping[str, Any], model_path: str, output_dir: str | Path, held_out: int | None
+) -> RunArguments:
+    """Return what `dpt_peft.training.run` is told for a run.
 
     Args:
-        run: As `ExperimentArguments.run` makes it.
+        run: As `ExperimentArguments.run` makes it. Those of its options that are fields of the task's data arguments
+            go there, the others are the method's.
+        task: The run's task family.
+        data: Data arguments by name.
+        model_path: The pretrained model.
         output_dir: For what the Trainer writes beside the results; nothing, as it is told here.
+        held_out: Training rows to hold out where the run is measured or tuned on validation data.
+
+    Raises:
+        ValueError: If the run takes examples of each class and the task has no classes.
     """
+    of_data = {each.name for each in fields(task.arguments)}
+    read = {name: value for name, value in run["options"].items() if name in of_data}
+    data_args = task.arguments(**data, **read, max_seq_length=run["max_seq_length"])
+    by_class = {} if run["examples_per_class"] is None else {"examples_per_class": run["examples_per_class"]}
+    if by_class and "examples_per_class" not in {each.name for each in fields(task.sampling)}:
+        raise ValueError(f"`examples_per_class`: {task.name} has no classes; give a share of the examples.")
+    sampling = task.sampling(
+        train_fraction=run["train_fraction"],
+        sample_seed=run["sample_seed"],
+        validation_size=held_out if run["split"] == "validation" or task.tunes(data_args) else None,
+        max_eval_samples=run["max_test_examples"],
+        max_predict_samples=run["max_test_examples"],
+        **by_class,
+    )
     bf16 = run.get("bf16", False)
-    return ScriptTrainingArguments(
+    training = ScriptTrainingArguments(
         output_dir=str(output_dir),
         do_train=True,
         do_eval=run["split"] == "validation",
@@ -252,37 +249,29 @@ def training_arguments(run: Run, output_dir: str | Path) -> ScriptTrainingArgume
         report_to="none",
         disable_tqdm=True,
     )
-
-
-def _train(run: Run, arguments: ExperimentArguments, model_path: str) -> dict[str, Any]:
-    """Does one run through the same function as its family's script."""
-    data = DATA_SETS[run["dataset"]]
-    family = FAMILIES[data.family]
-    data_args = family.data_arguments(
-        **data_arguments(run["dataset"], arguments.data_dir), max_seq_length=run["max_seq_length"]
-    )
-    at_mask = METHODS[run["method"]].base == LANGUAGE_MODEL
-    words = data.mask_words or data.label_words if at_mask else data.label_words
-    prefers_own_words = {"label_words": list(words)} if words else {}
-    by_class = {} if run["examples_per_class"] is None else {"examples_per_class": run["examples_per_class"]}
-    if by_class and family.sampling_arguments is QuestionSamplingArguments:
-        raise ValueError(f"`examples_per_class`: {data.title} has no classes; give a share of its questions.")
-    needs_validation = run["split"] == "validation" or run["options"].get("tune_threshold", False)
-    return family.run(
-        ModelArguments(model_name_or_path=model_path),
+    return RunArguments(
         data_args,
-        family.method_arguments(method=run["method"], **{**prefers_own_words, **run["options"]}),
-        family.sampling_arguments(
-            train_fraction=run["train_fraction"],
-            sample_seed=run["sample_seed"],
-            validation_size=data.held_out if needs_validation else None,
-            max_eval_samples=run["max_test_examples"],
-            max_predict_samples=run["max_test_examples"],
-            **by_class,
-        ),
-        training_arguments(run, Path(arguments.output_dir) / "trainer"),
-        write_files=False,
+        run["method"],
+        training,
+        {name: value for name, value in run["options"].items() if name not in of_data},
+        ModelArguments(model_path),
+        sampling,
     )
+
+
+def train(run: Run, arguments: ExperimentArguments, model_path: str) -> dict[str, Any]:
+    """Do one run, as its family's script does it."""
+    data = DATA_SETS[run["dataset"]]
+    head = METHODS[run["method"]].head
+    words = (head == LANGUAGE_MODEL and data.mask_words) or data.label_words
+    if words and head != NEW_HEAD:
+        run = run | {"options": {"label_words": list(words), **run["options"]}}
+    task = TASKS[data.family]
+    source = data_arguments(run["dataset"], arguments.data_dir)
+    folder = Path(arguments.output_dir) / "trainer"
+    return run_task(
+        task, run_arguments(run, task, source, model_path, folder, data.held_out), write_files=False
+    ).results
 
 
 def _device() -> str:
@@ -292,7 +281,7 @@ def _device() -> str:
 
 
 def make_record(run: Run, result: dict[str, Any], seconds: float) -> Record:
-    """Returns a run with what it gave and what is needed to repeat it."""
+    """Return a run with what it gave and what is needed to repeat it."""
     prefix = "eval_" if run["split"] == "validation" else "test_"
     technical = ("runtime", "per_second", "model_preparation_time")
     return {
@@ -316,7 +305,7 @@ def make_record(run: Run, result: dict[str, Any], seconds: float) -> Record:
 
 
 def read_records(arguments: ExperimentArguments) -> list[Record]:
-    """Reads the finished runs: those in `output_dir`, or those that `records` names. A run counts once, the first."""
+    """Read the finished runs: those in `output_dir`, or those that `records` names. A run counts once, the first."""
     paths = [Path(path) for path in arguments.records or []] or sorted(
         Path(arguments.output_dir).glob("records*.jsonl")
     )
@@ -330,9 +319,9 @@ def read_records(arguments: ExperimentArguments) -> list[Record]:
 def run_missing(
     runs: Sequence[Run],
     arguments: ExperimentArguments,
-    train: Callable[[Run, ExperimentArguments, str], dict[str, Any]] = _train,
+    train: Callable[[Run, ExperimentArguments, str], dict[str, Any]] = train,
 ) -> list[Record]:
-    """Does this process's share of the runs that have no record yet, and records each as it is finished.
+    """Do this process's share of the runs that have no record yet, and records each as it is finished.
 
     Under `accelerate launch` all processes work together on every run (the Trainer splits its batches); `share` lets
     independent processes take runs from each other instead, each with a file of its own.
@@ -381,7 +370,7 @@ def write_results(
     text: str,
     draw: Callable[[Path], Any],
 ) -> None:
-    """Prints the table or tables, and writes `table.md` and `plot.png` into `output_dir`.
+    """Print the table or tables, and writes `table.md` and `plot.png` into `output_dir`.
 
     Args:
         arguments: The experiment's arguments.
@@ -402,6 +391,6 @@ def write_results(
 
 
 def values_of(records: Iterable[Record], metric: str) -> list[float]:
-    """Returns a metric of each record in %, in the order of the seeds."""
+    """Return a metric of each record in %, in the order of the seeds."""
     ordered = sorted(records, key=lambda record: record["run"]["seed"])
     return [100 * record["metrics"][metric] for record in ordered]

@@ -52,7 +52,7 @@ def plot_curves(
     ticks: Mapping[float, str] | None = None,
     columns: int = 3,
 ) -> Path:
-    """Draws one panel a data set: means over the runs, joined by lines, with their sample standard deviation as bars.
+    """Draw one panel a data set: means over the runs, joined by lines, with their sample standard deviation as bars.
 
     Args:
         curves: Panel -> series -> x -> values.
@@ -121,7 +121,7 @@ def plot_boxes(
     y_label: str,
     columns: int = 4,
 ) -> Path:
-    """Draws one panel a data set: a box over the runs of each method, and every run as a point (DPT, Figures 2 and 3).
+    """Draw one panel a data set: a box over the runs of each method, and every run as a point (DPT, Figures 2 and 3).
 
     Args:
         groups: Panel -> series -> values.
@@ -160,7 +160,7 @@ def plot_points(
     log_x: Sequence[str] = (),
     columns: int = 4,
 ) -> Path:
-    """Draws one panel a quantity: what every trial of a search gave over the value that it chose.
+    """Draw one panel a quantity: what every trial of a search gave over the value that it chose.
 
     Args:
         points: Panel -> (value, result) of every trial; values are numbers or names.

@@ -15,7 +15,7 @@ from comparison import by_row, draw_boxes, run_comparison
 from plan import ComparisonArguments, Record, Run, every_run, values_of
 from tables import markdown_table, mean_of_best
 
-from dpt_peft.tasks.data_sets import DATA_SETS
+from dpt_peft.tasks import DATA_SETS
 
 
 @dataclass
@@ -69,7 +69,7 @@ def draw(records: list[Record], arguments: StabilityArguments, path: Path) -> No
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs what is missing, writes table and picture."""
+    """Run what is missing, writes table and picture."""
     run_comparison(StabilityArguments, __doc__, plan, draw, argv, table)
 
 

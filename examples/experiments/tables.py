@@ -7,7 +7,7 @@ from statistics import mean, stdev
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """Makes an aligned markdown table.
+    """Make an aligned markdown table.
 
     Args:
         header: Names of the columns.
@@ -32,7 +32,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: i
 
 
 def mean_and_spread(values: Sequence[float]) -> str:
-    """Writes "80.1 ± 0.2 (3)": mean, sample standard deviation, number of values; "-" for none."""
+    """Write "80.1 ± 0.2 (3)": mean, sample standard deviation, number of values; "-" for none."""
     if not values:
         return "-"
     spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
@@ -40,5 +40,5 @@ def mean_and_spread(values: Sequence[float]) -> str:
 
 
 def mean_of_best(values: Sequence[float], count: int = 3) -> str:
-    """Writes the mean of the best `count` values, as the DPT paper reports 3 of 10; "-" for fewer values than that."""
+    """Write the mean of the best `count` values, as the DPT paper reports 3 of 10; "-" for fewer values than that."""
     return f"{mean(sorted(values)[-count:]):.1f}" if len(values) >= count else "-"

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from dpt_peft.training.methods import METHODS, MethodOptions, options_without_use
+from dpt_peft.tasks import TASKS
+from dpt_peft.training.methods import methods_of, option_names
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -25,6 +26,6 @@ def load_script(name: str) -> ModuleType:
 
 
 def options_of(method: str, **options: list[object]) -> list[object]:
-    """The words of those options that the method reads, such as `num_virtual_tokens=[3]`; scripts refuse others."""
-    without_use = options_without_use(method, MethodOptions()) if method in METHODS else {}
-    return [word for name, words in options.items() if name not in without_use for word in (f"--{name}", *words)]
+    """The words of those options that the method has, such as `num_virtual_tokens=[3]`; scripts refuse others."""
+    known = {name for task in TASKS.values() if method in methods_of(task) for name in option_names(task, method)}
+    return [word for name, words in options.items() if name in known for word in (f"--{name}", *words)]

@@ -1,10 +1,7 @@
 """The script on tiny data: every method, what it writes, and that what it saved answers as the run did."""
 
-import importlib.util
 import json
 import math
-import sys
-from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
@@ -12,27 +9,18 @@ from peft import PeftModel
 from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
 
 from dpt_peft import DPTForMultiSpanQuestionAnswering
-from dpt_peft.training.families import MULTI_SPAN_QUESTION_ANSWERING
-from dpt_peft.training.methods import methods_of
-from tests.examples.scripts import options_of
+from dpt_peft.tasks import TASKS
+from dpt_peft.training import methods_of
+from tests.examples.scripts import load_script, options_of
 from tests.tasks.question_answering.multi_span import question, write_discriminator
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 METHODS = ("dpt", "fine_tuning", "deep_prompt", "dpt_deep_prompt", "lora")
 TASK = "multi-span-question-answering"
 
 
-def load_script(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def script():
-    return load_script(EXAMPLES / "run_multi_span_qa.py")
+    return load_script("run_multi_span_qa")
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +58,7 @@ def load(folder, files, method):
 
 
 def test_the_family_has_these_methods():
-    assert set(methods_of(MULTI_SPAN_QUESTION_ANSWERING)) == set(METHODS)
+    assert set(methods_of(TASKS[TASK])) == set(METHODS)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -137,7 +125,7 @@ def test_validation_paragraphs_are_held_out(script, files, tmp_path):
     ("more", "message"),
     [
         (("--do_train", "--validation_size", 2), "`validation_size` is for data without a validation split"),
-        (("--do_train", "--train_fraction", 2), "`train_fraction` must be between 0 and 1"),
+        (("--do_train", "--train_fraction", 2), "`train_fraction` must be greater than 0"),
         (("--do_predict", "--tune_threshold"), "`tune_threshold` needs `do_train`"),
         (("--do_train", "--context_column_name", "text"), "Columns there are: "),
         (("--do_train", "--threshold", 0), "`threshold` must be between 0 and 1"),
@@ -165,7 +153,7 @@ def test_questions_without_answers_are_answered(script, files, tmp_path):
 
 
 def test_the_experiment_runs_records_and_tunes_on_held_out_questions(files, tmp_path, capsys):
-    script = load_script(EXAMPLES / "experiments" / "multi_span.py")
+    script = load_script("experiments/multi_span")
     folder = tmp_path / "data" / "quoref"
     folder.mkdir(parents=True)
     questions = [json.loads(line) for line in (files / "train.jsonl").read_text().splitlines()]

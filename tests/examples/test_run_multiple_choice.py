@@ -5,7 +5,7 @@ import json
 import pytest
 from huggingface_hub import ModelCard
 
-from dpt_peft.training.families import MULTIPLE_CHOICE
+from dpt_peft.tasks import MultipleChoice
 from dpt_peft.training.methods import methods_of
 from tests.examples.scripts import load_script, options_of
 from tests.tasks.choices import make_rows, write_chooser
@@ -39,7 +39,7 @@ def run(script, files, output_dir, method, *more):
 
 
 def test_the_family_has_these_methods():
-    assert set(methods_of(MULTIPLE_CHOICE)) == set(METHODS)
+    assert set(methods_of(MultipleChoice())) == set(METHODS)
 
 
 @pytest.mark.parametrize("method", METHODS)

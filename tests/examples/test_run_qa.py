@@ -6,9 +6,9 @@ import pytest
 from huggingface_hub import ModelCard
 from transformers import AutoConfig, pipeline
 
-from dpt_peft.tasks.question_answering.squad_metric import normalize_answer
-from dpt_peft.training.families import QUESTION_ANSWERING
-from dpt_peft.training.methods import methods_of
+from dpt_peft.tasks import TASKS
+from dpt_peft.tasks.question_answering.metrics import normalize_answer
+from dpt_peft.training import methods_of
 from tests.examples.scripts import load_script, options_of
 from tests.tasks.question_answering.reader import ask, write_reader
 
@@ -45,7 +45,7 @@ def run(script, files, output_dir, method, *more):
 
 
 def test_the_family_has_these_methods():
-    assert set(methods_of(QUESTION_ANSWERING)) == set(METHODS)
+    assert set(methods_of(TASKS["question-answering"])) == set(METHODS)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -75,6 +75,8 @@ def test_every_method_trains_tunes_predicts_and_saves(script, files, tmp_path, m
     answers = read(asked, max_seq_length=40, doc_stride=8)
     by_id = json.loads((tmp_path / "predictions.json").read_text())
     assert by_id == {row["id"]: answer["answer"] for row, answer in zip(rows, answers, strict=True)}
+    lines = [json.loads(line) for line in (tmp_path / "prediction_spans.jsonl").read_text().splitlines()]
+    assert [(line["id"], "".join(span["text"] for span in line["spans"])) for line in lines] == list(by_id.items())
     odds = json.loads((tmp_path / "null_odds.json").read_text())
     assert {name for name, value in odds.items() if value > threshold} == {n for n, text in by_id.items() if not text}
     gold = [(row["answers"]["text"] or [""])[0] for row in rows]
@@ -113,7 +115,7 @@ def test_squad_1_has_no_threshold(script, files, tmp_path):
         (("--do_train", "--version_2_with_negative", "false"), "train data has questions without an answer"),
         (("--do_predict", "--tune_threshold"), "`tune_threshold` needs `do_train`"),
         (("--do_train", "--context_column_name", "text"), "Columns there are: "),
-        (("--do_train", "--train_fraction", 2), "`train_fraction` must be between 0 and 1"),
+        (("--do_train", "--train_fraction", 2), "`train_fraction` must be greater than 0"),
     ],
 )
 def test_bad_arguments_end_before_anything_is_written(script, files, tmp_path, more, message):

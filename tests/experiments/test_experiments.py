@@ -12,8 +12,8 @@ import pytest
 from comparison import models_of, title_of
 from plan import read_records
 
-from dpt_peft.training.families import NEW_HEAD
-from dpt_peft.training.methods import METHODS
+from dpt_peft.tasks import NEW_HEAD
+from dpt_peft.training import METHODS
 from tests.tasks.choices import make_rows, write_chooser
 from tests.tasks.question_answering.reader import ask, write_reader
 from tests.training.tiny import write_discriminator, write_language_model, write_task
@@ -26,11 +26,14 @@ EXPERIMENTS = {
     "ablation_score": (("--train_fraction", 0.25), ("DPT", "DPT, sigmoid")),
     "ablation_head": (
         ("--train_fraction", 0.25, "--num_virtual_tokens", 3, "--split", "test"),
-        ("Deep prompts, new head, 3 prompts", "Deep prompts, verbalizer, 3 prompts"),
+        ("Deep prompts, new head, its rate 0.001, 3 prompts", "Deep prompts, verbalizer, 3 prompts"),
     ),
     "ablation_depth": (
         ("--train_fraction", 0.25, "--depths", 1, 2, "--num_virtual_tokens", 3),
-        tuple(f"Deep prompts, new head, 3 prompts, {layers} layers" for layers in ("first 1", "last 1", "last 2")),
+        tuple(
+            f"Deep prompts, new head, its rate 0.001, 3 prompts, {layers} layers"
+            for layers in ("first 1", "last 1", "last 2")
+        ),
     ),
     "ablation_start": (
         ("--train_fraction", 0.25, "--head_learning_rate", 1e-3),
@@ -42,9 +45,10 @@ EXPERIMENTS = {
     "ablation_length": (
         ("--train_fraction", 0.25, "--lengths", 2, 4, "--mlp_learning_rates", 1e-3),
         tuple(
-            f"Deep prompts, new head, {length} prompts, {encoder}"
+            f"Deep prompts, new head, {prompts}"
             for length in (2, 4)
-            for encoder in ("embedding", "MLP")
+            # The rate of the MLP is given, so nothing is left to the method's own rates.
+            for prompts in (f"its rate 0.001, {length} prompts, embedding", f"{length} prompts, MLP")
         ),
     ),
 }
@@ -100,7 +104,7 @@ def test_an_experiment_runs_records_and_goes_on(name, files, tmp_path, capsys):
         assert record["metrics"]["majority_share"] == 0.5
         assert record["trained_parameters"] > 0
         assert record["options"].items() >= record["run"]["options"].items()
-        own_head = METHODS[record["run"]["method"]].base != NEW_HEAD
+        own_head = METHODS[record["run"]["method"]].head != NEW_HEAD
         assert ("label_words" in record.get("wrapper", {})) is own_head
 
     table = run(name, files, tmp_path, capsys, *options, "--seeds", 1, 2)
@@ -164,7 +168,7 @@ def test_multiple_choice_and_questions_are_families_too(files, tmp_path, capsys)
     assert {"accuracy", "majority_share"} <= choice["metrics"].keys()
     assert reading["rows"] == {"train": 4, "validation": 8}
     assert {"exact_match", "f1", "HasAns_f1", "NoAns_f1", "best_f1"} <= reading["metrics"].keys()
-    with pytest.raises(ValueError, match="SQuAD 2.0 has no classes; give a share of its questions"):
+    with pytest.raises(ValueError, match="question-answering has no classes; give a share"):
         run("low_resource", files, tmp_path / "few", capsys, *common, *words, "--examples_per_class", 2)
 
 

@@ -3,13 +3,22 @@ import json
 import pytest
 import torch
 from comparison import comparison
-from datasets import Dataset
-from plan import ExperimentArguments, make_record, read_records, run_missing, values_of
+from plan import (
+    ComparisonArguments,
+    ExperimentArguments,
+    every_run,
+    make_record,
+    read_records,
+    run_arguments,
+    run_missing,
+    train,
+    values_of,
+)
 from transformers import AutoConfig
 
-from dpt_peft.training.families import TEXT_CLASSIFICATION
-from dpt_peft.training.methods import METHODS, MethodOptions
-from dpt_peft.training.tuned_run import ModelArguments, facts_of_run, prepare_model
+from dpt_peft.tasks import SamplingArguments, TextClassification
+from dpt_peft.training import METHODS, run
+from tests.training.tiny import write_task
 
 
 def arguments(tmp_path, **kwargs):
@@ -27,15 +36,15 @@ def answer(run, arguments, path):
 
 
 def runs(args):
-    return [args.run("sst2", "dpt", seed) for seed in args.seeds]
+    return [args.run("sst2", "dpt", seed, 1e-4) for seed in args.seeds]
 
 
 def test_a_run_holds_all_that_decides_it(tmp_path):
     args = arguments(tmp_path, sample_seed=-1, epochs=3)
-    run = args.run("trec", "lora", 5, examples_per_class=8, options={"lora_r": 4})
+    run = args.run("trec", "lora", 5, 3e-3, examples_per_class=8, options={"r": 4})
     assert run["model"] == "a/model"
     assert run["sample_seed"] == 5
-    assert run["learning_rate"] == METHODS["lora"].learning_rate
+    assert run["learning_rate"] == 3e-3
     assert (run["epochs"], run["batch_size"], run["examples_per_class"]) == (3, 32, 8)
     assert json.loads(json.dumps(run)) == run  # so that a record read again is known as this run
 
@@ -87,27 +96,69 @@ def test_a_share_that_is_none_is_refused(tmp_path, share):
         arguments(tmp_path, share=share)
 
 
+def test_rates_are_those_given_or_the_methods_own(tmp_path):
+    def rates(methods, **given):
+        args = ComparisonArguments(str(tmp_path), datasets=["sst2"], seeds=[1], methods=methods, **given)
+        return [(run["method"], run["learning_rate"], run.get("head_learning_rate")) for run in every_run(args)]
+
+    own = METHODS["deep_prompt"]
+    assert rates(["deep_prompt", "dpt"]) == [
+        ("deep_prompt", own.learning_rate, own.head_learning_rate),
+        ("dpt", METHODS["dpt"].learning_rate, None),
+    ]
+    # A rate that is given stands alone, and a rate for heads is for new ones over a frozen backbone.
+    given = {"learning_rates": ["deep_prompt=1e-2", "deep_prompt=3e-2"]}
+    assert rates(["deep_prompt"], **given) == [("deep_prompt", 1e-2, None), ("deep_prompt", 3e-2, None)]
+    with_head = rates(["fine_tuning", "dpt_deep_prompt", "lora"], head_learning_rate=1e-3)
+    assert [head for _, _, head in with_head] == [None, None, 1e-3]
+
+
+def test_the_trainer_is_told_what_the_run_says(tmp_path):
+    args = arguments(tmp_path, epochs=4, batch_size=16, bf16=True, split="validation", max_test_examples=7)
+    options = {"num_virtual_tokens": 3, "class_names": ["a", "b"]}
+    planned = args.run("sst2", "deep_prompt", 5, 3e-2, head_learning_rate=1e-3, examples_per_class=8, options=options)
+    told = run_arguments(planned, TextClassification(), {"train_file": "a.csv"}, "a/model", tmp_path, 50)
+    training = told.training
+    assert (training.learning_rate, training.head_learning_rate, training.num_train_epochs) == (3e-2, 1e-3, 4)
+    assert (training.per_device_train_batch_size, training.seed, training.warmup_steps) == (16, 5, 0.1)
+    assert (training.do_eval, training.do_predict, training.bf16) == (True, False, True)
+    # Options go where they are fields: the data's arguments, or the method.
+    assert (told.options, told.data.class_names) == ({"num_virtual_tokens": 3}, ["a", "b"])
+    assert (told.sampling.examples_per_class, told.sampling.validation_size, told.sampling.max_eval_samples) == (
+        8,
+        50,
+        7,
+    )
+
+
+@pytest.fixture
+def rows(tmp_path):
+    folder = tmp_path / "data" / "sst2"
+    folder.mkdir(parents=True)
+    for split in ("train", "test"):
+        write_task(folder / f"{split}.csv", 8)
+    return {"train_file": str(folder / "train.csv"), "test_file": str(folder / "test.csv")}
+
+
 @pytest.mark.parametrize(
     ("method", "options"),
     [
         ("dpt", {"template_preset": "sst2-released", "wordpieces": "mean", "calibrate": True}),
         ("dpt", {"label_words": ["bad", "good"], "template": "{labels} : {text}"}),
-        ("verbalizer", {"mask_template": "{mask} {text}"}),
+        ("verbalizer", {"template": "{mask} {text}", "num_virtual_tokens": 3}),
     ],
     ids=["preset", "own words", "verbalizer"],
 )
-def test_a_wrapper_is_made_again_from_its_record(discriminator, language_model, tmp_path, method, options):
+def test_a_wrapper_is_made_again_from_its_record(discriminator, language_model, rows, tmp_path, method, options):
     path = str(language_model if method == "verbalizer" else discriminator)
-    names = ["negative", "positive"]
-    chosen = MethodOptions(num_virtual_tokens=3, **options)
-    prepared = prepare_model(TEXT_CLASSIFICATION, ModelArguments(path), method, chosen, seed=1, label_names=names)
-    run = arguments(tmp_path).run("sst2", method, 1, options=options)
-    result = {"test_accuracy": 0.5, **facts_of_run(prepared, {"train": Dataset.from_dict({"text": ["a"]})})}
-    record = json.loads(json.dumps(make_record(run, result, 1.0)))
-    assert record["run"] == run
+    planned = arguments(tmp_path, epochs=1).run("sst2", method, 1, 1e-3, options=options)
+    task = TextClassification()
+    outcome = run(task, run_arguments(planned, task, rows, path, tmp_path, None), write_files=False)
+    record = json.loads(json.dumps(make_record(planned, outcome.results, 1.0)))
+    assert record["run"] == planned
 
     # a verbalizer's prompts are not the wrapper's
-    base = prepared.model.unload() if method == "verbalizer" else prepared.model
+    base = outcome.model.unload() if method == "verbalizer" else outcome.model
     (inner,) = base.config.sub_configs_defaults
     config = type(base.config).from_dict({**record["wrapper"], inner: AutoConfig.from_pretrained(path)})
     again = type(base).from_pretrained(path, config=config).eval()
@@ -117,16 +168,24 @@ def test_a_wrapper_is_made_again_from_its_record(discriminator, language_model, 
         assert torch.equal(again(ids).logits, base.eval()(ids).logits)
 
 
-def test_a_record_says_the_options_in_use(discriminator, tmp_path):
-    chosen = MethodOptions(lora_r=4, num_virtual_tokens=9)
-    names = ["negative", "positive"]
-    prepared = prepare_model(
-        TEXT_CLASSIFICATION, ModelArguments(str(discriminator)), "lora", chosen, seed=1, label_names=names
-    )
-    result = facts_of_run(prepared, {})
-    record = make_record(arguments(tmp_path).run("sst2", "lora", 1), result, 1.0)
-    assert record["options"] == {"lora_r": 4, "lora_alpha": 16, "lora_dropout": 0.0, "lora_target_modules": None}
+def test_a_record_says_the_options_in_use(discriminator, rows, tmp_path):
+    args = arguments(tmp_path, data_dir=str(tmp_path / "data"), epochs=1)
+    planned = args.run("sst2", "lora", 1, 1e-3, options={"r": 4})
+    record = make_record(planned, train(planned, args, str(discriminator)), 1.0)
+    assert record["options"] == {"r": 4, "lora_alpha": 16, "lora_dropout": 0.0, "target_modules": None}
     assert "wrapper" not in record
+    assert record["rows"] == {"train": 8, "test": 8}
+
+
+class WithoutClasses(TextClassification):
+    name = "questions"
+    sampling = SamplingArguments
+
+
+def test_examples_per_class_need_classes(tmp_path):
+    planned = arguments(tmp_path).run("sst2", "dpt", 1, 1e-4, examples_per_class=2)
+    with pytest.raises(ValueError, match="questions has no classes; give a share of the examples"):
+        run_arguments(planned, WithoutClasses(), {}, "a/model", tmp_path, None)
 
 
 def test_records_without_them_are_still_read(tmp_path):
@@ -141,7 +200,7 @@ def test_tables_go_from_little_data_to_much(tmp_path):
     args = arguments(tmp_path)
     amounts = ({"train_fraction": 0.1}, {"examples_per_class": 16}, {}, {"examples_per_class": 8})
     records = [
-        {"run": args.run("sst2", "dpt", 1, **amount), "metrics": {"accuracy": 0.5}, "trained_parameters": 1}
+        {"run": args.run("sst2", "dpt", 1, 1e-4, **amount), "metrics": {"accuracy": 0.5}, "trained_parameters": 1}
         for amount in amounts
     ]
     found = [line.partition(",")[0] for line in comparison(records, "accuracy").splitlines() if "accuracy in" in line]

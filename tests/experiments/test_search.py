@@ -47,7 +47,8 @@ def test_trials_choose_the_model_and_the_rate_and_go_on_after_an_interruption(sc
     assert {row[2].strip() for row in rows} <= {"2", "3"}
     assert {row[3].strip() for row in rows} <= {"all", "last 1"}
     assert len({row[1] for row in rows}) == 4  # learning rates
-    assert re.search(r"--method deep_prompt --learning_rate \S+ --num_virtual_tokens [23]", table)
+    best = r"--method deep_prompt --learning_rate \S+ --head_learning_rate 0.001 --num_virtual_tokens [23]"
+    assert re.search(best, table)
     assert (tmp_path / "out" / "plot.png").stat().st_size > 5000
     with sqlite3.connect(tmp_path / "out" / "search.db") as database:
         assert database.execute("select count(*) from trials where state = 'COMPLETE'").fetchone() == (4,)
@@ -57,3 +58,26 @@ def test_other_methods_search_the_rate_alone(script, tmp_path, capsys):
     table = run(script, tmp_path, capsys, "--method", "dpt", "--trials", 2)
     assert "num_virtual_tokens" not in table
     assert table.splitlines()[-1].startswith("--method dpt --learning_rate")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--method", "dpt", "--prompt_lengths", 4), "`prompt_lengths` has no use with method 'dpt'"),
+        (("--method", "deep_prompt", "--num_virtual_tokens", 4), "`num_virtual_tokens` is what the trials choose"),
+        (("--method", "deep_prompt", "--learning_rate", 1e-3), "`learning_rate` is what the trials choose"),
+    ],
+    ids=["idle", "option", "rate"],
+)
+def test_what_the_trials_do_not_use_is_refused(script, tmp_path, capsys, words, message):
+    with pytest.raises(ValueError, match=message):
+        run(script, tmp_path, capsys, *words)
+
+
+def test_idle_options_of_methods_and_missing_validation_data(script, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run(script, tmp_path, capsys, "--method", "fine_tuning", "--template", "{text} : {labels}")
+    assert "--template has no use with --method fine_tuning" in capsys.readouterr().err
+    where = ["--train_file", str(tmp_path / "train.csv"), "--output_dir", str(tmp_path)]
+    with pytest.raises(ValueError, match="no validation data to search on: give `validation_size`"):
+        script.main([*where, "--model_name_or_path", str(tmp_path / "tiny")])

@@ -23,7 +23,7 @@ from dpt_peft import (
     DPTForMultiSpanQuestionAnsweringConfig,
     DPTForSequenceClassification,
 )
-from dpt_peft.tasks.question_answering.multi_span import make_features
+from dpt_peft.tasks import multi_span_features
 from tests.tasks.question_answering.multi_span import make_tokenizer, question, write_discriminator
 
 TOKENIZER = make_tokenizer()
@@ -42,7 +42,7 @@ def model(path):
 
 @pytest.fixture(scope="module")
 def rows():
-    features = make_features(QUESTIONS, TOKENIZER)
+    features = multi_span_features(QUESTIONS, TOKENIZER)
     return DataCollatorForTokenClassification(TOKENIZER)([features.dataset[index] for index in (0, 3, 7)])
 
 
@@ -223,7 +223,7 @@ def trainer(model, tmp_path, **options):
         "disable_tqdm": True,
         "save_strategy": "no",
     }
-    dataset = make_features(QUESTIONS, TOKENIZER).dataset
+    dataset = multi_span_features(QUESTIONS, TOKENIZER).dataset
     return Trainer(
         model,
         TrainingArguments(**{**arguments, **options}),

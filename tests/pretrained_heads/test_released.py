@@ -12,8 +12,7 @@ from transformers import BertTokenizer, ElectraForPreTraining
 
 from dpt_peft.pretrained_heads import DPTForSequenceClassification
 from dpt_peft.pretrained_heads.template import resolve_template
-from dpt_peft.pretrained_heads.template_presets import LABEL_WORDS as PRESET_WORDS
-from dpt_peft.pretrained_heads.template_presets import PRESETS, preset_options
+from dpt_peft.pretrained_heads.template_presets import LABEL_WORDS as PRESET_WORDS, PRESETS, preset_options
 
 from .conftest import WORDS, make_config, split
 

@@ -2,15 +2,14 @@ import json
 
 import numpy as np
 import pytest
+from datasets import Dataset
 from hierarchical_data_sets import HIERARCHIES
-from transformers import EvalPrediction
 
-from dpt_peft.pretrained_heads import LabelTree
-from dpt_peft.tasks.hierarchical import (
-    HierarchicalClassificationArguments,
-    hierarchical_metrics,
-    load_hierarchical_classification,
-)
+from dpt_peft import DPTForHierarchicalClassification, DPTForSequenceClassification, LabelTree
+from dpt_peft.tasks import HierarchicalClassification, HierarchicalClassificationArguments, TaskData
+from dpt_peft.tasks.hierarchical import HierarchicalData
+from dpt_peft.training import ModelArguments, RunArguments, ScriptTrainingArguments, build_model, run
+from tests.training.tiny import write_discriminator
 
 ROWS = ["a cat,animal,house_cat", "an oak,plant,oak", "a dog,animal,dog", "an elm,plant,elm", "a cat,animal,house_cat"]
 LEVELS = ["kind", "name"]
@@ -24,15 +23,15 @@ def train_file(tmp_path):
 
 
 def load(**kwargs):
-    return load_hierarchical_classification(HierarchicalClassificationArguments(**kwargs))
+    return HierarchicalClassification().load(HierarchicalClassificationArguments(**kwargs))
 
 
 def test_the_label_columns_are_the_tree(train_file, tmp_path):
     words = tmp_path / "words.json"
     words.write_text(json.dumps({"plant": "tree"}))
     data = load(train_file=train_file, level_column_names=LEVELS, tree_words_file=str(words))
-    assert data.texts.label_names == list(data.tree.classes) == ["dog", "elm", "house_cat", "oak"]
-    assert data.texts.splits["train"]["labels"][:] == [2, 3, 0, 1, 2]
+    assert data.label_names == list(data.tree.classes) == ["dog", "elm", "house_cat", "oak"]
+    assert data.splits["train"]["labels"][:] == [2, 3, 0, 1, 2]
     assert data.tree.level(1) == [0, 1, 0, 1]
     assert [node.word for node in data.tree.root.children] == ["animal", "tree"]
     assert data.tree.class_words == ["dog", "elm", "house cat", "oak"]
@@ -40,21 +39,21 @@ def test_the_label_columns_are_the_tree(train_file, tmp_path):
 
 def test_arguments_stay_as_they_were(train_file):
     args = HierarchicalClassificationArguments(train_file=train_file, level_column_names=LEVELS)
-    load_hierarchical_classification(args)
+    HierarchicalClassification().load(args)
     assert args == HierarchicalClassificationArguments(train_file=train_file, level_column_names=LEVELS)
 
 
 def test_without_levels_there_is_no_tree(train_file):
     data = load(train_file=train_file, label_column_name="name")
     assert data.tree is None
-    assert data.texts.label_names == ["dog", "elm", "house_cat", "oak"]
+    assert data.label_names == ["dog", "elm", "house_cat", "oak"]
 
 
 def test_a_test_split_needs_no_labels(train_file, tmp_path):
     test = tmp_path / "test.csv"
     test.write_text("text\nan ash\n")
     data = load(train_file=train_file, test_file=str(test), level_column_names=LEVELS)
-    assert data.texts.splits["test"].column_names == ["text"]
+    assert data.splits["test"].column_names == ["text"]
 
 
 @pytest.mark.parametrize(
@@ -80,17 +79,94 @@ def test_words_for_nothing_are_refused(train_file, tmp_path):
         load(train_file=train_file, level_column_names=LEVELS, tree_words_file="none.json")
 
 
-def test_accuracy_per_level_against_counting():
+@pytest.fixture(scope="module")
+def discriminator(tmp_path_factory):
+    return write_discriminator(tmp_path_factory.mktemp("discriminator"))
+
+
+def test_accuracy_per_level_against_counting(discriminator):
     tree = LabelTree.from_nested({"a": {"b": ["x", "y"], "c": ["z"]}, "d": ["v"]})
     above = {"x": "ab", "y": "ab", "z": "ac", "v": "dv"}
     draw = np.random.default_rng(0)
     logits, labels = draw.normal(size=(50, 4)), draw.integers(4, size=50)
     pairs = [(tree.classes[logits[row].argmax()], tree.classes[labels[row]]) for row in range(50)]
-    metrics = hierarchical_metrics(tree)(EvalPrediction(predictions=logits, label_ids=labels))
-    assert set(metrics) == {"accuracy", "macro_f1", "accuracy_level_1", "accuracy_level_2"}
+    rows = Dataset.from_dict({"text": ["a film"] * 50, "labels": labels})
+    task, data = HierarchicalClassification(), HierarchicalData({}, list(tree.classes), tree)
+    features = task.features(rows, task.load_tokenizer(str(discriminator)), data, None, None)
+    metrics = features.metrics(logits, None)
+    assert set(metrics) == {"accuracy", "macro_f1", "majority_share", "accuracy_level_1", "accuracy_level_2"}
     assert metrics["accuracy"] == pytest.approx(np.mean([p == q for p, q in pairs]))
     assert metrics["accuracy_level_1"] == pytest.approx(np.mean([above[p][0] == above[q][0] for p, q in pairs]))
     assert metrics["accuracy_level_2"] == pytest.approx(np.mean([above[p] == above[q] for p, q in pairs]))
+
+
+CLASSES = ["great", "fine", "poor", "dull"]
+NESTED = {"good": ["great", "fine"], "bad": ["poor", "dull"]}
+MOODS = LabelTree.from_nested(NESTED)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"score_function": "sigmoid"}, {"calibrate": True}, {"classes_per_pass": 2}, {"template_preset": "released"}],
+    ids=str,
+)
+def test_options_that_a_hierarchy_has_no_use_for(discriminator, option):
+    def build(**options):
+        data = HierarchicalData({}, CLASSES, MOODS)
+        return build_model(HierarchicalClassification(), "dpt", str(discriminator), data, **options)
+
+    with pytest.raises(ValueError, match=f"`{next(iter(option))}` has no use here.*`label_hierarchy` 'none'"):
+        build(**option)
+    model = build(wordpieces="max", template="{text} : {labels}", beam_width=1, beam_threshold=0.5)
+    assert (model.config.wordpieces, model.config.template) == ("max", "{text} : {labels}")
+    assert (model.config.beam_width, model.config.beam_threshold) == (1, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "tree", "expected"),
+    [
+        ("auto", MOODS, DPTForHierarchicalClassification),
+        ("auto", None, DPTForHierarchicalClassification),
+        ("given", MOODS, DPTForHierarchicalClassification),
+        ("built", MOODS, DPTForHierarchicalClassification),
+        ("none", MOODS, DPTForSequenceClassification),
+    ],
+)
+def test_which_hierarchy(discriminator, kind, tree, expected):
+    data = HierarchicalData({}, CLASSES, tree)
+    options = {"label_hierarchy": kind, "max_children": 2}
+    model = build_model(HierarchicalClassification(), "dpt", str(discriminator), data, **options)
+    assert type(model) is expected
+    if expected is DPTForHierarchicalClassification:
+        assert model.config.tree.classes == tuple(CLASSES)
+        is_given = tree is not None and kind != "built"
+        assert ([node.word for node in model.config.tree.root.children] == ["good", "bad"]) == is_given
+
+
+def test_given_needs_levels(discriminator):
+    with pytest.raises(ValueError, match="`label_hierarchy` is 'given'"):
+        build_model(
+            HierarchicalClassification(), "dpt", str(discriminator), TaskData({}, CLASSES), label_hierarchy="given"
+        )
+
+
+def test_saved_with_an_adapter_and_shown_how_to_load(discriminator, tmp_path):
+    rows = [f"the film was {word},{mood},{word}" for mood, words in NESTED.items() for word in words]
+    (tmp_path / "train.csv").write_text("\n".join(["text,mood,word", *rows, ""]))
+    out = tmp_path / "out"
+    task = HierarchicalClassification()
+    args = ScriptTrainingArguments(
+        str(out), do_train=True, max_steps=1, report_to="none", disable_tqdm=True, use_cpu=True, save_strategy="no"
+    )
+    data = task.arguments(train_file=str(tmp_path / "train.csv"), level_column_names=["mood", "word"])
+    model = ModelArguments(str(discriminator))
+    run(task, RunArguments(data, "dpt_deep_prompt", args, {"num_virtual_tokens": 2}, model), command="test")
+    code = (out / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    namespace: dict = {}
+    exec(code.replace(f'"{out.name}"', repr(str(out))), namespace)
+    base = namespace["model"].get_base_model()
+    assert type(base) is DPTForHierarchicalClassification
+    assert base.config.tree.classes == ("dull", "fine", "great", "poor")
 
 
 @pytest.mark.parametrize("name", list(HIERARCHIES))

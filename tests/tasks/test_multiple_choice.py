@@ -8,8 +8,12 @@ from datasets import Dataset
 from peft import TaskType, get_peft_model
 
 from dpt_peft import DeepPromptConfig
-from dpt_peft.tasks.multiple_choice import MultipleChoiceArguments, load_multiple_choice, tokenize_choices
-from dpt_peft.training.multiple_choice import ChoiceCollator
+from dpt_peft.tasks.multiple_choice import (
+    ChoiceCollator,
+    MultipleChoiceArguments,
+    load_multiple_choice,
+    tokenize_choices,
+)
 from tests.tasks.choices import make_chooser, make_rows, make_tokenizer
 
 TOKENIZER = make_tokenizer()
@@ -58,6 +62,18 @@ def test_other_shapes(tmp_path):
     assert load(tmp_path, bare).splits["train"][0] == {"context": "", "choices": ["a", "b"], "labels": 1}
 
 
+def test_labels_in_every_spelling(tmp_path):
+    path = tmp_path / "train.csv"
+    path.write_text('premise,choice1,choice2,label\np,007,"1,0",1\np,true,NA,B\np,a,b,b\np,a,b,1.0\n')
+    data = load_multiple_choice(MultipleChoiceArguments(train_file=str(path))).splits["train"]
+    assert data["labels"][:] == [1, 1, 1, 1]
+    assert data["choices"][:2] == [["007", "1,0"], ["true", "NA"]]
+    with_nulls = [{**ROW, "label": 1}, {**ROW, "label": 1.0}, {**ROW, "label": "1"}, {**ROW, "label": " b "}]
+    assert load(tmp_path, with_nulls).splits["train"]["labels"][:] == [1, 1, 1, 1]
+    hidden = [{**ROW, "label": label} for label in (None, -1, "-1", "", float("nan"))]
+    assert "labels" not in load(tmp_path, [ROW], hidden).splits["test"].column_names
+
+
 ROW = {"premise": "p", "choice1": "a", "choice2": "b", "label": 0}
 
 
@@ -79,6 +95,16 @@ ROW = {"premise": "p", "choice1": "a", "choice2": "b", "label": 0}
         ([ROW], {"question_words": ["because"]}, "`question_words` must be like 'cause=because'"),
         ([ROW], {"question_column_name": "asked"}, "no column 'asked'"),
         ([{**ROW, "o": ["a", "b"]}, {**ROW, "o": ["a"]}], {"choices_column_name": "o"}, "row 1 of the train data has"),
+        ([{**ROW, "o": None}], {"choices_column_name": "o"}, "row 0 of the train data has None"),
+        ([{**ROW, "o": ["a", None]}], {"choices_column_name": "o"}, "Row 0 of the train data has an empty choice, nu"),
+        ([ROW, {**ROW, "choice2": None}], {}, "Row 1 of the train data has an empty choice, number 1 from 0"),
+        ([{**ROW, "premise": ["p"]}], {}, r"row 0 counted from 0, \"\['p'\]\", which is no text"),
+        ([{**ROW, "label": "²"}], {}, "must be a number from 0 to 1 or one of the first 2 letters, got '²'"),
+        ([{**ROW, "label": "ß"}], {}, "must be a number from 0 to 1 or one of the first 2 letters, got 'ß'"),
+        ([{**ROW, "label": True}], {}, "must be a number from 0 to 1 or one of the first 2 letters, got True"),
+        ([{**ROW, "label": 0.5}], {}, "must be a number from 0 to 1 or one of the first 2 letters, got 0.5"),
+        ([{**ROW, "label": -2}], {}, "must be a number from 0 to 1 or one of the first 2 letters, got -2"),
+        ([{**ROW, "label": None}], {}, "1 of 1 rows of the train data have no label"),
     ],
 )
 def test_bad_data(tmp_path, rows, kwargs, message):
@@ -111,6 +137,14 @@ def test_every_choice_is_a_pair_with_the_context_padded_by_batch():
     assert max(len(ids) for row in cut["input_ids"] for ids in row) == 9
     unlabelled = ChoiceCollator(TOKENIZER)([{k: v for k, v in row.items() if k != "labels"} for row in dataset])
     assert set(unlabelled) == {"input_ids", "attention_mask", "token_type_ids"} & set(dataset.column_names)
+
+
+def test_special_tokens_that_users_typed_are_text():
+    rows = {"context": ["the film [SEP] was"], "choices": [["good [MASK]", "bad"]], "labels": [0]}
+    for ids in tokenize_choices(Dataset.from_dict(rows), TOKENIZER)["input_ids"][0]:
+        tokens = TOKENIZER.convert_ids_to_tokens(ids)
+        assert tokens.count("[SEP]") == 2
+        assert "[MASK]" not in tokens
 
 
 def prompted(**kwargs):

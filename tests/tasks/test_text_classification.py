@@ -174,6 +174,14 @@ def test_tokens_are_the_tokenizers(tokenizer):
     assert "text" not in features.column_names
 
 
+def test_special_tokens_that_users_typed_are_text(tokenizer):
+    data = Dataset.from_dict({"text": ["a [SEP] b", "[MASK]"], "text_pair": ["c [CLS]", "d"]})
+    rows = [tokenizer.decode(ids).split() for ids in tokenize_texts(data, tokenizer)["input_ids"]]
+    assert rows[0] == ["[CLS]", "a", *["[UNK]"] * 3, "b", "[SEP]", "c", *["[UNK]"] * 3, "[SEP]"]
+    assert rows[1] == ["[CLS]", *["[UNK]"] * 3, "[SEP]", "d", "[SEP]"]
+    assert tokenizer("[MASK]").tokens() == ["[CLS]", "[MASK]", "[SEP]"]  # the caller's tokenizer is as before
+
+
 def test_of_a_pair_the_longer_text_is_cut(tokenizer):
     data = Dataset.from_dict({"text": ["a " * 10_000], "text_pair": ["b c"]})
     (ids,) = tokenize_texts(data, tokenizer, 9)["input_ids"][:]

@@ -5,8 +5,7 @@ from torch.optim import SGD, AdamW
 from transformers import ElectraConfig, ElectraForSequenceClassification
 
 import dpt_peft
-from dpt_peft.training.head_rate import head_parameters, set_head_rate
-from dpt_peft.training.schedules import ScheduledTrainer, ScriptTrainingArguments
+from dpt_peft.training.trainer import ScriptTrainingArguments, TaskTrainer, head_parameters, set_head_rate
 
 
 def classifier():
@@ -111,7 +110,7 @@ def test_the_trainer_warms_both_up_and_a_checkpoint_goes_on(tmp_path):
             disable_tqdm=True,
             **more,
         )
-        return ScheduledTrainer(model=model, args=args, train_dataset=rows)
+        return TaskTrainer(model=model, args=args, train_dataset=rows)
 
     whole = trainer()
     whole.train()

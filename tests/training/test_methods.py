@@ -1,5 +1,4 @@
 import logging
-from dataclasses import fields
 
 import peft
 import pytest
@@ -15,29 +14,33 @@ from transformers import (
 
 from dpt_peft import DeepPromptModel, VerbalizerForSequenceClassification
 from dpt_peft.pretrained_heads import DPTForSequenceClassification
-from dpt_peft.training.families import (
-    MULTI_SPAN_QUESTION_ANSWERING,
-    MULTIPLE_CHOICE,
-    QUESTION_ANSWERING,
-    TEXT_CLASSIFICATION,
-    TOKEN_CLASSIFICATION,
-)
+from dpt_peft.tasks import TASKS
 from dpt_peft.training.methods import (
     METHODS,
-    MethodOptions,
     build_model,
     count_parameters,
+    default_epochs,
+    describe_options,
     methods_of,
-    options_without_use,
+    option_names,
+    split_options,
 )
+
+TEXTS = TASKS["text-classification"]
 
 NAMES = ["bad film", "good film"]
 WORDS = ["negative", "positive"]
 
 
-def build(method, discriminator, **kwargs):
+def build(method, discriminator, **options):
+    """A method's model with those of the options that the method has."""
     torch.manual_seed(1)
-    return build_model(TEXT_CLASSIFICATION, method, str(discriminator), NAMES, label_words=WORDS, **kwargs)
+    mine = {name: value for name, value in {"label_words": WORDS, **options}.items() if name in of_method(method)}
+    return build_model(TEXTS, method, str(discriminator), NAMES, **mine)
+
+
+def of_method(method):
+    return option_names(TEXTS, method)
 
 
 #: The methods on a discriminator, or on the encoder in it; a verbalizer needs another model.
@@ -94,7 +97,7 @@ def test_a_forward_pass_gives_a_loss_that_reaches_every_trained_parameter(method
 
 
 def test_a_verbalizer_trains_prompts_in_a_masked_language_model_alone(language_model, discriminator):
-    model = build("verbalizer", language_model, num_virtual_tokens=3, mask_template="class : {mask} . {text}")
+    model = build("verbalizer", language_model, num_virtual_tokens=3, template="class : {mask} . {text}")
     base = base_of(model)
     assert isinstance(base, VerbalizerForSequenceClassification)
     assert (base.config.id2label, base.config.label_words) == (dict(enumerate(NAMES)), WORDS)
@@ -109,11 +112,9 @@ def test_a_verbalizer_trains_prompts_in_a_masked_language_model_alone(language_m
 
 
 def test_options_reach_the_models(discriminator):
-    options = MethodOptions(score_function="sigmoid", template="{text} class: {labels}.")
-    model = build("dpt", discriminator, options=options)
+    model = build("dpt", discriminator, score_function="sigmoid", template="{text} class: {labels}.")
     assert model.config.score_function == "sigmoid"
     assert model.config.template == "{text} class: {labels}."
-    assert options.label_words is None  # overrides go over a copy
 
     model = build("deep_prompt", discriminator, layers_to_transform=["last", "1"], num_virtual_tokens=5)
     assert isinstance(model.base_model, DeepPromptModel)
@@ -127,19 +128,19 @@ def test_options_reach_the_models(discriminator):
         shapes
     )
 
-    model = build("lora", discriminator, lora_r=2, lora_target_modules=["key"])
+    model = build("lora", discriminator, r=2, target_modules=["key"])
     assert model.peft_config["default"].r == 2
     assert {name.split(".")[-4] for name, _ in model.named_parameters() if "lora_A" in name} == {"key"}
 
 
 def test_presets_and_passes_reach_the_discriminator(discriminator):
-    model = build_model(TEXT_CLASSIFICATION, "dpt", str(discriminator), ["good", "bad"], template_preset="released")
+    model = build_model(TEXTS, "dpt", str(discriminator), ["good", "bad"], template_preset="released")
     assert model.config.label_words == ["good", "bad"]
     assert model.config.template == "{text}{sep} labels : {labels}"
     assert (model.config.untied_labels, model.config.label_bias) == (True, True)
 
     # The words of a preset, its template, and what is said besides.
-    model = build_model(TEXT_CLASSIFICATION, "dpt", str(discriminator), NAMES, template_preset="sst2")
+    model = build_model(TEXTS, "dpt", str(discriminator), NAMES, template_preset="sst2")
     assert model.config.label_words == WORDS
     assert model.config.id2label == dict(enumerate(NAMES))
     more = {"wordpieces": "mean", "classes_per_pass": 1, "template": "class: {labels} {text}"}
@@ -149,7 +150,7 @@ def test_presets_and_passes_reach_the_discriminator(discriminator):
     assert model.config.label_separator == " , "
 
     with pytest.raises(ValueError, match="4 label words"):
-        build_model(TEXT_CLASSIFICATION, "dpt", str(discriminator), NAMES, template_preset="ag_news")
+        build_model(TEXTS, "dpt", str(discriminator), NAMES, template_preset="ag_news")
     with pytest.raises(ValueError, match="`preset` must be one of paper, released"):
         build("dpt", discriminator, template_preset="none")
 
@@ -170,39 +171,47 @@ def test_label_tokens_are_trained_beside_an_adapter(discriminator):
     assert sorted(name.split(".")[-4] for name in own) == ["label_bias", "label_tokens"]
 
 
-def test_options_that_would_do_nothing_are_refused(discriminator):
-    for option in ({"template": "{text} {labels}"}, {"label_words": WORDS}, {"calibrate": True}):
-        with pytest.raises(ValueError, match=f"`{next(iter(option))}` has no use here: multi-span"):
-            build_model(MULTI_SPAN_QUESTION_ANSWERING, "dpt", str(discriminator), **option)
-
-
-class Watched:
-    """The default options, which note what is read of them."""
-
-    def __init__(self):
-        self.read = set()
-
-    def __getattr__(self, name):
-        self.read.add(name)
-        return getattr(MethodOptions(), name)
+@pytest.mark.parametrize(
+    ("task", "method", "options", "message"),
+    [
+        ("multi-span-question-answering", "dpt", {"template": "{text} {labels}"}, "no method of multi-span-question"),
+        ("multi-span-question-answering", "dpt", {"label_words": WORDS}, "no method of multi-span-question"),
+        ("text-classification", "lora", {"template": "{text} {labels}"}, "it is for dpt, dpt_deep_prompt, verbalizer"),
+        ("text-classification", "dpt", {"r": 4}, "it is for lora"),
+        ("text-classification", "fine_tuning", {"num_virtual_tokens": 5}, "it is for deep_prompt, dpt_deep_prompt"),
+        ("text-classification", "dpt", {"num_virtual_token": 3}, "`num_virtual_token` has no use with method 'dpt'"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(task, method, options, message):
+    with pytest.raises(ValueError, match=message):
+        split_options(TASKS[task], method, options)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_method_reads_the_options_that_it_says(discriminator, language_model, method):
-    chosen, options = METHODS[method], Watched()
-    model = language_model if method == "verbalizer" else discriminator
-    TEXT_CLASSIFICATION.loaders[chosen.base](str(model), ["good", "bad"], options)
-    if chosen.adapter is not None:
-        chosen.adapter(options, TEXT_CLASSIFICATION.task_type)
-    without_use = options_without_use(method, MethodOptions())
-    assert options.read == {option.name for option in fields(MethodOptions)} - without_use.keys()
-    for name, methods in without_use.items():
-        assert methods, "an option is there for some method"
-        assert all(name not in options_without_use(other, MethodOptions()) for other in methods)
+def test_every_option_of_a_method_is_a_field_of_what_it_makes(method):
+    described = describe_options(TEXTS, method, {})
+    assert tuple(described) == option_names(TEXTS, method)
+    # Every default, said aloud, is taken as it is.
+    head, adapter = split_options(
+        TEXTS, method, {name: value for name, value in described.items() if value is not None}
+    )
+    assert (head, adapter) == split_options(TEXTS, method, {})
+
+
+def test_fields_of_the_peft_config_beyond_the_command_line_can_be_set(discriminator):
+    model = build_model(TEXTS, "lora", str(discriminator), NAMES, bias="all", lora_alpha=4)
+    config = model.peft_config["default"]
+    assert (config.bias, config.lora_alpha, config.task_type) == ("all", 4, "SEQ_CLS")
+
+
+def test_epochs_make_the_updates_that_a_method_wants():
+    assert default_epochs("fine_tuning", 64, 8) == 15
+    assert default_epochs("dpt", 64, 8) == 12
+    assert default_epochs("dpt", 100_000, 8) == 3
 
 
 def test_label_words_default_to_the_label_names(discriminator):
-    model = build_model(TEXT_CLASSIFICATION, "dpt", str(discriminator), ["good", "bad"])
+    model = build_model(TEXTS, "dpt", str(discriminator), ["good", "bad"])
     assert model.config.label_words == ["good", "bad"]
 
 
@@ -226,7 +235,7 @@ def test_a_backbone_that_is_not_in_the_checkpoint_is_reported(tmp_path, caplog):
     transformers_logger = logging.getLogger("transformers")
     transformers_logger.addHandler(caplog.handler)
     try:
-        build_model(TEXT_CLASSIFICATION, "fine_tuning", str(tmp_path), NAMES)
+        build_model(TEXTS, "fine_tuning", str(tmp_path), NAMES)
     finally:
         transformers_logger.removeHandler(caplog.handler)
     assert any("LOAD REPORT" in record.message and "attention.self" in record.message for record in caplog.records)
@@ -236,21 +245,21 @@ def test_a_backbone_that_is_not_in_the_checkpoint_is_reported(tmp_path, caplog):
     ("kwargs", "error", "message"),
     [
         ({"method": "prefix"}, ValueError, "`method` must be one of fine_tuning, dpt"),
-        ({"label_names": ["one"]}, ValueError, "`label_names`"),
-        ({"label_names": "ab"}, ValueError, "`label_names`"),
+        ({"label_names": ["one"]}, ValueError, "at least two classes"),
+        ({"label_names": "ab"}, ValueError, "list of class names"),
         ({"label_words": ["good"]}, ValueError, "2 classes .* 1 label words"),
         ({"label_words": "good"}, ValueError, "`label_words` must be a list"),
-        ({"num_virtual_token": 3}, TypeError, "num_virtual_token"),
+        ({"num_virtual_token": 3}, ValueError, "num_virtual_token"),
     ],
 )
 def test_bad_arguments(discriminator, kwargs, error, message):
     arguments = {"method": "dpt", "label_names": NAMES, **kwargs}
     method, names = arguments.pop("method"), arguments.pop("label_names")
     with pytest.raises(error, match=message):
-        build_model(TEXT_CLASSIFICATION, method, str(discriminator), names, **arguments)
+        build_model(TEXTS, method, str(discriminator), names, **arguments)
 
 
-OTHER_FAMILIES = (TOKEN_CLASSIFICATION, QUESTION_ANSWERING, MULTIPLE_CHOICE)
+OTHER_FAMILIES = tuple(TASKS[name] for name in ("token-classification", "question-answering", "multiple-choice"))
 
 
 @pytest.mark.parametrize(
@@ -260,17 +269,18 @@ OTHER_FAMILIES = (TOKEN_CLASSIFICATION, QUESTION_ANSWERING, MULTIPLE_CHOICE)
 )
 def test_other_families_give_a_loss_that_reaches_every_trained_parameter(family, method, discriminator):
     torch.manual_seed(1)
-    names = ["O", "B-PER", "I-PER"] if family is TOKEN_CLASSIFICATION else []
-    model = build_model(family, method, str(discriminator), names, num_virtual_tokens=3).train()
+    names = ["O", "B-PER", "I-PER"] if family.name == "token-classification" else []
+    options = {"num_virtual_tokens": 3} if method == "deep_prompt" else {}
+    model = build_model(family, method, str(discriminator), names, **options).train()
     ids = torch.randint(5, 18, (2, 7))
     batch = {
-        TOKEN_CLASSIFICATION.name: {"input_ids": ids, "labels": torch.randint(0, 3, (2, 7))},
-        QUESTION_ANSWERING.name: {
+        "token-classification": {"input_ids": ids, "labels": torch.randint(0, 3, (2, 7))},
+        "question-answering": {
             "input_ids": ids,
             "start_positions": torch.tensor([1, 2]),
             "end_positions": torch.tensor([3, 4]),
         },
-        MULTIPLE_CHOICE.name: {"input_ids": torch.randint(5, 18, (2, 3, 7)), "labels": torch.tensor([2, 0])},
+        "multiple-choice": {"input_ids": torch.randint(5, 18, (2, 3, 7)), "labels": torch.tensor([2, 0])},
     }[family.name]
     attention_mask = torch.ones_like(batch["input_ids"])
     model(**batch, attention_mask=attention_mask).loss.backward()
@@ -281,8 +291,8 @@ def test_other_families_give_a_loss_that_reaches_every_trained_parameter(family,
 
 
 def test_families_have_the_methods_that_their_models_allow():
-    assert "dpt" in methods_of(TEXT_CLASSIFICATION)
-    assert "dpt" not in methods_of(TOKEN_CLASSIFICATION)
-    assert "shallow_prompt" not in methods_of(MULTIPLE_CHOICE)
+    assert "dpt" in methods_of(TEXTS)
+    assert "dpt" not in methods_of(TASKS["token-classification"])
+    assert "shallow_prompt" not in methods_of(TASKS["multiple-choice"])
     with pytest.raises(ValueError, match="must be one of fine_tuning, deep_prompt, lora for multiple-choice"):
-        build_model(MULTIPLE_CHOICE, "p_tuning", "anywhere")
+        build_model(TASKS["multiple-choice"], "p_tuning", "anywhere")

@@ -6,7 +6,7 @@ from datasets import Dataset
 from peft import PeftModel
 from transformers import AutoModelForTokenClassification
 
-from dpt_peft.training.families import TOKEN_CLASSIFICATION
+from dpt_peft.tasks import TASKS
 from dpt_peft.training.methods import build_model
 from dpt_peft.training.shared_prompts import OneTask, SharedPromptModel, TaskBatchSampler, join_tasks, mean_over_tasks
 
@@ -16,7 +16,7 @@ IDS = torch.tensor([[2, 9, 12, 3]])
 def models(discriminator, encoder="none", **lengths):
     return {
         name: build_model(
-            TOKEN_CLASSIFICATION,
+            TASKS["token-classification"],
             "deep_prompt",
             str(discriminator),
             [str(number) for number in range(labels)],

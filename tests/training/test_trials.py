@@ -11,7 +11,7 @@ from transformers import (
     set_seed,
 )
 
-from dpt_peft.training.families import TEXT_CLASSIFICATION
+from dpt_peft.tasks import TASKS
 from dpt_peft.training.methods import build_model
 from dpt_peft.training.trials import Trial, join_trials, train_together
 from tests.training.tiny import write_discriminator
@@ -45,7 +45,7 @@ def builder(files, method, **options):
         if method in ("deep_prompt", "lora"):
             config["classifier_dropout"] = 0.0
         return build_model(
-            TEXT_CLASSIFICATION,
+            TASKS["text-classification"],
             method,
             str(files),
             ["bad", "good"],

@@ -1,15 +1,37 @@
-"""Questions on paragraphs, with the columns of SQuAD: loaded and checked, for every family that answers them."""
+"""Questions on paragraphs: loaded, checked, cut into windows and written, for every family that answers them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
 
-from datasets import Dataset, DatasetDict
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
 
-from dpt_peft.tasks.data import DatasetArguments, as_texts, load_splits, require_columns, require_rows
-from dpt_peft.tasks.question_answering.windows import DEFAULT_DOC_STRIDE, DEFAULT_MAX_LENGTH
+from dpt_peft.tasks.base import Features, Task, TaskData, is_adapter
+from dpt_peft.tasks.data import (
+    DatasetArguments,
+    check_columns,
+    is_missing,
+    require_rows,
+    special_tokens_as_text,
+)
+from dpt_peft.tasks.question_answering.decoding import Span
+from dpt_peft.tasks.question_answering.windows import (
+    DEFAULT_DOC_STRIDE,
+    DEFAULT_MAX_LENGTH,
+    Window,
+    make_windows,
+)
+
+F = TypeVar("F", bound="QuestionFeatures")
+T = TypeVar("T")
 
 
 @dataclass
@@ -22,12 +44,24 @@ class QuestionArguments(DatasetArguments):
         default="answers",
         metadata={"help": "Column of the answers: {'text': [...], 'answer_start': [...]}."},
     )
-    id_column_name: str = field(default="id", metadata={"help": "Column of the question's id. Default: row numbers."})
-    max_seq_length: int = field(
-        default=DEFAULT_MAX_LENGTH, metadata={"help": "Longest window in tokens, question included."}
+    id_column_name: str | None = field(
+        default=None, metadata={"help": "Column of the question's id. Default: 'id' if there is one, or row numbers."}
+    )
+    max_seq_length: int | None = field(
+        default=None,
+        metadata={
+            "help": "Longest window in tokens, question included. Default: 384, or what the model takes if less."
+        },
     )
     doc_stride: int = field(
         default=DEFAULT_DOC_STRIDE, metadata={"help": "Tokens that neighbouring windows of a paragraph share."}
+    )
+    tune_threshold: bool = field(
+        default=False,
+        metadata={
+            "help": "After training, choose the threshold with the best F1 on the validation data: of having no "
+            "answer (`version_2_with_negative`), or of tokens to be part of one of several spans."
+        },
     )
 
 
@@ -36,7 +70,7 @@ class Example:
     """One question.
 
     Attributes:
-        id: Its id.
+        id: Its id, or the number of its row.
         question: The question.
         context: The paragraph.
         texts: Texts of the annotated spans, empty if the question has no answer; `None` if unknown.
@@ -50,70 +84,389 @@ class Example:
     starts: list[int] = field(default_factory=list)
 
 
-def load_questions(args: QuestionArguments) -> DatasetDict:
-    """Loads and checks a question answering data set.
+def shape_questions(splits: Mapping[str, Dataset], args: QuestionArguments) -> dict[str, Dataset]:
+    """Check splits of questions.
+
+    Files and data sets have one row a question, or are SQuAD's own json ("data", "paragraphs", "qas"), of which every
+    question becomes a row.
 
     Args:
-        args: Source and columns.
+        splits: As loaded.
+        args: Columns.
 
     Returns:
-        A subset of the splits "train", "validation", "test" with the columns `id`, `question`, `context`, `texts`,
-        `starts`. A split without the answers' column is kept for prediction, its `texts` are `None`.
+        The splits with the columns `id`, `question`, `context`, and `answers` as `{"text": [...], "answer_start":
+        [...]}`. A split whose answers are not known is without the last column. A question without an id has its row
+        number for one.
 
     Raises:
-        ValueError: A column is missing or a split is empty, answers are not what they should be, or an answer does
-            not stand in the paragraph where its `answer_start` says. The message names the row.
-        FileNotFoundError: A file is missing.
+        ValueError: A column is missing or a split is empty; a question or paragraph is null; answers are not what
+            they should be, or do not stand in the paragraph where their `answer_start` says; or two test questions
+            have one id, because predictions are written by id. The message names the rows.
     """
-    shaped = {}
-    for split, dataset in load_splits(args).items():
-        if not dataset.column_names:
-            require_rows(dataset, split)
-        columns = {"question_column_name": args.question_column_name, "context_column_name": args.context_column_name}
-        if split == "train":
-            columns["answers_column_name"] = args.answers_column_name
-        require_columns(dataset, split, columns)
-        require_rows(dataset, split)
-        ids = dataset[args.id_column_name][:] if args.id_column_name in dataset.column_names else range(len(dataset))
-        contexts = as_texts(dataset[args.context_column_name][:])
-        out: dict[str, list[Any]] = {
-            "id": [str(value) for value in ids],
-            "question": as_texts(dataset[args.question_column_name][:]),
-            "context": contexts,
-        }
-        if args.answers_column_name in dataset.column_names:
-            answers = dataset[args.answers_column_name][:]
-            checked = [
-                _check_answers(answer, context, f"row {row} of the {split} data")
-                for row, (answer, context) in enumerate(zip(answers, contexts, strict=True))
-            ]
-            out["texts"], out["starts"] = [list(part) for part in zip(*checked, strict=True)]
-        shaped[split] = Dataset.from_dict(out)
-    return DatasetDict(shaped)
+    return {split: _checked(dataset, split, args) for split, dataset in splits.items()}
 
 
-def _check_answers(answers: Any, context: str, where: str) -> tuple[list[str], list[int]]:
-    if not isinstance(answers, dict) or not {"text", "answer_start"} <= answers.keys():
+def _checked(dataset: Dataset, split: str, args: QuestionArguments) -> Dataset:
+    require_rows(dataset, split)
+    dataset = _unfolded(dataset, split)
+    columns = {"question_column_name": args.question_column_name, "context_column_name": args.context_column_name}
+    if args.id_column_name is not None:
+        columns["id_column_name"] = args.id_column_name
+    check_columns(dataset, split, columns, {"answers_column_name": args.answers_column_name})
+
+    def column(name: str) -> list[Any]:
+        return dataset[name][:] if name in dataset.column_names else [None] * len(dataset)
+
+    ids = [str(row if is_missing(value) else value) for row, value in enumerate(column(args.id_column_name or "id"))]
+    source = getattr(args, f"{split}_file")
+    where = [
+        f"row {row} of the {split} data ({f'{Path(source).name}, ' if source else ''}id {name!r})"
+        for row, name in enumerate(ids)
+    ]
+    if split == "test":
+        _require_unique(ids, split)
+    checked: dict[str, list[Any]] = {"id": ids}
+    for name, argument in (("question", "question_column_name"), ("context", "context_column_name")):
+        checked[name] = [
+            _text(value, argument, at) for value, at in zip(column(columns[argument]), where, strict=True)
+        ]
+    answers = column(args.answers_column_name)
+    if split == "train" or any(value is not None for value in answers):
+        read = [_read_answers(*row) for row in zip(answers, checked["context"], where, strict=True)]
+        checked["answers"] = [{"text": texts, "answer_start": starts} for texts, starts in read]
+        for (texts, _), impossible, at in zip(read, column("is_impossible"), where, strict=True):
+            if impossible and texts:
+                raise ValueError(f"{at} has the answer {texts[0]!r}, but `is_impossible` says that it has none")
+    return Dataset.from_dict(checked)
+
+
+def _unfolded(dataset: Dataset, split: str) -> Dataset:
+    """Return SQuAD's articles with paragraphs with questions as one row a question; other data as it is."""
+    articles: list[Any] = []
+    if "data" in dataset.column_names:
+        articles = [article for part in dataset["data"][:] if isinstance(part, list) for article in part]
+    elif "paragraphs" in dataset.column_names:
+        articles = dataset.to_list()
+    elif isinstance(passage := dataset[0][dataset.column_names[0]], dict) and "qa_pairs" in passage:
+        raise ValueError(
+            f"The {split} data is DROP's own json, whose answers have no places in their paragraphs and are often "
+            "numbers: write a row for each question that spans answer, with the columns question, context, answers."
+        )
+    if not articles or not isinstance(articles[0], dict) or "paragraphs" not in articles[0]:
+        return dataset
+    rows = [
+        {**question, "context": paragraph["context"]}
+        for article in articles
+        for paragraph in article["paragraphs"]
+        for question in paragraph["qas"]
+    ]
+    names = [
+        name
+        for name in ("id", "question", "context", "answers", "is_impossible")
+        if any(row.get(name) is not None for row in rows)
+    ]
+    return Dataset.from_dict({name: [row.get(name) for row in rows] for name in names})
+
+
+def _require_unique(ids: Sequence[str], split: str) -> None:
+    """Refuse ids that stand for several questions, of which files by id would keep one."""
+    name, count = Counter(ids).most_common(1)[0]
+    if count > 1:
+        rows = [str(row) for row, value in enumerate(ids) if value == name]
+        raise ValueError(
+            f"`id_column_name`: rows {', '.join(rows[:5])}{' ...' if count > 5 else ''} of the {split} data have the "
+            f"same id {name!r}, but predictions are written by id. Give every question its own id, or take the column "
+            "out to have row numbers."
+        )
+
+
+def _text(value: Any, argument: str, where: str) -> str:
+    if is_missing(value):
+        raise ValueError(f"`{argument}`: {where} is null")
+    return str(value)
+
+
+def _read_answers(answers: Any, context: str, where: str) -> tuple[list[str], list[int]]:
+    """Return texts and first characters of a question's answers, in any of the forms that data sets have."""
+    if answers is None:
+        raise ValueError(
+            f"`answers_column_name`: {where} is null. Write {{'text': [], 'answer_start': []}} for a question without "
+            "an answer; leave the column out where no answers are known"
+        )
+    if isinstance(answers, dict):
+        texts, starts = answers.get("text"), answers.get("answer_start")
+        if not isinstance(texts, list):
+            texts, starts = [texts], [starts]
+        starts = [None] * len(texts) if starts is None else starts
+    elif isinstance(answers, list) and all(isinstance(one, dict) for one in answers):
+        texts, starts = ([one.get(name) for one in answers] for name in ("text", "answer_start"))
+    else:
+        texts = [None]
+    if not all(isinstance(text, str) for text in texts):
         raise ValueError(
             f"`answers_column_name`: {where} must hold {{'text': [...], 'answer_start': [...]}}, got {answers!r}"
         )
-    texts, starts = list(answers["text"]), list(answers["answer_start"])
-    if len(texts) != len(starts):
-        raise ValueError(f"{where} has {len(texts)} answer texts, but {len(starts)} values of `answer_start`")
-    for text, start in zip(texts, starts, strict=True):
-        if not text or context[start : start + len(text)] != text:
+    if not isinstance(starts, list) or len(texts) != len(starts):
+        count = len(starts) if isinstance(starts, list) else 1
+        raise ValueError(f"{where} has {len(texts)} answer texts, but {count} values of `answer_start`")
+    return texts, [_find(text, start, context, where) for text, start in zip(texts, starts, strict=True)]
+
+
+def _find(text: str, start: Any, context: str, where: str) -> int:
+    """Return where an answer begins: where the data says, or if it does not, where alone the text stands."""
+    if start is None:
+        count = context.count(text) if text else 0
+        if count != 1:
             raise ValueError(
-                f"{where}: the answer {text!r} does not stand at `answer_start` {start} of its paragraph, where "
-                f"{context[start : start + len(text)]!r} stands"
+                f"{where}: the answer {text!r} has no `answer_start`, and its paragraph holds it {count} times: give "
+                "its first character as `answer_start`"
             )
-    return texts, starts
+        return context.index(text)
+    if isinstance(start, bool) or not isinstance(start, int):
+        raise ValueError(f"{where}: `answer_start` must be the number of a character, got {start!r}")
+    found = context[start : start + len(text)] if start >= 0 else ""
+    if not text or found != text:
+        raise ValueError(
+            f"{where}: the answer {text!r} does not stand at `answer_start` {start} of its paragraph, where {found!r} "
+            "stands"
+        )
+    return start
 
 
 def read_examples(dataset: Dataset) -> Iterator[Example]:
-    """Goes through the rows of a split of `load_questions`, or of one as it comes from the Hub."""
+    """Go through the rows of a split of `shape_questions`, or of one as it comes from the Hub.
+
+    Raises:
+        ValueError: See `shape_questions`; but a row whose answers are null is a question whose answers are not known.
+    """
     for number, row in enumerate(dataset):
-        if "texts" not in row and row.get("answers") is not None:
-            row["texts"], row["starts"] = _check_answers(row["answers"], row["context"], f"row {number}")
-        yield Example(
-            str(row.get("id", number)), row["question"], row["context"], row.get("texts"), row.get("starts") or []
-        )
+        where = f"row {number}"
+        question, context = (_text(row[name], name, where) for name in ("question", "context"))
+        known = row.get("answers") is not None
+        texts, starts = _read_answers(row["answers"], context, where) if known else (None, [])
+        name = row.get("id")
+        yield Example(str(number if is_missing(name) else name), question, context, texts, starts)
+
+
+@dataclass(frozen=True)
+class QuestionFeatures(Features):
+    """A split, ready for model and decoding.
+
+    Attributes:
+        dataset: One row a window, in the order of the questions: the tokenizer's columns (not padded) and labels.
+        windows: The windows, in the order of `dataset`.
+        example_index: For every window its question, as an index into `examples`.
+        examples: The questions.
+    """
+
+    dataset: Dataset
+    windows: list[Window]
+    example_index: list[int]
+    examples: list[Example]
+
+    @classmethod
+    def cut(
+        cls: type[F],
+        rows: Dataset,
+        tokenizer: PreTrainedTokenizerBase,
+        label: Callable[[Example, list[Window]], list[dict[str, Any]]],
+        *,
+        max_length: int,
+        doc_stride: int,
+        **options: Any,
+    ) -> F:
+        """Cut questions into windows with labels.
+
+        Args:
+            rows: A split of `shape_questions`, or any data set with the columns `id`, `question`, `context` and
+                `answers` of the Hub.
+            tokenizer: A fast tokenizer that pads on the right.
+            label: From a question and its windows to the labels of each window, by column.
+            max_length: See `make_windows`.
+            doc_stride: See `make_windows`.
+            **options: The family's own attributes.
+
+        Raises:
+            ValueError: The tokenizer pads on the left.
+            TypeError, ValueError: See `make_windows` and `read_examples`.
+        """
+        if tokenizer.padding_side != "right":
+            raise ValueError(
+                "`tokenizer` pads on the left, but labels and scores count from the left: "
+                "set tokenizer.padding_side = 'right'"
+            )
+        examples = list(read_examples(rows))
+        windows, example_index, found = [], [], []
+        with special_tokens_as_text(tokenizer):
+            for index, example in enumerate(examples):
+                cut = make_windows(
+                    tokenizer, example.question, example.context, max_length=max_length, doc_stride=doc_stride
+                )
+                labels = label(example, cut)
+                windows += cut
+                example_index += [index] * len(cut)
+                found += [{**window.inputs, **columns} for window, columns in zip(cut, labels, strict=True)]
+        # Labels of a split that is annotated in part are of no use.
+        names = [name for name in found[0] if all(name in row for row in found)]
+        dataset = Dataset.from_dict({name: [row[name] for row in found] for name in names})
+        return cls(dataset, windows, example_index, examples, **options)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether every question is annotated (with answers, or as one without)."""
+        return all(example.texts is not None for example in self.examples)
+
+    def gold_texts(self) -> list[list[str]]:
+        """Return the texts of every question's answers.
+
+        Raises:
+            ValueError: A question is not annotated.
+        """
+        if not self.labelled:
+            raise ValueError("the questions have no answers to compare with")
+        return [example.texts or [] for example in self.examples]
+
+    def by_example(self, values: Iterable[T]) -> list[list[tuple[Window, T]]]:
+        """Group what there is for every window by question; a window comes with its value."""
+        grouped: list[list[tuple[Window, T]]] = [[] for _ in self.examples]
+        for index, window, value in zip(self.example_index, self.windows, values, strict=True):
+            grouped[index].append((window, value))
+        return grouped
+
+
+class QuestionTask(Task):
+    """Questions on paragraphs.
+
+    Attributes:
+        auto_class: The end of the names of the classes that load the model, behind `AutoModelFor`.
+        pipeline: The name of the pipeline.
+        threshold_name: The attribute of the model's config that decides what is an answer.
+    """
+
+    pipeline_tag = "question-answering"
+    default_length = DEFAULT_MAX_LENGTH
+    auto_class: ClassVar[str]
+    pipeline: ClassVar[str]
+    threshold_name: ClassVar[str]
+
+    def shape(self, splits: Mapping[str, Dataset], args: Any) -> TaskData:
+        """Check questions, paragraphs and answers, see `shape_questions`."""
+        return TaskData(shape_questions(splits, args))
+
+    def groups(self, rows: Dataset) -> Sequence[str]:
+        """Return the paragraphs, so that none is trained on and held out."""
+        return rows["context"][:]
+
+    def load_tokenizer(self, path: str, **kwargs: Any) -> PreTrainedTokenizerBase:
+        """Load a tokenizer that pads on the right: scores are read off from the left."""
+        return super().load_tokenizer(path, **{**kwargs, "padding_side": "right"})
+
+    def tunes(self, args: Any) -> bool:
+        """Return whether the threshold is chosen on the validation data."""
+        return args.tune_threshold
+
+    def results(self, config: Any) -> dict[str, Any]:
+        """Return the threshold."""
+        return {self.threshold_name: getattr(config, self.threshold_name, None)}
+
+    def details(self, data: TaskData, args: Any, model: Any, max_length: int | None) -> dict[str, Any]:
+        """Return the windows and the threshold."""
+        found = {"Window": f"{max_length} tokens, stride {args.doc_stride}"}
+        if (threshold := self.results(model.config)[self.threshold_name]) is not None:
+            title = self.threshold_name.replace("_", " ").capitalize()
+            tuned = ", tuned on the validation data" if args.tune_threshold else ""
+            found[title] = f"{threshold:.3f}{tuned}"
+        return found
+
+    def usage(self, folder: str, model: Any) -> str:
+        """Return the lines that load a reader, with its threshold, and ask."""
+        lines, task = ["import dpt_peft"], f'"{self.pipeline}"'
+        if is_adapter(model):
+            # What stands on a pretrained head has its config, and in it the threshold, beside the adapter.
+            own_head = hasattr(model.config, "language_model_config")
+            package, head = ("dpt_peft", "") if own_head else ("peft", ", num_labels=2")
+            threshold = None if own_head else self.results(model.config)[self.threshold_name]
+            lines += [
+                f"from {package} import AutoPeftModelFor{self.auto_class}",
+                "from transformers import AutoTokenizer, pipeline",
+                "",
+                f'model = AutoPeftModelFor{self.auto_class}.from_pretrained("{folder}"{head})',
+                *([f"model.config.{self.threshold_name} = {threshold!r}"] if threshold is not None else []),
+                f'read = pipeline({task}, model=model, tokenizer=AutoTokenizer.from_pretrained("{folder}"))',
+            ]
+        else:
+            lines += ["from transformers import pipeline", "", f'read = pipeline({task}, model="{folder}")']
+        return "\n".join([*lines, 'read(question="...", context="...")'])
+
+
+def predict_logits(
+    model: torch.nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    features: QuestionFeatures,
+    batch_size: int = 16,
+    *,
+    outputs: Sequence[str] = ("logits",),
+) -> tuple[list[np.ndarray], ...]:
+    """Run a model over the windows, without gradients.
+
+    Args:
+        model: A model of the family, or a PEFT model around one.
+        tokenizer: Its tokenizer, which pads.
+        features: The windows.
+        batch_size: Windows a batch.
+        outputs: The model's outputs to keep.
+
+    Returns:
+        For every output a list with one array a window, cut to the window's tokens.
+    """
+    device = next(model.parameters()).device
+    training = model.training
+    model.eval()
+    found: tuple[list[np.ndarray], ...] = tuple([] for _ in outputs)
+    try:
+        for first in range(0, len(features.windows), batch_size):
+            windows = features.windows[first : first + batch_size]
+            batch = tokenizer.pad([window.inputs for window in windows], padding_side="right", return_tensors="pt")
+            with torch.no_grad():
+                output = model(**batch.to(device))
+            for rows, name in zip(found, outputs, strict=True):
+                values = output[name].float().cpu().numpy()
+                rows += [row[: len(window.offsets)] for row, window in zip(values, windows, strict=True)]
+    finally:
+        model.train(training)
+    return found
+
+
+@dataclass(frozen=True)
+class ThresholdSearch:
+    """Outcome of a search for the best threshold.
+
+    Attributes:
+        threshold: The best one.
+        metrics: Metrics with it, on the questions it was searched on (so they flatter).
+        metrics_before: The same with the threshold before.
+    """
+
+    threshold: float
+    metrics: dict[str, float]
+    metrics_before: dict[str, float]
+
+
+def write_by_id(path: Path, examples: Sequence[Example], values: Iterable[Any]) -> None:
+    """Write one value a question as a json object by id, as official scripts read it.
+
+    Raises:
+        ValueError: Two questions have the same id.
+    """
+    ids = [example.id for example in examples]
+    _require_unique(ids, "given")
+    path.write_text(json.dumps(dict(zip(ids, values, strict=True)), ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def write_spans(path: Path, examples: Sequence[Example], answers: Iterable[Sequence[Span]]) -> None:
+    """Write one line a question, in the order of the data: `row`, `id`, and `spans` with characters and scores."""
+    with path.open("w", encoding="utf-8") as file:
+        for row, (example, spans) in enumerate(zip(examples, answers, strict=True)):
+            record = {"row": row, "id": example.id, "spans": [vars(span) for span in spans]}
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")

@@ -1,16 +1,38 @@
-"""Extractive question answering (SQuAD 1.1 and 2.0): questions turned into windows with the answer's tokens."""
+"""Extractive question answering (SQuAD 1.1 and 2.0): labels, answers, metrics, files and the best null threshold."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
+import numpy as np
+import torch
 from datasets import Dataset
-from transformers import PreTrainedTokenizerBase
+from peft import TaskType
+from transformers import AutoModelForQuestionAnswering, PreTrainedTokenizerBase
 
-from dpt_peft.tasks.question_answering.answers import DEFAULT_MAX_ANSWER_LENGTH, DEFAULT_N_BEST, null_position
-from dpt_peft.tasks.question_answering.data import Example, QuestionArguments, read_examples
-from dpt_peft.tasks.question_answering.windows import DEFAULT_DOC_STRIDE, DEFAULT_MAX_LENGTH, Window, make_windows
+from dpt_peft.tasks.base import Features, Predictions, TaskData
+from dpt_peft.tasks.heads import NEW_HEAD, Head, new_head
+from dpt_peft.tasks.question_answering.data import (
+    Example,
+    QuestionArguments,
+    QuestionFeatures,
+    QuestionTask,
+    ThresholdSearch,
+    write_by_id,
+    write_spans,
+)
+from dpt_peft.tasks.question_answering.decoding import (
+    DEFAULT_MAX_ANSWER_LENGTH,
+    DEFAULT_N_BEST,
+    RankedAnswers,
+    WindowLogits,
+    rank_answers,
+)
+from dpt_peft.tasks.question_answering.metrics import SquadMetric, score_answer
+from dpt_peft.tasks.question_answering.windows import DEFAULT_DOC_STRIDE, DEFAULT_MAX_LENGTH, Window
 
 
 @dataclass
@@ -41,100 +63,273 @@ class QuestionAnsweringArguments(QuestionArguments):
         return self.null_score_diff_threshold if self.version_2_with_negative else None
 
 
-def label_window(window: Window, answer: tuple[int, int] | None, no_answer: int) -> tuple[int, int]:
-    """Finds the tokens of an answer.
+def label_window(window: Window, answer: tuple[int, int] | None) -> tuple[int, int]:
+    """Find the tokens of an answer.
 
     Args:
         window: A window.
         answer: Its half-open character range in the paragraph, `None` if there is none.
-        no_answer: The token that stands for "no answer in this window".
 
     Returns:
-        First and last token; `no_answer` twice if the window does not hold the answer whole.
+        First and last token; the window's `null_position` twice if it does not hold the answer whole.
     """
+    nothing = (window.null_position, window.null_position)
     if answer is None:
-        return no_answer, no_answer
+        return nothing
     tokens = [(index, offset) for index, offset in enumerate(window.offsets) if offset is not None]
     inside = [index for index, offset in tokens if offset[0] < answer[1] and answer[0] < offset[1]]
     if not inside or tokens[0][1][0] > answer[0] or tokens[-1][1][1] < answer[1]:
-        return no_answer, no_answer
+        return nothing
     return inside[0], inside[-1]
 
 
-def _trained_answer(example: Example) -> tuple[int, int] | None:
-    """Returns the characters of the first annotated answer, without spaces around it."""
-    if not example.texts:
-        return None
-    text, start = example.texts[0], example.starts[0]
-    start += len(text) - len(text.lstrip())
-    return start, start + len(text.strip())
+def _label(example: Example, windows: list[Window]) -> list[dict[str, Any]]:
+    """Label windows with the first annotated answer, without spaces around it."""
+    if example.texts is None:
+        return [{} for _ in windows]
+    answer = None
+    if example.texts:
+        text, start = example.texts[0], example.starts[0]
+        start += len(text) - len(text.lstrip())
+        answer = (start, start + len(text.strip()))
+    labels = [label_window(window, answer) for window in windows]
+    return [{"start_positions": first, "end_positions": last} for first, last in labels]
 
 
 @dataclass(frozen=True)
-class QuestionAnsweringFeatures:
-    """A split, ready for model and decoding.
+class ExtractiveFeatures(QuestionFeatures):
+    """A split of questions with one span for an answer.
 
     Attributes:
-        dataset: One row a window, short ones first: the tokenizer's columns (not padded), and `start_positions` and
-            `end_positions` if all questions are annotated.
-        windows: The windows, in the order of `dataset`.
-        null_positions: For every window the token that stands for "no answer".
-        example_index: For every window its question, as an index into `examples`.
-        examples: The questions.
+        dataset: See `QuestionFeatures`; with `start_positions` and `end_positions` if all questions are annotated.
+        n_best_size: See `rank_answers`.
+        max_answer_length: See `rank_answers`.
     """
 
-    dataset: Dataset
-    windows: list[Window]
-    null_positions: list[int]
-    example_index: list[int]
-    examples: list[Example]
+    n_best_size: int = DEFAULT_N_BEST
+    max_answer_length: int = DEFAULT_MAX_ANSWER_LENGTH
 
-    @property
-    def labelled(self) -> bool:
-        """Whether every question is annotated (with an answer, or as one without)."""
-        return all(example.texts is not None for example in self.examples)
+    def rank(self, predictions: Predictions | Sequence[Any]) -> list[RankedAnswers]:
+        """Rank the answers of every question over all of its windows; see `rank_answers`.
+
+        Args:
+            predictions: Start logits and end logits, each (windows, tokens) or one array a window; padded on the
+                right if at all.
+        """
+        start, end = predictions
+        ranked = []
+        for example, found in zip(self.examples, self.by_example(zip(start, end, strict=True)), strict=True):
+            windows = [WindowLogits(window.offsets, *logits, window.null_position) for window, logits in found]
+            ranked.append(
+                rank_answers(
+                    example.context,
+                    windows,
+                    n_best_size=self.n_best_size,
+                    max_answer_length=self.max_answer_length,
+                )
+            )
+        return ranked
+
+    def evaluate(self, ranked: Sequence[RankedAnswers], null_threshold: float | None = None) -> dict[str, float]:
+        """Compute `SquadMetric` of answers: rules of SQuAD 2.0 with a threshold, of 1.1 without one.
+
+        Raises:
+            ValueError: The questions have no annotation.
+        """
+        pairs = list(zip(answer_texts(ranked, null_threshold), self.gold_texts(), strict=True))
+        # Ids of a user's own data may repeat; rows do not.
+        result = SquadMetric("squad" if null_threshold is None else "squad_v2", keep_in_memory=True).compute(
+            predictions=[{"id": str(row), "prediction_text": text} for row, (text, _) in enumerate(pairs)],
+            references=[
+                {"id": str(row), "answers": {"text": golds, "answer_start": [0] * len(golds)}}
+                for row, (_, golds) in enumerate(pairs)
+            ],
+        )
+        assert result is not None
+        return result
+
+    def metrics(self, predictions: Predictions, config: Any) -> dict[str, float]:
+        """Return the numbers of `SquadMetric`.
+
+        With a threshold also `best_f1` and `best_f1_thresh`, those of the threshold that would be best for this split,
+        which flatter. None for a split without answers.
+        """
+        if not self.labelled:
+            return {}
+        ranked, threshold = self.rank(predictions), get_null_threshold(config)
+        found = self.evaluate(ranked, threshold)
+        if threshold is not None:
+            best = search_null_threshold(self, ranked, before=threshold)
+            found |= {"best_f1": best.metrics["f1"], "best_f1_thresh": best.threshold}
+        return found
+
+    def write(self, predictions: Predictions, config: Any, folder: Path) -> None:
+        """Write the files that the official scripts read, the n best answers, and one line a question.
+
+        `predictions.json` (text by id, "" for none), with a threshold `null_odds.json` (`null_odds` by id, for
+        `--na-prob-file`), `nbest_predictions.json` (by id: `text`, `start`, `end`, `score`, `probability` of each),
+        and `prediction_spans.jsonl` (see `write_spans`).
+
+        Raises:
+            ValueError: Two questions have the same id.
+        """
+        ranked, threshold = self.rank(predictions), get_null_threshold(config)
+        files: dict[str, list[Any]] = {"predictions": answer_texts(ranked, threshold), "nbest_predictions": []}
+        if threshold is not None:
+            files["null_odds"] = [one.null_odds for one in ranked]
+        for one in ranked:
+            choices = [vars(answer) for answer in one.answers]
+            if threshold is not None:
+                choices.append({"text": "", "start": None, "end": None, "score": one.null_score})
+            probabilities = one.probabilities(threshold is not None)
+            rows = [{**choice, "probability": share} for choice, share in zip(choices, probabilities, strict=True)]
+            files["nbest_predictions"].append(sorted(rows, key=lambda row: -row["score"]))
+        for name, values in files.items():
+            write_by_id(folder / f"{name}.json", self.examples, values)
+        best = [one.best(threshold) for one in ranked]
+        write_spans(folder / "prediction_spans.jsonl", self.examples, [[one] if one else [] for one in best])
 
 
-def make_features(
-    dataset: Dataset,
+def extractive_features(
+    rows: Dataset,
     tokenizer: PreTrainedTokenizerBase,
     *,
     max_length: int = DEFAULT_MAX_LENGTH,
     doc_stride: int = DEFAULT_DOC_STRIDE,
-) -> QuestionAnsweringFeatures:
-    """Turns questions into windows with the positions of their (first) answer.
+    n_best_size: int = DEFAULT_N_BEST,
+    max_answer_length: int = DEFAULT_MAX_ANSWER_LENGTH,
+) -> ExtractiveFeatures:
+    """Turn questions into windows with the positions of their (first) answer.
 
     A window that does not hold the answer whole is one without an answer: both positions are its [CLS].
 
     Args:
-        dataset: A split of `load_questions`, or any data set with the columns `id`, `question`, `context` and
-            `answers` of the Hub.
-        tokenizer: A fast tokenizer.
+        rows: A split of `shape_questions`, or any data set with the columns `id`, `question`, `context` and `answers`
+            of the Hub.
+        tokenizer: A fast tokenizer that pads on the right.
         max_length: See `make_windows`.
         doc_stride: See `make_windows`.
-
-    Returns:
-        The features.
+        n_best_size: See `rank_answers`.
+        max_answer_length: See `rank_answers`.
 
     Raises:
-        TypeError, ValueError: See `make_windows` and `read_examples`.
+        TypeError, ValueError: See `QuestionFeatures.cut`.
     """
-    examples = list(read_examples(dataset))
-    found: list[tuple[int, Window]] = []
-    for index, example in enumerate(examples):
-        windows = make_windows(
-            tokenizer, example.question, example.context, max_length=max_length, doc_stride=doc_stride
+    return ExtractiveFeatures.cut(
+        rows,
+        tokenizer,
+        _label,
+        max_length=max_length,
+        doc_stride=doc_stride,
+        n_best_size=n_best_size,
+        max_answer_length=max_answer_length,
+    )
+
+
+def answer_texts(ranked: Sequence[RankedAnswers], null_threshold: float | None = None) -> list[str]:
+    """Return every question's answer, "" for none; see `RankedAnswers.best`."""
+    answers = [one.best(null_threshold) for one in ranked]
+    return ["" if answer is None else answer.text for answer in answers]
+
+
+def search_null_threshold(
+    features: ExtractiveFeatures, ranked: Sequence[RankedAnswers], *, before: float = 0.0
+) -> ThresholdSearch:
+    """Find the threshold of `RankedAnswers.null_odds` with the best F1, among all that make a difference.
+
+    The official script of SQuAD 2.0 does the same with the file of null odds; here the threshold lies half-way between
+    the two questions that it divides, which is a better guess for other questions.
+
+    Args:
+        features: Questions with annotations.
+        ranked: Their answers, from `features.rank`.
+        before: The threshold in use. It stays unless another one is better, and of equally good ones the nearest to
+            it is taken.
+
+    Returns:
+        The best threshold, and F1 with it and with the one before.
+
+    Raises:
+        ValueError: The questions have no annotation.
+    """
+    golds = features.gold_texts()
+    odds = np.array([one.null_odds for one in ranked])
+    answered, silent = (
+        np.array([score_answer(text, gold, version_2=True)[1] for text, gold in zip(texts, golds, strict=True)])
+        for texts in (answer_texts(ranked), [""] * len(golds))
+    )
+
+    order = np.argsort(odds, kind="stable")
+    ordered, gains = odds[order], (answered - silent)[order]
+    thresholds = np.concatenate([[ordered[0] - 1], (ordered[:-1] + ordered[1:]) / 2, [ordered[-1] + 1]])
+    f1 = (silent.sum() + np.concatenate([[0.0], np.cumsum(gains)])) / len(odds)
+    # Questions with the same odds are answered all or none.
+    possible = np.concatenate([[True], ordered[:-1] < ordered[1:], [True]])
+    f1_before = float(np.where(odds <= before, answered, silent).mean())
+
+    best = np.round(np.where(possible, f1, -1.0), 9)
+    if best.max() <= round(f1_before, 9):
+        return ThresholdSearch(before, {"f1": f1_before}, {"f1": f1_before})
+    chosen = min(np.flatnonzero(best == best.max()), key=lambda index: abs(thresholds[index] - before))
+    return ThresholdSearch(float(thresholds[chosen]), {"f1": float(f1[chosen])}, {"f1": f1_before})
+
+
+def get_null_threshold(config: Any) -> float | None:
+    """Return the threshold that a config holds, or None: every question has an answer."""
+    return getattr(config, "null_score_diff_threshold", None)
+
+
+class QuestionAnswering(QuestionTask):
+    """One span of a paragraph for an answer, or none."""
+
+    name = "question-answering"
+    task_type = TaskType.QUESTION_ANS
+    arguments = QuestionAnsweringArguments
+    # a start and an end
+    heads: ClassVar[Mapping[str, Head]] = {
+        NEW_HEAD: new_head(AutoModelForQuestionAnswering, label_names=(), num_labels=2)
+    }
+    auto_class = "QuestionAnswering"
+    pipeline = "extractive-question-answering"
+    threshold_name = "null_score_diff_threshold"
+
+    def check(self, args: Any, splits: Mapping[str, Dataset], training_args: Any) -> None:
+        """Raise a `ValueError` for questions without an answer in SQuAD 1.1, or a threshold that there is not."""
+        if args.version_2_with_negative:
+            return
+        if args.tune_threshold:
+            raise ValueError("`tune_threshold` needs `version_2_with_negative`: otherwise there is no threshold.")
+        for split, rows in splits.items():
+            if "answers" in rows.column_names and not all(answers["text"] for answers in rows["answers"][:]):
+                raise ValueError(
+                    f"The {split} data has questions without an answer: set `version_2_with_negative`, "
+                    "or take them out."
+                )
+
+    def settings(self, args: Any) -> dict[str, Any]:
+        """Return the threshold, which the pipeline reads from the config."""
+        return {self.threshold_name: args.null_threshold}
+
+    def features(
+        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: TaskData, args: Any, max_length: int | None
+    ) -> ExtractiveFeatures:
+        """Cut questions into labelled windows, see `extractive_features`."""
+        return extractive_features(
+            rows,
+            tokenizer,
+            max_length=max_length or DEFAULT_MAX_LENGTH,
+            doc_stride=args.doc_stride,
+            n_best_size=args.n_best_size,
+            max_answer_length=args.max_answer_length,
         )
-        found += [(index, window) for window in windows]
-    found.sort(key=lambda item: len(item[1].offsets))
-    index_of, windows = [index for index, _ in found], [window for _, window in found]
-    no_answer = [null_position(window, tokenizer) for window in windows]
-    columns: dict[str, list[Any]] = {name: [window.inputs[name] for window in windows] for name in windows[0].inputs}
-    if all(example.texts is not None for example in examples):
-        answers = [_trained_answer(example) for example in examples]
-        labels = [
-            label_window(window, answers[index], null)
-            for index, window, null in zip(index_of, windows, no_answer, strict=True)
-        ]
-        columns["start_positions"], columns["end_positions"] = [list(part) for part in zip(*labels, strict=True)]
-    return QuestionAnsweringFeatures(Dataset.from_dict(columns), windows, no_answer, index_of, examples)
+
+    def reduce(self, logits: Any, labels: torch.Tensor) -> Any:
+        """Return start and end logits."""
+        return tuple(logits[:2])
+
+    def tune(self, features: Features, predictions: Predictions, config: Any) -> dict[str, Any]:
+        """Choose the threshold of having no answer, see `search_null_threshold`."""
+        assert isinstance(features, ExtractiveFeatures)
+        before = get_null_threshold(config) or 0.0
+        found = search_null_threshold(features, features.rank(predictions), before=before)
+        return {self.threshold_name: found.threshold}

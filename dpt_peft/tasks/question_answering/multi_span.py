@@ -1,17 +1,52 @@
-"""Multi-span question answering: questions turned into labelled windows."""
+"""Multi-span question answering (QUOREF): labels, answers, metrics, files and the best threshold."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 from datasets import Dataset
-from transformers import PreTrainedTokenizerBase
+from peft import TaskType
+from transformers import (
+    AutoModelForTokenClassification,
+    DataCollatorForTokenClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
-from dpt_peft.tasks.question_answering.data import Example, QuestionArguments, read_examples
-from dpt_peft.tasks.question_answering.spans import split_words
-from dpt_peft.tasks.question_answering.windows import DEFAULT_DOC_STRIDE, DEFAULT_MAX_LENGTH, Window, make_windows
+from dpt_peft.pretrained_heads import DPTForMultiSpanQuestionAnswering
+from dpt_peft.pretrained_heads.base import longest_row
+from dpt_peft.tasks.base import Features, Predictions, TaskData
+from dpt_peft.tasks.heads import DISCRIMINATOR, NEW_HEAD, Head, new_head
+from dpt_peft.tasks.question_answering.data import (
+    Example,
+    QuestionArguments,
+    QuestionFeatures,
+    QuestionTask,
+    ThresholdSearch,
+    predict_logits,
+    write_by_id,
+    write_spans,
+)
+from dpt_peft.tasks.question_answering.decoding import (
+    Scores,
+    Span,
+    answer_logits,
+    decode_spans,
+    score_words,
+    split_words,
+)
+from dpt_peft.tasks.question_answering.metrics import MultiSpanMetric, score_spans
+from dpt_peft.tasks.question_answering.windows import (
+    DEFAULT_DOC_STRIDE,
+    DEFAULT_MAX_LENGTH,
+    Window,
+    padding_right,
+)
 
 Mentions = Literal["all", "given"]
 #: Label of tokens that are not of the paragraph; no loss is computed there.
@@ -19,7 +54,7 @@ IGNORED = -100
 
 
 @dataclass
-class MultiSpanQAArguments(QuestionArguments):
+class MultiSpanQuestionAnsweringArguments(QuestionArguments):
     """Data of a multi-span question answering task: a question's `answers` are all spans of its one answer."""
 
     mentions: Mentions = field(
@@ -32,7 +67,7 @@ class MultiSpanQAArguments(QuestionArguments):
 
 
 def answer_ranges(example: Example, mentions: Mentions = "all") -> list[tuple[int, int]]:
-    """Finds the characters that count as answer while training.
+    """Find the characters that count as answer while training.
 
     Args:
         example: A question with answers.
@@ -61,7 +96,7 @@ def answer_ranges(example: Example, mentions: Mentions = "all") -> list[tuple[in
 
 
 def label_window(window: Window, ranges: Sequence[tuple[int, int]]) -> list[int]:
-    """Labels the tokens of a window: 1 part of an answer, 0 another token of the paragraph, -100 anything else."""
+    """Label the tokens of a window: 1 part of an answer, 0 another token of the paragraph, -100 anything else."""
     return [
         IGNORED if offset is None else int(any(offset[0] < end and start < offset[1] for start, end in ranges))
         for offset in window.offsets
@@ -69,65 +104,266 @@ def label_window(window: Window, ranges: Sequence[tuple[int, int]]) -> list[int]
 
 
 @dataclass(frozen=True)
-class MultiSpanFeatures:
-    """A split, ready for model and decoding.
+class MultiSpanFeatures(QuestionFeatures):
+    """A split of questions with several spans for an answer.
 
     Attributes:
-        dataset: One row a window, short ones first: the tokenizer's columns (not padded) and `labels`. (A split
-            without answers has labels too; they only say which tokens are of the paragraph.)
-        windows: The windows, in the order of `dataset`.
-        example_index: For every window its question, as an index into `examples`.
-        examples: The questions.
+        dataset: See `QuestionFeatures`; with `labels`. (A split without answers has labels too; they only say which
+            tokens are of the paragraph.)
+        allow_no_answer: See `decode_spans`.
     """
 
-    dataset: Dataset
-    windows: list[Window]
-    example_index: list[int]
-    examples: list[Example]
+    allow_no_answer: bool = False
 
-    @property
-    def labelled(self) -> bool:
-        """Whether every question has an annotation."""
-        return all(example.texts is not None for example in self.examples)
+    @cached_property
+    def words(self) -> list[list[tuple[int, int]]]:
+        """The words of every question's paragraph, see `split_words`."""
+        return [split_words(example.context) for example in self.examples]
+
+    def score(self, logits: Sequence[np.ndarray] | np.ndarray) -> list[Scores]:
+        """Score the words of every question's paragraph, see `score_words`.
+
+        Args:
+            logits: For every window its tokens' logits as the model gives them, padded on the right if at all.
+        """
+        return [
+            score_words(words, [(window.offsets, answer_logits(row)) for window, row in rows])
+            for words, rows in zip(self.words, self.by_example(logits), strict=True)
+        ]
+
+    def decode(self, scores: Sequence[Scores], logit_threshold: float = 0.0) -> list[list[Span]]:
+        """Read every question's answers from the scores of its words, see `decode_spans`."""
+        return [
+            decode_spans(
+                example.context,
+                words,
+                of_words,
+                logit_threshold=logit_threshold,
+                allow_no_answer=self.allow_no_answer,
+            )
+            for example, words, of_words in zip(self.examples, self.words, scores, strict=True)
+        ]
+
+    def evaluate(self, spans: Sequence[Sequence[Span]]) -> dict[str, float]:
+        """Compute `MultiSpanMetric` of predicted spans against the annotation.
+
+        Raises:
+            ValueError: The questions have no annotation.
+        """
+        result = MultiSpanMetric(keep_in_memory=True).compute(
+            predictions=[[span.text for span in found] for found in spans],
+            references=[[texts] for texts in self.gold_texts()],
+        )
+        assert result is not None
+        return result
+
+    def metrics(self, predictions: Predictions, config: Any) -> dict[str, float]:
+        """Return the numbers of `MultiSpanMetric`; none for a split without answers."""
+        if not self.labelled:
+            return {}
+        return self.evaluate(self.decode(self.score(predictions), get_logit_threshold(config)))
+
+    def write(self, predictions: Predictions, config: Any, folder: Path) -> None:
+        """Write `predictions.json` (texts by id, for QUOREF's official script) and `prediction_spans.jsonl`.
+
+        Raises:
+            ValueError: Two questions have the same id.
+        """
+        answers = self.decode(self.score(predictions), get_logit_threshold(config))
+        texts = [[span.text for span in spans] for spans in answers]
+        write_by_id(folder / "predictions.json", self.examples, texts)
+        write_spans(folder / "prediction_spans.jsonl", self.examples, answers)
 
 
-def make_features(
-    dataset: Dataset,
+def multi_span_features(
+    rows: Dataset,
     tokenizer: PreTrainedTokenizerBase,
     *,
     mentions: Mentions = "all",
+    allow_no_answer: bool = False,
     max_length: int = DEFAULT_MAX_LENGTH,
     doc_stride: int = DEFAULT_DOC_STRIDE,
 ) -> MultiSpanFeatures:
-    """Turns questions into labelled windows.
+    """Turn questions into labelled windows.
 
     Args:
-        dataset: A split of `load_questions`, or any data set with the columns `id`, `question`, `context` and
-            `answers` of the Hub.
-        tokenizer: A fast tokenizer.
+        rows: A split of `shape_questions`, or any data set with the columns `id`, `question`, `context` and `answers`
+            of the Hub.
+        tokenizer: A fast tokenizer that pads on the right.
         mentions: See `answer_ranges`.
+        allow_no_answer: See `decode_spans`.
         max_length: See `make_windows`.
         doc_stride: See `make_windows`.
 
+    Raises:
+        TypeError, ValueError: See `QuestionFeatures.cut` and `answer_ranges`.
+    """
+
+    def label(example: Example, windows: list[Window]) -> list[dict[str, Any]]:
+        ranges = answer_ranges(example, mentions)
+        return [{"labels": label_window(window, ranges)} for window in windows]
+
+    return MultiSpanFeatures.cut(
+        rows, tokenizer, label, max_length=max_length, doc_stride=doc_stride, allow_no_answer=allow_no_answer
+    )
+
+
+#: Probabilities of being part of an answer that the search tries.
+CANDIDATES = (0.001, 0.003, 0.01, 0.02, *np.arange(0.04, 0.961, 0.02), 0.98, 0.99, 0.997, 0.999)
+
+
+def search_threshold(
+    features: MultiSpanFeatures,
+    scores: Sequence[Scores],
+    *,
+    before: float = 0.0,
+    metric: Literal["f1", "exact_match"] = "f1",
+) -> ThresholdSearch:
+    """Find the threshold with the best score.
+
+    Args:
+        features: Questions with answers.
+        scores: Their words' logits, from `features.score`.
+        before: The logit threshold in use; it stays unless another one is better, and of equally good ones the
+            nearest to it is taken.
+        metric: What should be best.
+
     Returns:
-        The features.
+        The best of `CANDIDATES` and `before`, as a logit: a word counts as answer if its logit is above.
 
     Raises:
-        TypeError, ValueError: See `make_windows` and `answer_ranges`.
+        ValueError: The questions have no annotation, or the metric is unknown.
     """
-    questions = list(read_examples(dataset))
-    found: list[tuple[int, Window, list[int]]] = []
-    for index, example in enumerate(questions):
-        ranges = answer_ranges(example, mentions)
-        windows = make_windows(
-            tokenizer, example.question, example.context, max_length=max_length, doc_stride=doc_stride
+    golds = features.gold_texts()
+    if metric not in ("f1", "exact_match"):
+        raise ValueError(f"`metric` must be 'f1' or 'exact_match', got {metric!r}")
+    column = ("exact_match", "f1").index(metric)
+    probabilities = np.array(CANDIDATES)
+    candidates = [before, *sorted(np.log(probabilities / (1 - probabilities)), key=lambda x: abs(x - before))]
+    # Most thresholds give a question the same answer.
+    score = lru_cache(maxsize=None)(lambda row, texts: score_spans(texts, golds[row])[column])
+    totals = [
+        sum(
+            score(row, tuple(span.text for span in spans))
+            for row, spans in enumerate(features.decode(scores, candidate))
         )
-        found += [(index, window, label_window(window, ranges)) for window in windows]
-    found.sort(key=lambda item: len(item[2]))
-    columns: dict[str, list[list[int]]] = {
-        name: [window.inputs[name] for _, window, _ in found] for name in found[0][1].inputs
-    }
-    columns["labels"] = [labels for _, _, labels in found]
-    return MultiSpanFeatures(
-        Dataset.from_dict(columns), [window for _, window, _ in found], [index for index, _, _ in found], questions
+        for candidate in candidates
+    ]
+    best = float(candidates[int(np.argmax(np.round(totals, 6)))])
+    after, now = (features.evaluate(features.decode(scores, threshold)) for threshold in (best, before))
+    return ThresholdSearch(best, after, now)
+
+
+def tune_threshold(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Dataset,
+    *,
+    metric: Literal["f1", "exact_match"] = "f1",
+    allow_no_answer: bool = False,
+    max_length: int | None = None,
+    doc_stride: int = DEFAULT_DOC_STRIDE,
+    batch_size: int = 16,
+) -> ThresholdSearch:
+    """Tune a model's threshold on a development set and store it in `model.config`.
+
+    Args:
+        model: `DPTForMultiSpanQuestionAnswering`, a token classifier with the classes O and I, or a PEFT model.
+        tokenizer: Its tokenizer.
+        rows: Questions with answers, see `multi_span_features`.
+        metric: What should be best, "f1" or "exact_match".
+        allow_no_answer: Whether there may be no answer.
+        max_length: Longest window in tokens. Default: 384, or what the model takes if less.
+        doc_stride: Tokens that neighbouring windows share.
+        batch_size: Windows a batch.
+
+    Returns:
+        The threshold (as a logit; the wrapper's `config.threshold` is set to the same point) and the metrics.
+
+    Raises:
+        TypeError, ValueError: See `multi_span_features`, `longest_row` and `search_threshold`.
+    """
+    features = multi_span_features(
+        rows,
+        padding_right(tokenizer),
+        allow_no_answer=allow_no_answer,
+        max_length=longest_row(max_length, tokenizer, model, default=DEFAULT_MAX_LENGTH),
+        doc_stride=doc_stride,
     )
+    (logits,) = predict_logits(model, tokenizer, features, batch_size)
+    before = get_logit_threshold(model.config)
+    found = search_threshold(features, features.score(logits), before=before, metric=metric)
+    model.config.logit_threshold = found.threshold
+    return found
+
+
+def get_logit_threshold(config: Any) -> float:
+    """Return the logit above which a token is part of an answer: the config's, or 0 for a plain token classifier."""
+    return float(getattr(config, "logit_threshold", 0.0))
+
+
+@dataclass
+class DPTReaderOptions:
+    """What a discriminator that reads a paragraph can be told."""
+
+    threshold: float = field(
+        default=0.6,
+        metadata={"help": "A token is part of the answer if its score of being replaced is below (paper: 0.6)."},
+    )
+    loss_reduction: Literal["mean", "sum"] = field(
+        default="mean", metadata={"help": "Mean over the tokens of a batch, or sum over those of a row."}
+    )
+    score_function: Literal["one_minus_sigmoid", "sigmoid"] = field(
+        default="one_minus_sigmoid",
+        metadata={"help": "Answers look original (paper), or replaced ('sigmoid', released code)."},
+    )
+
+
+def _load_reader(path: str, _data: TaskData, options: DPTReaderOptions, **kwargs: Any) -> PreTrainedModel:
+    return DPTForMultiSpanQuestionAnswering.from_pretrained(path, **asdict(options), **kwargs)
+
+
+class MultiSpanQuestionAnswering(QuestionTask):
+    """All spans of a paragraph that answer a question."""
+
+    name = pipeline = "multi-span-question-answering"
+    task_type = TaskType.TOKEN_CLS
+    arguments = MultiSpanQuestionAnsweringArguments
+    heads: ClassVar[Mapping[str, Head]] = {
+        # Tokens outside and inside of an answer.
+        NEW_HEAD: new_head(AutoModelForTokenClassification, label_names=("O", "I")),
+        DISCRIMINATOR: Head(_load_reader, DPTReaderOptions),
+    }
+    auto_class = "TokenClassification"
+    threshold_name = "logit_threshold"
+
+    def features(
+        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: TaskData, args: Any, max_length: int | None
+    ) -> MultiSpanFeatures:
+        """Cut questions into labelled windows, see `multi_span_features`."""
+        return multi_span_features(
+            rows,
+            tokenizer,
+            mentions=args.mentions,
+            allow_no_answer=args.allow_no_answer,
+            max_length=max_length or DEFAULT_MAX_LENGTH,
+            doc_stride=args.doc_stride,
+        )
+
+    def collator(self, tokenizer: PreTrainedTokenizerBase) -> DataCollatorForTokenClassification:
+        """Return what pads labels too."""
+        return DataCollatorForTokenClassification(tokenizer)
+
+    def tune(self, features: Features, predictions: Predictions, config: Any) -> dict[str, Any]:
+        """Choose the threshold of being part of an answer, see `search_threshold`."""
+        assert isinstance(features, MultiSpanFeatures)
+        before = get_logit_threshold(config)
+        return {self.threshold_name: search_threshold(features, features.score(predictions), before=before).threshold}
+
+    def results(self, config: Any) -> dict[str, Any]:
+        """Return the threshold."""
+        return {self.threshold_name: get_logit_threshold(config)}
+
+    def details(self, data: TaskData, args: Any, model: Any, max_length: int | None) -> dict[str, Any]:
+        """Return which mentions are trained on, the windows and the threshold."""
+        return {"Mentions": args.mentions, **super().details(data, args, model, max_length)}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
 from dataclasses import dataclass
 
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 DEFAULT_MAX_LENGTH = 384
 DEFAULT_DOC_STRIDE = 128
+
+#: Models that number their positions from `pad_token_id + 1`, so that the first ones are never used.
+_LATE_POSITIONS = ("roberta", "camembert", "longformer", "mpnet", "data2vec-text", "ibert", "luke", "lilt")
 
 
 @dataclass(frozen=True)
@@ -19,16 +22,20 @@ class Window:
         inputs: The tokenizer's columns (`input_ids`, `attention_mask`, ...), not padded.
         offsets: For every token its characters in the paragraph, half open; `None` for tokens that are not of the
             paragraph (question, special tokens) and for those that stand for no character.
+        null_position: The token that stands for "no answer in this window": [CLS], else the first token.
     """
 
     inputs: dict[str, list[int]]
     offsets: list[tuple[int, int] | None]
+    null_position: int = 0
 
 
-def window_length(asked: int, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> int:
-    """Returns the length of windows in tokens: what is asked for, at most what tokenizer and model take."""
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return min(asked, tokenizer.model_max_length, *([positions] if positions else []))
+def padding_right(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """Return the tokenizer, or a copy that pads on the right, where positions of tokens stay what they are alone."""
+    if tokenizer.padding_side != "right":
+        tokenizer = copy.copy(tokenizer)
+        tokenizer.padding_side = "right"
+    return tokenizer
 
 
 def make_windows(
@@ -39,10 +46,11 @@ def make_windows(
     max_length: int = DEFAULT_MAX_LENGTH,
     doc_stride: int = DEFAULT_DOC_STRIDE,
 ) -> list[Window]:
-    """Tokenizes a question with its paragraph, in as many windows as the paragraph needs.
+    """Tokenize a question with its paragraph, in as many windows as the paragraph needs.
 
-    The question stands in every window; one that would take more than half of the room is cut at its end, so that
-    paragraphs always go on. A paragraph that fits gives one window, whatever the stride.
+    The question stands in every window; one that would take more than half of the room is cut on the tokenizer's
+    `truncation_side`, so that paragraphs always go on. A paragraph that fits gives one window, whatever the stride.
+    Special tokens written in question or paragraph are text.
 
     Args:
         tokenizer: A fast tokenizer (offsets are needed).
@@ -52,7 +60,7 @@ def make_windows(
         doc_stride: Tokens of the paragraph that two neighbouring windows share, at most half of a window's paragraph.
 
     Returns:
-        At least one window. Every token of the paragraph is in at least one.
+        At least one window, in the order of the text. Every token of the paragraph is in at least one.
 
     Raises:
         TypeError: The tokenizer is not a fast one.
@@ -62,38 +70,41 @@ def make_windows(
         raise TypeError(f"`tokenizer` must be a fast one, which knows offsets; {type(tokenizer).__name__} is not")
     if doc_stride < 0:
         raise ValueError(f"`doc_stride` must not be negative, got {doc_stride}")
-    room = max_length - tokenizer.num_special_tokens_to_add(pair=True)
-    if room < 2:
-        raise ValueError(f"`max_length` {max_length} leaves no room for a token of the question and one of the text")
-    asked = tokenizer(question, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    length = len(asked["input_ids"])
-    if length > room // 2:
-        length = room // 2
-        question = question[: asked["offset_mapping"][length - 1][1]]
     encoding = tokenizer(
         question,
         context,
-        truncation="only_second",
-        max_length=max_length,
-        stride=min(doc_stride, (room - length) // 2),
-        return_overflowing_tokens=True,
+        padding=False,
+        truncation=False,
         return_offsets_mapping=True,
+        split_special_tokens=True,
         verbose=False,
     )
-    columns = [name for name in tokenizer.model_input_names if name in encoding]
-    return [
-        Window(
-            {name: encoding[name][index] for name in columns},
-            _paragraph_offsets(encoding["offset_mapping"][index], encoding.sequence_ids(index)),
-        )
-        for index in range(len(encoding["input_ids"]))
-    ]
+    sequences = encoding.sequence_ids(0)
+    special, asked, text = (
+        [token for token, sequence in enumerate(sequences) if sequence == which] for which in (None, 0, 1)
+    )
+    room = max_length - len(special)
+    if room < 2:
+        raise ValueError(f"`max_length` {max_length} leaves no room for a token of the question and one of the text")
+    asked = asked[-(room // 2) :] if tokenizer.truncation_side == "left" else asked[: room // 2]
+    width = room - len(asked)
+    shared = min(doc_stride, width // 2)
 
-
-def _paragraph_offsets(
-    offsets: Sequence[tuple[int, int]], sequence_ids: Sequence[int | None]
-) -> list[tuple[int, int] | None]:
-    return [
+    columns = {name: encoding[name] for name in tokenizer.model_input_names if name in encoding}
+    # Characters of the question and of special tokens do not count.
+    offsets = [
         (start, end) if sequence == 1 and end > start else None
-        for (start, end), sequence in zip(offsets, sequence_ids, strict=True)
+        for sequence, (start, end) in zip(sequences, encoding["offset_mapping"], strict=True)
     ]
+    null = next((token for token in special if encoding["input_ids"][token] == tokenizer.cls_token_id), None)
+    windows = []
+    for first in range(0, max(len(text) - shared, 1), width - shared):
+        kept = sorted([*special, *asked, *text[first : first + width]])
+        windows.append(
+            Window(
+                {name: [values[token] for token in kept] for name, values in columns.items()},
+                [offsets[token] for token in kept],
+                0 if null is None else kept.index(null),
+            )
+        )
+    return windows

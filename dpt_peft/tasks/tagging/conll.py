@@ -5,12 +5,14 @@ Licensed corpora cannot be shipped or downloaded; who has them has them in this 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from datasets import Dataset
 
+from dpt_peft.tasks.data import decode
 from dpt_peft.tasks.tagging.schemes import write_iob2
 
 #: Where the licensed corpora are to be had; shown when a file is missing.
@@ -50,64 +52,143 @@ class PropositionColumns:
     )
 
 
-def read_sentences(path: str | Path, argument: str) -> Iterator[tuple[int, list[list[str]]]]:
-    """Goes through the sentences of a CoNLL file.
+@dataclass(frozen=True)
+class Sentence:
+    """The lines of a sentence.
 
-    Lines are split at spaces and tabs. `-DOCSTART-` lines, comments ("# ..." and CoNLL-2012's "#begin document") stand
-    between sentences and are passed over.
+    Attributes:
+        path: The file.
+        numbers: Number of each line in the file, from 1.
+        cells: Columns of each line.
+    """
+
+    path: str
+    numbers: list[int]
+    cells: list[list[str]]
+
+    def column(self, column: int, argument: str) -> list[str]:
+        """Return the cells of a column, which `argument` names.
+
+        Raises:
+            ValueError: If there is no such column, or a line has not as many columns as the first.
+        """
+        width = len(self.cells[0])
+        for number, cells in zip(self.numbers, self.cells, strict=True):
+            if len(cells) != width or not -width <= column < width:
+                raise ValueError(
+                    f"`{argument}` {column}: line {number} of {self.path!r} has {len(cells)} columns"
+                    f"{f', line {self.numbers[0]} has {width}' if len(cells) != width else ''}: {' '.join(cells)!r}."
+                )
+        return [cells[column] for cells in self.cells]
+
+    def tags(self, column: int, argument: str) -> list[str]:
+        """Return the cells of a column that none may be empty in. Spaces around them do not count."""
+        tags = [cell.strip(" ") for cell in self.column(column, argument)]
+        if "" in tags:
+            raise ValueError(
+                f"`{argument}` {column}: line {self.numbers[tags.index('')]} of {self.path!r} has no tag."
+            )
+        return tags
+
+
+def read_sentences(path: str | Path, argument: str, word_column: int) -> list[Sentence]:
+    """Read the sentences of a CoNLL file.
+
+    Columns are divided by tabs if every line of a word has one, so that a word may hold spaces or be empty; else by
+    spaces and tabs. Byte-order marks at the beginning of lines and blanks at their end do not count. Between sentences
+    stand blank lines, `-DOCSTART-` and CoNLL-2012's "#begin document". Comments before a sentence are passed over:
+    lines like "# id ..." and "# text = ...", and those that begin with "#" and have fewer or more columns than the
+    words have. So are the lines "1-2" and "1.1" of CoNLL-U, beside the words 1, 2, ...
 
     Args:
         path: The file, UTF-8.
         argument: Name of the argument the path came from, for messages.
-
-    Yields:
-        Number of the sentence's first line, counted from 1, and its lines as lists of columns.
+        word_column: Column of the words.
 
     Raises:
         FileNotFoundError: If there is no such file; the message says where licensed data is to be had.
-        ValueError: If it is not text.
+        ValueError: If it is not text in UTF-8, or the words are their own numbers.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise FileNotFoundError(f"`{argument}`: there is no file {str(path)!r}. If you need the data: {SOURCES}")
-    rows: list[list[str]] = []
-    try:
-        lines = file.read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"`{argument}`: {str(path)!r} is not a text file in UTF-8: {error}") from error
+    lines = _read_lines(path, argument)
+    words = [line for line in lines if line and not line.startswith(("#", "-DOCSTART-"))]
+    words = words or [line for line in lines if line.startswith("#")]
+    tabs = all("\t" in line.rstrip(" \t") for line in words)
+    widths = {len(_divide(line, tabs)) for line in words}
+    sentences: list[Sentence] = []
+    block: list[tuple[int, str]] = []
     for number, line in enumerate([*lines, ""], start=1):
-        columns = line.split()
-        between = not columns or columns[0] == "-DOCSTART-" or (columns[0].startswith("#") and _is_comment(columns))
-        if not between:
-            rows.append(columns)
-        elif rows:
-            yield number - len(rows), rows
-            rows = []
+        if line and not line.startswith("-DOCSTART-") and not re.match(r"#(begin|end) document\b", line):
+            block.append((number, line))
+        else:
+            rows = list(_without_comments(block, tabs, widths))
+            if word_column != 0 and _are_numbered(cells for _, cells in rows):
+                rows = [(number, cells) for number, cells in rows if not _BETWEEN.fullmatch(cells[0])]
+            if rows:
+                numbers, columns = zip(*rows, strict=True)
+                sentences.append(Sentence(str(path), list(numbers), list(columns)))
+            block = []
+    if (
+        word_column == 0
+        and any(len(sentence.cells) > 1 for sentence in sentences)
+        and all(_are_numbered(sentence.cells) for sentence in sentences)
+    ):
+        raise ValueError(
+            f"`conll_word_column` 0 of {str(path)!r} holds the words' numbers 1, 2, ...; say which column holds words."
+        )
+    return sentences
 
 
-def _is_comment(columns: list[str]) -> bool:
-    # "#" is also a word of its own in news ("# 1"), which always has its tags beside it
-    return columns[0] in ("#begin", "#end") or (columns[0] == "#" and "=" in columns)
+def _read_lines(path: str | Path, argument: str) -> list[str]:
+    """Return the lines of a file; those of blanks only are empty."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"`{argument}`: there is no file {str(path)!r}. If you need the data: {SOURCES}")
+    try:
+        text = decode(Path(path).read_bytes())
+    except ValueError as error:
+        raise ValueError(f"`{argument}`: {str(path)!r} is not a text file in UTF-8: {error}") from error
+    # an older system's line ends, and those that were translated twice
+    lines = re.sub(r"\r*\n|\r", "\n", text).split("\n")
+    return [line.lstrip("\ufeff") if line.strip("\ufeff \t") else "" for line in lines]
 
 
-def _column(rows: list[list[str]], column: int, first_line: int, argument: str, path: str | Path) -> list[str]:
-    for offset, columns in enumerate(rows):
-        if not -len(columns) <= column < len(columns):
-            raise ValueError(
-                f"`{argument}` {column}: line {first_line + offset} of {str(path)!r} has {len(columns)} columns: "
-                f"{' '.join(columns)!r}."
-            )
-    return [columns[column] for columns in rows]
+def _divide(line: str, tabs: bool) -> list[str]:
+    return line.rstrip(" \t").split("\t") if tabs else re.split("[ \t]+", line.strip(" \t"))
+
+
+def _without_comments(block: list[tuple[int, str]], tabs: bool, widths: set[int]) -> Iterator[tuple[int, list[str]]]:
+    rows = [(line, number, _divide(line, tabs)) for number, line in block]
+    expected = {len(cells) for line, _, cells in rows if not line.startswith("#")} or widths
+    before = True
+    for line, number, cells in rows:
+        # "#" is also a word in news ("# 1") and "#tag" in tweets, with a tag beside it
+        looks_so = not tabs and re.match(r"#\s+id\s|#\s.*\s=\s", line) is not None
+        before = before and line.startswith("#") and (looks_so or len(cells) not in expected)
+        if not before:
+            yield number, cells
+
+
+#: CoNLL-U's numbers of words that were written as one ("1-2") and of words that were not written ("1.1").
+_BETWEEN = re.compile(r"\d+[-.]\d+")
+
+
+def _are_numbered(rows: Iterable[list[str]]) -> bool:
+    numbers = [cells[0] for cells in rows if not _BETWEEN.fullmatch(cells[0])]
+    return bool(numbers) and numbers == [str(index + 1) for index in range(len(numbers))]
+
+
+def _with_star(cell: str) -> str:
+    """Write "(GPE)", as CoNLL-2012 has names of one word, as "(GPE*)"."""
+    return re.sub(r"^\(([^()*]+)\)$", r"(\1*)", cell)
 
 
 def brackets_to_iob2(column: list[str], where: str = "a column") -> list[str]:
-    """Turns a column in brackets, "(A0*", "*", "*)", "(V*)", into IOB2 tags.
+    """Turn a column in brackets, "(A0*", "*", "*)", "(V*)" or "(V)", into IOB2 tags.
 
     Raises:
         ValueError: If a bracket is not closed, or stands within another.
     """
     spans, opened = [], None
-    for index, cell in enumerate(column):
+    for index, cell in enumerate(map(_with_star, column)):
         before, star, after = cell.partition("*")
         if not star or before.count("(") > 1 or after.count(")") > 1 or (before and not before.startswith("(")):
             raise ValueError(f"{where} must hold cells like '(A0*', '*', '*)' or '(V*)', got {cell!r}.")
@@ -126,7 +207,7 @@ def brackets_to_iob2(column: list[str], where: str = "a column") -> list[str]:
 
 
 def read_tagged(path: str | Path, columns: TaggedColumns, argument: str, names: tuple[str, str]) -> Dataset:
-    """Reads words and tags.
+    """Read words and tags.
 
     Args:
         path: A file like those of CoNLL-2003 or CoNLL-2012.
@@ -135,25 +216,33 @@ def read_tagged(path: str | Path, columns: TaggedColumns, argument: str, names: 
         names: How the columns of the result are called: words, tags.
 
     Returns:
-        One row a sentence; tags as they stand in the file, brackets as IOB2.
+        One row a sentence; tags as they stand in the file, brackets as IOB2. A file of words alone, one a line, has no
+        column of tags.
 
     Raises:
-        FileNotFoundError, ValueError: See `read_sentences`; or a line has too few columns.
+        FileNotFoundError, ValueError: See `read_sentences`; or a line has too few columns, too many, or no tag; or the
+            words are their own tags.
     """
-    sentences: list[list[str]] = []
-    tags: list[list[str]] = []
-    for line, rows in read_sentences(path, argument):
-        sentences.append(_column(rows, columns.conll_word_column, line, "conll_word_column", path))
-        column = _column(rows, columns.conll_tag_column, line, "conll_tag_column", path)
-        in_brackets = all("*" in cell for cell in column)
-        tags.append(brackets_to_iob2(column, f"line {line} of {str(path)!r}") if in_brackets else column)
-    return Dataset.from_dict({names[0]: sentences, names[1]: tags})
+    sentences = read_sentences(path, argument, columns.conll_word_column)
+    words = [sentence.column(columns.conll_word_column, "conll_word_column") for sentence in sentences]
+    widths = {len(sentence.cells[0]) for sentence in sentences}
+    if widths == {1} and columns.conll_tag_column == -1:
+        return Dataset.from_dict({names[0]: words})
+    if any(columns.conll_tag_column % width == columns.conll_word_column % width for width in widths):
+        raise ValueError(f"`conll_tag_column` {columns.conll_tag_column} of {str(path)!r} is the column of the words.")
+    tags = [sentence.tags(columns.conll_tag_column, "conll_tag_column") for sentence in sentences]
+    if all("*" in _with_star(tag) for row in tags for tag in row):
+        tags = [
+            brackets_to_iob2(row, f"The sentence in line {sentence.numbers[0]} of {str(path)!r}")
+            for sentence, row in zip(sentences, tags, strict=True)
+        ]
+    return Dataset.from_dict({names[0]: words, names[1]: tags})
 
 
 def read_propositions(
     path: str | Path, columns: PropositionColumns, argument: str, names: tuple[str, str, str]
 ) -> Dataset:
-    """Reads predicates and their roles.
+    """Read predicates and their roles.
 
     Args:
         path: A file like those of CoNLL-2005 (words, ..., predicates, one column of roles for each) or CoNLL-2012.
@@ -172,13 +261,34 @@ def read_propositions(
     first = predicate_column + 1 if columns.conll_roles_column is None else columns.conll_roles_column
     if predicate_column < 0 or first < 0:
         raise ValueError("`conll_predicate_column` and `conll_roles_column` must count from 0.")
-    for line, rows in read_sentences(path, argument):
-        words = _column(rows, columns.conll_word_column, line, "conll_word_column", path)
-        lemmas = _column(rows, predicate_column, line, "conll_predicate_column", path)
+    for sentence in read_sentences(path, argument, columns.conll_word_column):
+        words = sentence.column(columns.conll_word_column, "conll_word_column")
+        lemmas = sentence.tags(predicate_column, "conll_predicate_column")
         predicates = [index for index, lemma in enumerate(lemmas) if lemma != "-"]
+        where = f"The sentence in line {sentence.numbers[0]} of {str(path)!r}"
+        roles = len(sentence.cells[0]) - first
+        if columns.conll_roles_column is None and roles != len(predicates):
+            raise ValueError(
+                f"`conll_predicate_column` {predicate_column}: {where[0].lower()}{where[1:]} has {len(predicates)} "
+                f"predicates, but {roles} columns of roles behind them."
+            )
         for number, index in enumerate(predicates):
-            column = _column(rows, first + number, line, "conll_roles_column", path)
-            where = f"line {line} of {str(path)!r}, column {first + number}"
-            for name, value in zip(names, (words, index, brackets_to_iob2(column, where)), strict=True):
+            column = sentence.tags(first + number, "conll_roles_column")
+            tags = brackets_to_iob2(column, f"{where}, column {first + number}")
+            for name, value in zip(names, (words, index, tags), strict=True):
                 found[name].append(value)
     return Dataset.from_dict(found)
+
+
+def write_tagged(path: Path, sentences: Iterable[Sequence[Sequence[str]]]) -> None:
+    """Write words and tags, a line a word, with tabs between columns and a blank line behind every sentence.
+
+    Args:
+        path: The file.
+        sentences: Columns of each sentence: its words, ..., its tags. A tab or line end in a word becomes a space.
+    """
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for columns in sentences:
+            for cells in zip(*columns, strict=True):
+                file.write("\t".join(re.sub(r"[\t\r\n]+", " ", cell) for cell in cells) + "\n")
+            file.write("\n")

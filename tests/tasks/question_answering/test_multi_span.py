@@ -1,74 +1,155 @@
-"""Columns, windows, labels."""
+"""Several spans: labels, features, and from logits to answers, metrics and the threshold."""
 
+from __future__ import annotations
+
+import copy
 import json
-from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from datasets import Dataset
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
+from hypothesis import given, settings, strategies as st
+from transformers import ElectraConfig, ElectraForTokenClassification
 
-from dpt_peft.tasks.question_answering.data import Example, load_questions
-from dpt_peft.tasks.question_answering.multi_span import (
-    MultiSpanQAArguments,
-    answer_ranges,
-    label_window,
-    make_features,
+from dpt_peft import DPTForMultiSpanQuestionAnswering
+from dpt_peft.tasks import (
+    MultiSpanQuestionAnswering,
+    MultiSpanQuestionAnsweringArguments,
+    multi_span_features,
+    tune_threshold,
 )
-from dpt_peft.tasks.question_answering.spans import decode_spans, score_words, split_words
+from dpt_peft.tasks.question_answering.data import Example, predict_logits
+from dpt_peft.tasks.question_answering.multi_span import answer_ranges, label_window, search_threshold
 from dpt_peft.tasks.question_answering.windows import make_windows
-from tests.tasks.question_answering.multi_span import make_tokenizer, question
+from tests.tasks.question_answering.multi_span import make_tokenizer, question, write_discriminator
 
 TOKENIZER = make_tokenizer()
+QUESTIONS = Dataset.from_list([question(number) for number in range(6)])
 
 
-def write(path, rows):
-    path.write_text("\n".join(json.dumps(row) for row in rows))
-    return str(path)
+def perfect_logits(features, high=2.0, low=-2.0):
+    """Logits that say exactly what the labels say, padded as the Trainer pads them."""
+    length = max(len(window.offsets) for window in features.windows)
+    logits = np.full((len(features.windows), length), -100.0)
+    for row, labels in zip(logits, features.dataset["labels"], strict=True):
+        row[: len(labels)] = [high if label == 1 else low for label in labels]
+    return logits
 
 
-@pytest.fixture
-def files(tmp_path):
-    rows = [question(number) for number in range(4)]
-    test = [{"question": row["question"], "context": row["context"]} for row in rows]
-    return {"train_file": write(tmp_path / "train.jsonl", rows), "test_file": write(tmp_path / "test.jsonl", test)}
+@pytest.mark.parametrize(("max_length", "stride"), [(64, 0), (64, 16), (20, 6), (14, 0)])
+def test_labels_as_logits_give_the_gold_answers_in_any_windows(max_length, stride):
+    features = multi_span_features(QUESTIONS, TOKENIZER, mentions="given", max_length=max_length, doc_stride=stride)
+    assert (len(features.windows) > len(QUESTIONS)) == (max_length < 64)
+    spans = features.decode(features.score(perfect_logits(features)))
+    assert [[span.text for span in found] for found in spans] == [row["answers"]["text"] for row in QUESTIONS]
+    assert [[span.start for span in found] for found in spans] == [row["answers"]["answer_start"] for row in QUESTIONS]
+    metrics = features.evaluate(spans)
+    assert set(metrics.values()) == {1.0}
+    assert {"f1_single_span", "exact_match_multi_span"} <= metrics.keys()
 
 
-def test_loading(files):
-    splits = load_questions(MultiSpanQAArguments(**files))
-    row = splits["train"][1]
-    assert (row["id"], row["texts"]) == ("q1", ["Bob", "Carl"])
-    assert [row["context"][start:][:3] for start in row["starts"]] == ["Bob", "Car"]
-    assert splits["test"].column_names == ["id", "question", "context"]
-    assert splits["test"]["id"][:] == ["0", "1", "2", "3"]
+def test_stride_changes_nothing_where_one_window_is_enough():
+    rng = np.random.default_rng(0)
+    answers = []
+    for stride in (0, 5, 40):
+        features = multi_span_features(QUESTIONS, TOKENIZER, max_length=64, doc_stride=stride)
+        assert len(features.windows) == len(QUESTIONS)
+        rng = np.random.default_rng(0)
+        logits = [rng.normal(size=len(window.offsets)) for window in features.windows]
+        answers.append(features.decode(features.score(logits)))
+    assert answers[0] == answers[1] == answers[2]
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"answers": {"text": ["Bob"], "answer_start": [3]}}, "'Bob' does not stand at `answer_start` 3"),
-        ({"answers": {"text": ["Bob"], "answer_start": []}}, "1 answer texts, but 0 values of `answer_start`"),
-        ({"answers": {"text": [""], "answer_start": [0]}}, "does not stand at"),
-        ({"answers": "Bob"}, "must hold {'text'"),
-    ],
-)
-def test_bad_answers_name_the_row(tmp_path, change, message):
-    path = write(tmp_path / "train.jsonl", [{**question(0), **change}])
-    with pytest.raises(ValueError, match="row 0 of the train data") as caught:
-        load_questions(MultiSpanQAArguments(train_file=path))
-    assert message in str(caught.value)
+def test_both_kinds_of_logits_give_the_same():
+    features = multi_span_features(QUESTIONS, TOKENIZER)
+    logits = perfect_logits(features)
+    tags = np.stack([np.zeros_like(logits), logits], axis=-1)
+    for one, other in zip(features.score(logits), features.score(tags), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
-def test_missing_columns_and_rows(tmp_path):
-    path = write(tmp_path / "train.jsonl", [{"question": "Who?", "context": "Bob."}])
-    with pytest.raises(ValueError, match="no column 'answers'"):
-        load_questions(MultiSpanQAArguments(train_file=path))
-    (tmp_path / "empty.jsonl").write_text("")
-    with pytest.raises(ValueError, match="no rows"):
-        load_questions(MultiSpanQAArguments(train_file=str(tmp_path / "empty.jsonl")))
+def config(threshold):
+    return SimpleNamespace(logit_threshold=threshold)
+
+
+def test_metrics_and_files(tmp_path):
+    features = multi_span_features(QUESTIONS, TOKENIZER)
+    logits = perfect_logits(features)
+    assert features.metrics(logits, SimpleNamespace())["f1"] == 1  # a plain token classifier: 0
+    # nothing is above: the best word of each paragraph
+    assert features.metrics(logits, config(3.0))["exact_match"] == 0.5
+    features.write(logits, config(0.0), tmp_path)
+    assert json.loads((tmp_path / "predictions.json").read_text()) == {
+        row["id"]: row["answers"]["text"] for row in QUESTIONS
+    }
+    lines = [json.loads(line) for line in (tmp_path / "prediction_spans.jsonl").read_text().splitlines()]
+    assert [line["row"] for line in lines] == list(range(6))
+    assert [[span["start"] for span in line["spans"]] for line in lines] == [
+        row["answers"]["answer_start"] for row in QUESTIONS
+    ]
+    without = multi_span_features(QUESTIONS.remove_columns("answers"), TOKENIZER)
+    assert without.metrics(logits, config(0.0)) == {}
+    with pytest.raises(ValueError, match="no answers to compare with"):
+        search_threshold(without, without.score(perfect_logits(without)))
+
+
+def test_what_the_trainer_gathers():
+    logits = torch.zeros(2, 3)
+    assert MultiSpanQuestionAnswering().reduce((logits, "states"), None) is logits
+    assert MultiSpanQuestionAnswering().reduce(logits, None) is logits
+
+
+def test_a_tokenizer_that_pads_on_the_left_is_refused():
+    tokenizer = copy.copy(TOKENIZER)
+    tokenizer.padding_side = "left"
+    with pytest.raises(ValueError, match="`tokenizer` pads on the left"):
+        multi_span_features(QUESTIONS, tokenizer)
+
+
+def test_search_finds_the_threshold_that_separates():
+    features = multi_span_features(QUESTIONS, TOKENIZER)
+    scores = features.score(perfect_logits(features, high=-0.9, low=-1.2))
+    found = search_threshold(features, scores, before=0.0)
+    assert -1.2 <= found.threshold < -0.9
+    assert found.metrics["f1"] == 1
+    assert found.metrics_before["exact_match"] == 0.5  # the best word only, where the answer has two
+    # the one in use stays where it is as good as any
+    assert search_threshold(features, scores, before=-1.0).threshold == -1.0
+    with pytest.raises(ValueError, match="`metric` must be"):
+        search_threshold(features, scores, metric="accuracy")
+
+
+def test_predict_logits_cuts_padding_and_leaves_the_mode_as_it_was(tmp_path):
+    model = DPTForMultiSpanQuestionAnswering.from_pretrained(write_discriminator(tmp_path)).train()
+    features = multi_span_features(QUESTIONS, TOKENIZER)
+    (logits,) = predict_logits(model, TOKENIZER, features, batch_size=4)
+    assert model.training
+    model.eval()
+    for row, window in zip(logits, features.windows, strict=True):
+        inputs = {name: torch.tensor([ids]) for name, ids in window.inputs.items()}
+        with torch.no_grad():
+            np.testing.assert_allclose(row, model(**inputs).logits[0].numpy(), rtol=0, atol=1e-5)
+
+
+def test_tune_threshold_in_one_call(tmp_path):
+    reader = DPTForMultiSpanQuestionAnswering.from_pretrained(write_discriminator(tmp_path))
+    tagger = ElectraForTokenClassification(
+        ElectraConfig.from_pretrained(tmp_path, num_labels=2, initializer_range=0.5)
+    ).eval()
+    for model in (reader, tagger):
+        before = getattr(model.config, "logit_threshold", 0.0)
+        found = tune_threshold(model, TOKENIZER, QUESTIONS, max_length=24, doc_stride=4)
+        assert model.config.logit_threshold == pytest.approx(found.threshold)
+        assert found.metrics["f1"] >= found.metrics_before["f1"]
+        model.save_pretrained(tmp_path / "saved")
+        config = type(model.config).from_pretrained(tmp_path / "saved")
+        assert config.logit_threshold == pytest.approx(found.threshold)
+        # tuning again from there finds nothing better
+        again = tune_threshold(model, TOKENIZER, QUESTIONS, max_length=24, doc_stride=4)
+        assert again.threshold == pytest.approx(found.threshold)
+        assert again.metrics_before["f1"] == found.metrics["f1"] >= before - before
 
 
 def test_all_mentions_or_the_given_ones():
@@ -82,88 +163,22 @@ def test_all_mentions_or_the_given_ones():
         answer_ranges(example, "first")
 
 
-def test_a_window_is_the_tokenizers_pair_and_its_labels_are_those_of_paragraph_tokens():
-    (window,) = make_windows(TOKENIZER, "Who sings?", "Ringo Starr sings.", max_length=64)
-    assert window.inputs == {name: list(ids) for name, ids in TOKENIZER("Who sings?", "Ringo Starr sings.").items()}
-    tokens = TOKENIZER.convert_ids_to_tokens(window.inputs["input_ids"])
-    labels = label_window(window, [(0, 11)])
-    paragraph = ["ring", "##o", "star", "##r", "sings", "."]
-    assert tokens == ["[CLS]", "who", "sings", "?", "[SEP]", *paragraph, "[SEP]"]
-    assert labels == [-100] * 5 + [1, 1, 1, 1, 0, 0] + [-100]
-    assert window.offsets[5:9] == [(0, 4), (4, 5), (6, 10), (10, 11)]
-
-
-def test_nothing_of_a_long_paragraph_is_lost_and_windows_share_the_stride():
-    context = " ".join(["Bob met Carl ."] * 20)
-    windows = make_windows(TOKENIZER, "Who sings?", context, max_length=32, doc_stride=8)
-    assert all(len(window.offsets) <= 32 for window in windows)
-    spans = [[offset for offset in window.offsets if offset is not None] for window in windows]
-    assert sorted({offset for span in spans for offset in span}) == [
-        (start, end) for start, end in TOKENIZER(context, return_offsets_mapping=True)["offset_mapping"] if end
-    ]
-    assert all(len(set(a) & set(b)) >= 8 for a, b in pairwise(spans))
-
-
-def test_a_long_question_leaves_half_of_the_room():
-    (*_, last) = windows = make_windows(TOKENIZER, "who sings " * 40, "Bob " * 30, max_length=23, doc_stride=100)
-    assert len(windows) > 1
-    assert TOKENIZER.convert_ids_to_tokens(last.inputs["input_ids"])[1:11] == ["who", "sings"] * 5
-    assert sum(offset is not None for window in windows for offset in window.offsets) >= 30
-
-
-def test_bad_window_arguments():
-    with pytest.raises(ValueError, match="`max_length` 4 leaves no room"):
-        make_windows(TOKENIZER, "Who?", "Bob", max_length=4)
-    with pytest.raises(ValueError, match="`doc_stride` must not be negative"):
-        make_windows(TOKENIZER, "Who?", "Bob", doc_stride=-1)
-
-
-def test_empty_paragraphs_and_questions():
-    for asked, context in (("", "Bob"), ("Who?", ""), ("", "")):
-        (window,) = make_windows(TOKENIZER, asked, context)
-        assert sum(offset is not None for offset in window.offsets) == len(context.split())
-
-
-def test_features_of_hub_rows_and_of_loaded_splits_agree(files):
+def test_features_of_hub_rows_and_of_loaded_splits_agree():
     rows = Dataset.from_list([question(number) for number in range(4)])
-    from_hub = make_features(rows, TOKENIZER)
-    loaded = make_features(load_questions(MultiSpanQAArguments(**files))["train"], TOKENIZER)
+    task, args = MultiSpanQuestionAnswering(), MultiSpanQuestionAnsweringArguments()
+    splits = task.shape({"train": rows, "test": rows.remove_columns("answers")}, args).splits
+    from_hub = multi_span_features(rows, TOKENIZER)
+    loaded = multi_span_features(splits["train"], TOKENIZER)
     assert from_hub.examples == loaded.examples
     assert from_hub.dataset[:] == loaded.dataset[:]
     assert from_hub.labelled
-    lengths = [len(ids) for ids in from_hub.dataset["input_ids"]]
-    assert lengths == sorted(lengths)
-    assert sorted(from_hub.example_index) == [0, 1, 2, 3]
-    without = make_features(load_questions(MultiSpanQAArguments(**files))["test"], TOKENIZER)
+    assert from_hub.example_index == [0, 1, 2, 3]
+    without = multi_span_features(splits["test"], TOKENIZER)
     assert not without.labelled
     assert {label for labels in without.dataset["labels"] for label in labels} == {-100, 0}
 
 
 WORD = st.sampled_from(["Bob", "Carl", "starr", "1990", ".", "-", "Ünknown", "東京", "ringo,", "\n", "  "])
-
-
-@settings(deadline=None, max_examples=60)
-@given(
-    context=st.lists(WORD, min_size=1, max_size=60).map(" ".join),
-    asked=st.lists(WORD, max_size=30).map(" ".join),
-    max_length=st.integers(8, 40),
-    stride=st.integers(0, 50),
-)
-def test_every_token_of_the_paragraph_is_in_a_window_and_slices_right(context, asked, max_length, stride):
-    windows = make_windows(TOKENIZER, asked, context, max_length=max_length, doc_stride=stride)
-    whole = TOKENIZER(context, add_special_tokens=False, return_offsets_mapping=True)
-    ids = {tuple(offset): token for offset, token in zip(whole["offset_mapping"], whole["input_ids"], strict=True)}
-    seen = set()
-    for window in windows:
-        assert len(window.inputs["input_ids"]) <= max_length
-        for token, offset in zip(window.inputs["input_ids"], window.offsets, strict=True):
-            if offset is not None:
-                assert ids[offset] == token
-                seen.add(offset)
-    assert seen == set(ids)
-    # a paragraph that fits into one window is the same window, whatever the stride
-    if len(windows) == 1:
-        assert make_windows(TOKENIZER, asked, context, max_length=max_length, doc_stride=0) == windows
 
 
 @settings(deadline=None, max_examples=60)
@@ -183,51 +198,3 @@ def test_labels_are_the_tokens_of_the_answers(words, data, mentions):
             assert label == 1
         if label == 1:
             assert any(a <= offset[0] and offset[1] <= b for a, b in answer_ranges(example, mentions))
-
-
-def byte_level(trim_offsets: bool) -> PreTrainedTokenizerFast:
-    """As RoBERTa's and GPT-2's: the space before a word is part of its token."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
-    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 1), ("<s>", 0), trim_offsets=trim_offsets)
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    special = ["<s>", "</s>", "<pad>"]
-    trainer = trainers.BpeTrainer(vocab_size=330, special_tokens=special, initial_alphabet=alphabet)
-    tokenizer.train_from_iterator(["Bob met Carl, and Ringo Starr sings with Ann."] * 9, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>")
-
-
-def sentence_pieces() -> PreTrainedTokenizerFast:
-    """As DeBERTa-v3's: words end at spaces only, so punctuation sticks to them."""
-    tokenizer = Tokenizer(models.Unigram())
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    special = ["[CLS]", "[SEP]", "[PAD]", "[UNK]"]
-    trainer = trainers.UnigramTrainer(vocab_size=60, special_tokens=special, unk_token="[UNK]")
-    tokenizer.train_from_iterator(["Bob met Carl, and Ringo Starr sings with Ann."] * 9, trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 0), ("[SEP]", 1)]
-    )
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]")
-
-
-@pytest.mark.parametrize(
-    "tokenizer", [byte_level(True), byte_level(False), sentence_pieces()], ids=["trimmed", "untrimmed", "pieces"]
-)
-@pytest.mark.parametrize(("max_length", "stride"), [(200, 0), (24, 5)])
-def test_other_kinds_of_tokenizers(tokenizer, max_length, stride):
-    context = "Bob met Carl, and Ringo Starr sings “Déjà 東京” with\n Ann. " * 2
-    texts = ["Carl", "Ringo Starr", "Déjà 東京", "Ann"]
-    example = Example("0", "Bob?", context, texts, [context.index(text) for text in texts])
-    ranges = answer_ranges(example, "all")
-    assert len(ranges) == 8
-    words, windows = split_words(context), []
-    for window in make_windows(tokenizer, "Bob?", context, max_length=max_length, doc_stride=stride):
-        labels = label_window(window, ranges)
-        windows.append((window.offsets, np.array([1.0 if label == 1 else -1.0 for label in labels])))
-    assert (len(windows) > 1) == (max_length == 24)
-    found = decode_spans(context, words, score_words(words, windows))
-    if tokenizer.pad_token == "[PAD]":
-        # a piece with a comma in it tags the comma too
-        assert [span.text.strip(",.”“") for span in found] == texts
-    else:
-        assert [span.text for span in found] == texts

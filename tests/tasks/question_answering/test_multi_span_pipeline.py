@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from functools import cache
@@ -10,14 +11,13 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from peft import TaskType, get_peft_model
 from transformers import AutoModelForTokenClassification, pipeline
 
 from dpt_peft import DeepPromptConfig, DPTForMultiSpanQuestionAnswering
-from dpt_peft.tasks.question_answering.multi_span import make_features
-from dpt_peft.tasks.question_answering.multi_span_predictions import decode_examples, predict_logits, score_examples
+from dpt_peft.tasks import multi_span_features
+from dpt_peft.tasks.question_answering.data import predict_logits
 from dpt_peft.tasks.question_answering.windows import make_windows
 from tests.tasks.question_answering.multi_span import MAX_LENGTH, make_tokenizer, question, write_discriminator
 
@@ -50,10 +50,10 @@ def model(path, request):
 
 def expected(model, rows, **windows):
     rows = [{**row, "answers": {"text": [], "answer_start": []}, "id": "0"} for row in rows]
-    features = make_features(Dataset.from_list(rows), TOKENIZER, **windows)
-    scores = score_examples(features, predict_logits(model, TOKENIZER, features))
+    features = multi_span_features(Dataset.from_list(rows), TOKENIZER, **windows)
+    scores = features.score(*predict_logits(model, TOKENIZER, features))
     threshold = getattr(model.config, "logit_threshold", 0.0)
-    spans = decode_examples(features, scores, logit_threshold=threshold)
+    spans = features.decode(scores, threshold)
     return [[{"answer": s.text, "start": s.start, "end": s.end} for s in found] for found in spans]
 
 
@@ -61,12 +61,15 @@ def without_scores(results):
     return [[{name: value for name, value in span.items() if name != "score"} for span in found] for found in results]
 
 
-@pytest.mark.parametrize("batch_size", [1, 3])
-def test_the_same_as_features_and_decoding(model, batch_size):
-    read = pipeline(TASK, model=model, tokenizer=TOKENIZER)
+@pytest.mark.parametrize(("batch_size", "side"), [(1, "right"), (3, "right"), (3, "left")])
+def test_the_same_as_features_and_decoding(model, batch_size, side):
+    tokenizer = copy.copy(TOKENIZER)
+    tokenizer.padding_side = tokenizer.truncation_side = side
+    read = pipeline(TASK, model=model, tokenizer=tokenizer)
     rows = [LONG, *ROWS]
     results = read(rows, batch_size=batch_size, max_seq_length=30, doc_stride=6)
     assert without_scores(results) == expected(model, rows, max_length=30, doc_stride=6)
+    assert tokenizer.padding_side == side
     for row, found in zip(rows, results, strict=True):
         assert found
         assert all(row["context"][span["start"] : span["end"]] == span["answer"] for span in found)

@@ -1,0 +1,167 @@
+"""Which part of a pretrained model answers a task: a new head, a discriminator's own, or a language model's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from transformers import AutoTokenizer, PreTrainedModel
+
+from dpt_peft._compatibility import load_with_new_head
+from dpt_peft.pretrained_heads import DPTForSequenceClassification, VerbalizerForSequenceClassification
+from dpt_peft.pretrained_heads.base import HUB_ARGUMENTS
+from dpt_peft.pretrained_heads.template_presets import PRESETS, preset_options
+
+NEW_HEAD, DISCRIMINATOR, LANGUAGE_MODEL = "new head", "discriminator", "language model"
+
+
+@dataclass
+class NoOptions:
+    """Options of a head that has none."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """A part of a pretrained model that answers.
+
+    Attributes:
+        load: Loads the model: `(path, data, options, **kwargs)`, with the task's `TaskData` and an instance of
+            `options`; `kwargs` are for `from_pretrained`.
+        options: Dataclass of what a user can choose; its fields are command line arguments too.
+    """
+
+    load: Callable[..., PreTrainedModel]
+    options: type[Any] = NoOptions
+
+
+def new_head(auto_class: Any, label_names: Sequence[str] | None = None, **fixed: Any) -> Head:
+    """Return the head that one of transformers' auto classes puts on a backbone.
+
+    Args:
+        auto_class: One of `AutoModelFor...`.
+        label_names: Names of the classes where the family has always the same, or none. Default: the data's.
+        **fixed: Config attributes that the family needs, whatever the checkpoint was tuned for before.
+    """
+
+    def load(path: str, data: Any, _options: NoOptions, **kwargs: Any) -> PreTrainedModel:
+        classes = config_of_classes(data) if label_names is None else names_of_classes(label_names)
+        return load_with_new_head(auto_class, path, **{**classes, **fixed, **kwargs})
+
+    return Head(load)
+
+
+def words_of_classes(label_names: Sequence[str], label_words: Sequence[str] | None) -> list[str]:
+    """Return one word (or words) per class: those given, or else the classes' names.
+
+    Raises:
+        ValueError: If their number is not that of the classes, or they are one string.
+    """
+    if label_words is None:
+        return list(label_names)
+    if isinstance(label_words, str):
+        raise ValueError(f"`label_words` must be a list with one entry per class, got the string {label_words!r}.")
+    if len(label_words) != len(label_names):
+        raise ValueError(
+            f"`label_words` must give one entry per class: there are {len(label_names)} classes "
+            f"({', '.join(label_names)}) but {len(label_words)} label words ({', '.join(label_words)})."
+        )
+    return list(label_words)
+
+
+def names_of_classes(label_names: Sequence[str]) -> dict[str, Any]:
+    """Return a config's names of the classes; nothing where there are none."""
+    if not label_names:
+        return {}
+    return {
+        "id2label": dict(enumerate(label_names)),
+        "label2id": {name: index for index, name in enumerate(label_names)},
+    }
+
+
+def config_of_classes(data: Any) -> dict[str, Any]:
+    """Return what a config says of a task's classes: the data's own names, which predictions are to say."""
+    several = {"problem_type": "multi_label_classification"} if getattr(data, "several_labels", False) else {}
+    return {**names_of_classes(data.label_names), **several}
+
+
+@dataclass
+class LabelWordOptions:
+    """Words in the place of classes."""
+
+    label_words: list[str] | None = field(
+        default=None,
+        metadata={"help": "One word (or words) per class, in the order of the labels. Default: the label names."},
+    )
+    template: str | None = field(
+        default=None,
+        metadata={
+            "help": "Template around the text. DPT: with {text} and {labels}; default '{text} Class: {labels}.' "
+            "Verbalizer: with {text} and {mask}; default '{text} It was {mask}.'"
+        },
+    )
+
+
+@dataclass
+class DPTOptions(LabelWordOptions):
+    """What a discriminator that scores classes in a template can be told."""
+
+    template_preset: str | None = field(
+        default=None,
+        metadata={
+            "help": "Template (and label words, and trainable label tokens) of the paper or its released code; "
+            "what `template` and `label_words` give goes before it. Default: paper.",
+            "choices": list(PRESETS),
+        },
+    )
+    wordpieces: Literal["first", "mean", "max"] | None = field(
+        default=None,
+        metadata={"help": "Which wordpieces of a class are read. Default: the first, or all where classes share it."},
+    )
+    classes_per_pass: int | None = field(
+        default=None,
+        metadata={"help": "Most classes in one template; with more of them a text is read several times."},
+    )
+    calibrate: bool = field(
+        default=False,
+        metadata={
+            "help": "Take from every class what it scores without a text, before anything is trained (for use without "
+            "training, or with little)."
+        },
+    )
+    score_function: Literal["one_minus_sigmoid", "sigmoid"] = field(
+        default="one_minus_sigmoid",
+        metadata={"help": "How the head's output is read; 'sigmoid' is the ablation of the DPT paper's Table 3."},
+    )
+
+
+def load_dpt_classifier(path: str, data: Any, options: DPTOptions, **kwargs: Any) -> PreTrainedModel:
+    """Load a discriminator that scores the classes in a template (`Head.load`)."""
+    preset = {} if options.template_preset is None else preset_options(options.template_preset)
+    label_words = preset.get("label_words") if options.label_words is None else options.label_words
+    model = DPTForSequenceClassification.from_pretrained(
+        path,
+        label_words=words_of_classes(data.label_names, label_words),
+        preset=options.template_preset,
+        template=options.template,
+        wordpieces=options.wordpieces,
+        classes_per_pass=options.classes_per_pass,
+        score_function=options.score_function,
+        **config_of_classes(data),
+        **kwargs,
+    )
+    if options.calibrate:
+        where = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+        model.calibrate(AutoTokenizer.from_pretrained(path, **where))
+    return model
+
+
+def load_verbalizer(path: str, data: Any, options: LabelWordOptions, **kwargs: Any) -> PreTrainedModel:
+    """Load a masked language model that is read at a gap (`Head.load`)."""
+    return VerbalizerForSequenceClassification.from_pretrained(
+        path,
+        label_words=words_of_classes(data.label_names, options.label_words),
+        template=options.template,
+        **config_of_classes(data),
+        **kwargs,
+    )

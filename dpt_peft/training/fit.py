@@ -1,0 +1,146 @@
+"""A classifier from texts and labels in one call, and back from its folder in another."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from transformers import AutoTokenizer, Pipeline, PreTrainedTokenizerBase, pipeline
+
+from dpt_peft._compatibility import no_progress_bars
+from dpt_peft.auto import AutoPeftModelForSequenceClassification
+from dpt_peft.tasks.base import TaskData
+from dpt_peft.tasks.text_classification import TextClassification, TextClassificationArguments
+from dpt_peft.training.run import ModelArguments, RunArguments, run
+from dpt_peft.training.trainer import ScriptTrainingArguments
+
+_TRAINING = {"report_to": "none", "save_strategy": "no", "logging_strategy": "no"}
+
+
+def fit(
+    texts: Any,
+    labels: Any = None,
+    *,
+    model: str | None = None,
+    method: str = "dpt",
+    text_pairs: Any = None,
+    eval_texts: Any = None,
+    eval_labels: Any = None,
+    eval_text_pairs: Any = None,
+    seed: int = 42,
+    max_length: int | None = None,
+    progress_bar: bool = True,
+    training: dict[str, Any] | None = None,
+    **options: Any,
+) -> Pipeline:
+    """Train a text classifier and return it as a pipeline.
+
+    Args:
+        texts: The texts: a list of strings, a column of a data frame, or a whole `datasets.Dataset` or data frame with
+            the columns `text`, `label` and perhaps `text_pair` (then without `labels`).
+        labels: The class of every text, a name or a number; or a list of classes for every text.
+        model: Hub id or folder; for `dpt*` a discriminator. Default: the small one that comes with dpt_peft.
+        method: One of `dpt_peft.training.METHODS`.
+        text_pairs: The second text of every row, for pairs.
+        eval_texts: Texts to measure on after training, as `texts`; metrics are in the `metrics` of what is returned.
+        eval_labels: Their classes.
+        eval_text_pairs: Their second texts.
+        seed: Of new parameters and of the order of training.
+        max_length: Longest row in tokens. Default: what the model takes.
+        progress_bar: Whether a bar is shown.
+        training: Arguments of the Trainer by name (`num_train_epochs`, `learning_rate`, `bf16`, ...). Default: the
+            method's learning rates and number of updates, see `dpt_peft.training.METHODS`.
+        **options: The method's options: `label_words`, `template`, `num_virtual_tokens`, ...
+
+    Returns:
+        `pipeline("text-classification")`; `save_pretrained(folder)` saves it, `dpt_peft.load(folder)` loads it.
+        `metrics` holds what was measured.
+
+    Raises:
+        ValueError: If texts and labels do not fit, or the method has no such option; the message names the argument.
+
+    Example:
+        >>> classify = dpt_peft.fit(["a graceful movie", "a dull one"], ["positive", "negative"])
+        >>> classify("graceful")
+        [{'label': 'positive', 'score': 0.98}]
+    """
+    splits = {"train": _rows(texts, labels, text_pairs, "")}
+    if eval_texts is not None:
+        splits["validation"] = _rows(eval_texts, eval_labels, eval_text_pairs, "eval_")
+    task = TextClassification()
+    pairs: dict[str, Any] = {}
+    if "text_pair" in splits["train"].column_names:
+        pairs = {"text_pair_column_name": "text_pair"}
+    # A file's name stands for the source in the card; these rows have none.
+    source = TextClassificationArguments(train_file="rows in memory", max_seq_length=max_length, **pairs)
+    data: TaskData = task.shape(splits, source)
+    with tempfile.TemporaryDirectory() as scratch:
+        asked = {**_TRAINING, "seed": seed, "disable_tqdm": not progress_bar, **(training or {})}
+        arguments = RunArguments(
+            data=source,
+            method=method,
+            training=ScriptTrainingArguments(
+                output_dir=asked.pop("output_dir", scratch), do_train=True, do_eval="validation" in splits, **asked
+            ),
+            options=options,
+            model=ModelArguments(model),
+        )
+        with no_progress_bars():
+            outcome = run(task, arguments, data=data, write_files=False)
+    return _as_pipeline(outcome.model, outcome.tokenizer, max_length, outcome.results)
+
+
+def load(folder: str | Path, **kwargs: Any) -> Pipeline:
+    """Load a classifier that `fit`, a script or the Trainer saved: a whole model, or an adapter with its base.
+
+    Args:
+        folder: Folder or Hub id.
+        **kwargs: For the model's `from_pretrained`.
+
+    Returns:
+        `pipeline("text-classification")`.
+    """
+    path = str(folder)
+    if not (Path(path) / "adapter_config.json").exists() and Path(path).is_dir():
+        return pipeline("text-classification", model=path, **kwargs)
+    model = AutoPeftModelForSequenceClassification.from_pretrained(path, **kwargs)
+    return _as_pipeline(model, AutoTokenizer.from_pretrained(path))
+
+
+def _as_pipeline(
+    model: Any, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None, metrics: Any = None
+) -> Pipeline:
+    limit = {"max_length": max_length} if max_length is not None else {}
+    made = pipeline("text-classification", model=model.eval(), tokenizer=tokenizer, truncation=True, **limit)
+    made.metrics = metrics
+    return made
+
+
+def _rows(texts: Any, labels: Any, text_pairs: Any, prefix: str) -> Dataset:
+    """Return rows with the columns `text`, `label` and, of pairs, `text_pair`."""
+    if labels is None:
+        rows = texts if isinstance(texts, Dataset) else None
+        if rows is None and hasattr(texts, "columns"):
+            rows = Dataset.from_pandas(texts, preserve_index=False)
+        if rows is None:
+            raise ValueError(
+                f"`{prefix}labels` is missing: give a label for every text, or a datasets.Dataset or data frame with "
+                "the columns 'text' and 'label'."
+            )
+        return rows
+    columns = {"text": texts, "label": labels, "text_pair": text_pairs}
+    values = {name: _values(value, f"{prefix}{name}s") for name, value in columns.items() if value is not None}
+    lengths = {name: len(value) for name, value in values.items()}
+    if len(set(lengths.values())) > 1:
+        counts = ", ".join(f"{count} {prefix}{name}s" for name, count in lengths.items())
+        raise ValueError(f"`{prefix}texts` and `{prefix}labels` must be equally many, got {counts}.")
+    return Dataset.from_dict(values)
+
+
+def _values(values: Any, argument: str) -> list[Any]:
+    if isinstance(values, str) or (not isinstance(values, Sequence) and not hasattr(values, "__iter__")):
+        raise ValueError(f"`{argument}` must be a list, got {values!r}.")
+    return values.tolist() if hasattr(values, "tolist") else list(values)

@@ -1,0 +1,395 @@
+"""One run: any task, with any of its methods, from rows to a saved model with its metrics, answers and card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from transformers import EvalPrediction, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from dpt_peft.auto import WRAPPERS
+from dpt_peft.pretraining.embedded import embedded_discriminator
+from dpt_peft.tasks.base import Features, Predictions, Task, TaskData
+from dpt_peft.tasks.sampling import SamplingArguments
+from dpt_peft.training.cached_layers import CacheArguments, cached_features
+from dpt_peft.training.methods import METHODS, build_model, count_parameters, default_epochs, describe_options
+from dpt_peft.training.model_card import ModelCardFacts, write_model_card
+from dpt_peft.training.records import data_fingerprint
+from dpt_peft.training.trainer import RowsByLength, ScriptTrainingArguments, TaskTrainer
+
+
+@dataclass
+class ModelArguments:
+    """Which pretrained model to tune."""
+
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={"help": "Hub id or folder. Default: the small discriminator that comes with dpt_peft."},
+    )
+    model_revision: str = field(default="main", metadata={"help": "Branch, tag or commit of the model."})
+    attn_implementation: str | None = field(
+        default=None, metadata={"help": "Attention kernel, such as sdpa or eager."}
+    )
+
+    def resolve(self) -> str:
+        """Return the model's id or folder; the embedded discriminator is built when none is named."""
+        return embedded_discriminator() if self.model_name_or_path is None else self.model_name_or_path
+
+    def for_loading(self) -> dict[str, Any]:
+        """Return the arguments of the model's `from_pretrained`."""
+        kernel = {} if self.attn_implementation is None else {"attn_implementation": self.attn_implementation}
+        return {"revision": self.model_revision, **kernel}
+
+
+@dataclass
+class RunArguments:
+    """All that decides a run; what a script's command line gives.
+
+    Attributes:
+        data: Where data comes from and how it is read, an instance of `Task.arguments`.
+        method: One of `methods_of(task)`.
+        training: The Trainer's arguments; `do_train`, `do_eval` and `do_predict` say what is done.
+        options: The method's options by name, see `build_model`.
+        model: The pretrained model.
+        sampling: How much of the data is used.
+        cache: Whether frozen lower layers are cached.
+    """
+
+    data: Any
+    method: str
+    training: ScriptTrainingArguments
+    options: Mapping[str, Any] = field(default_factory=dict)
+    model: ModelArguments = field(default_factory=ModelArguments)
+    sampling: SamplingArguments = field(default_factory=SamplingArguments)
+    cache: CacheArguments = field(default_factory=CacheArguments)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run gives.
+
+    Attributes:
+        results: All metrics as the Trainer names them, and `trained_parameters`, `all_parameters`, `rows` and
+            `data_fingerprint` (by split), `options` (those of the method, defaults included), `wrapper` (the config of
+            a task wrapper, label words and template with it; None for models with a new head).
+        model: The tuned model.
+        tokenizer: Its tokenizer.
+        data: The data.
+        features: The splits that were used, tokenized.
+    """
+
+    results: dict[str, Any]
+    model: Any
+    tokenizer: PreTrainedTokenizerBase
+    data: TaskData
+    features: dict[str, Features]
+
+
+class RunTrainer(TaskTrainer):
+    """A Trainer of a task's features, whose card, wherever it writes one (also when it pushes to the Hub), is ours.
+
+    Args:
+        model: The model.
+        args: The Trainer's arguments.
+        features: The splits that are used.
+        datasets: Their rows, if they are not `Features.dataset`.
+        write_files: Whether anything is written beside checkpoints.
+        show: Whether metrics are printed.
+        **kwargs: As for the Trainer.
+
+    Attributes:
+        card: Facts for the card.
+        command: For the card; None: this process's.
+        all_metrics: The metrics so far.
+    """
+
+    card: ModelCardFacts
+    command: str | None = None
+
+    def __init__(
+        self,
+        model: Any,
+        args: ScriptTrainingArguments,
+        features: Mapping[str, Features],
+        datasets: Mapping[str, Dataset],
+        *,
+        write_files: bool = True,
+        show: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        self.features, self.write_files, self.show = features, write_files, show
+        self.by_length = {split: RowsByLength(rows) for split, rows in datasets.items() if split != "train"}
+        self.all_metrics: dict[str, float] = {}
+        validation = self.by_length.get("validation")
+        super().__init__(
+            model,
+            args,
+            train_dataset=datasets.get("train"),
+            eval_dataset=None if validation is None else validation.dataset,
+            compute_metrics=partial(self.measure, "validation"),
+            **kwargs,
+        )
+        if not show:
+            self.remove_callback(PrinterCallback)
+
+    def measure(self, split: str, prediction: EvalPrediction) -> dict[str, float]:
+        """Measure predictions on a split's rows, as they were evaluated."""
+        predictions = self.by_length[split].restore(prediction.predictions)
+        return self.features[split].metrics(predictions, self.accelerator.unwrap_model(self.model).config)
+
+    def predict_split(self, split: str) -> tuple[Predictions, dict[str, float]]:
+        """Return predictions in the order of `Features.dataset`, and metrics as `test_...`."""
+        self.compute_metrics = partial(self.measure, split)
+        output = self.predict(self.by_length[split].dataset)
+        self.compute_metrics = partial(self.measure, "validation")
+        return self.by_length[split].restore(output.predictions), output.metrics or {}
+
+    def record(self, split: str, values: dict[str, float]) -> None:
+        """Keep metrics and, if files are written, log and save them."""
+        self.all_metrics.update(values)
+        if self.show:
+            self.log_metrics(split, values)
+        if self.write_files:
+            self.save_metrics(split, values)
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Write the model card."""
+        if self.is_world_process_zero():
+            write_model_card(self.args.output_dir, self.card, self.all_metrics, self.command)
+
+
+def run(
+    task: Task,
+    arguments: RunArguments,
+    *,
+    data: TaskData | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+    write_files: bool = True,
+    show: bool | None = None,
+    command: str | None = None,
+) -> Outcome:
+    """Train, evaluate and predict as the arguments ask, and write what transformers' examples write.
+
+    In `output_dir`: the model or adapter, the tokenizer, `train_results.json`, `eval_results.json`,
+    `test_results.json`, `all_results.json`, `trainer_state.json`, the answers to the test rows (`Features.write`) and
+    the model card. None of the arguments is changed.
+
+    Args:
+        task: The task family.
+        arguments: What is asked for.
+        data: Data that is loaded already. Default: what `arguments.data` says.
+        callbacks: Further callbacks for the Trainer.
+        write_files: Whether anything is written to `output_dir` after training.
+        show: Whether metrics are printed. Default: if files are written.
+        command: For the model card. Default: this process's command.
+
+    Raises:
+        ValueError: If arguments, data or labels do not fit; the message names the argument.
+        FileNotFoundError: If a file is missing.
+    """
+    data = task.load(arguments.data) if data is None else data
+    splits = task.select(data, arguments.sampling)
+    _check_splits(task, arguments, splits)
+    name = arguments.model.resolve()
+    set_seed(arguments.training.seed)
+    tokenizer = task.load_tokenizer(name, revision=arguments.model.model_revision)
+    check_can_pad(tokenizer)
+    model: Any = build_model(
+        task, arguments.method, name, data, model_kwargs=arguments.model.for_loading(), **arguments.options
+    )
+    _configure(model, task.settings(arguments.data))
+    max_length = task.longest_row(arguments.data, tokenizer, model)
+    features = {
+        split: task.features(splits[split], tokenizer, data, arguments.data, max_length)
+        for split in _splits_in_use(task, arguments)
+    }
+    args = resolve_training(arguments, len(splits.get("train", ())))
+    folder = Path(args.output_dir or ".")
+    describe = partial(card_facts, task, arguments, args, name, model, data, splits, max_length)
+    collator = task.collator(tokenizer)
+    rows = {split: part.dataset for split, part in features.items()}
+    with cached_features(model, rows, collator, arguments.cache, folder) as datasets:
+        if arguments.cache.cache_lower_layers:
+            args.remove_unused_columns = False  # the rows' numbers are no argument of the model
+        trainer = RunTrainer(
+            model,
+            args,
+            features,
+            datasets,
+            write_files=write_files,
+            show=write_files if show is None else show,
+            processing_class=tokenizer,
+            data_collator=collator,
+            preprocess_logits_for_metrics=task.reduce,
+            callbacks=list(callbacks),
+        )
+        trainer.card, trainer.command = describe(), command
+        if args.do_train:
+            output = trainer.train(resume_from_checkpoint=checkpoint_to_resume(args))
+            if task.tunes(arguments.data):
+                predictions, _ = trainer.predict_split("validation")
+                _configure(model, task.tune(features["validation"], predictions, model.config))
+                trainer.card = describe()  # its lines that load the model may name what was found
+            if write_files:
+                trainer.save_model()
+                trainer.save_state()
+            trainer.record("train", output.metrics)
+        if args.do_eval:
+            trainer.record("eval", trainer.evaluate())
+        if args.do_predict:
+            predictions, metrics = trainer.predict_split("test")
+            trainer.record("test", metrics)
+            if write_files and args.process_index == 0:
+                features["test"].write(predictions, model.config, folder)
+        if write_files:
+            trainer.create_model_card()
+            if args.push_to_hub:
+                trainer.push_to_hub()
+    results = {
+        **trainer.all_metrics,
+        **task.results(model.config),
+        **facts_of_run(task, arguments, model, splits),
+    }
+    return Outcome(results, model, tokenizer, data, features)
+
+
+def check_can_pad(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a tokenizer that cannot fill the rows of a batch up to one length (GPT-2's).
+
+    Raises:
+        ValueError: If it has no padding token.
+    """
+    if tokenizer.pad_token_id is None:
+        raise ValueError(
+            f"`model_name_or_path`: the tokenizer of {tokenizer.name_or_path!r} has no padding token, which batches "
+            "need. Save a copy of model and tokenizer that has one, and name that: tokenizer.pad_token = "
+            "tokenizer.eos_token, model.config.pad_token_id = tokenizer.eos_token_id, save_pretrained(folder) of both."
+        )
+
+
+def _configure(model: Any, settings: Mapping[str, Any]) -> None:
+    for name, value in settings.items():
+        setattr(model.config, name, value)
+
+
+def _splits_in_use(task: Task, arguments: RunArguments) -> list[str]:
+    args = arguments.training
+    used = {
+        "train": args.do_train,
+        "validation": args.do_eval or task.tunes(arguments.data),
+        "test": args.do_predict,
+    }
+    return [split for split, is_used in used.items() if is_used]
+
+
+def _check_splits(task: Task, arguments: RunArguments, splits: Mapping[str, Dataset]) -> None:
+    """Raise a `ValueError` if a split is missing for what is asked, or something asked for is of no use."""
+    for flag, split in (("do_train", "train"), ("do_eval", "validation"), ("do_predict", "test")):
+        if getattr(arguments.training, flag) and split not in splits:
+            raise ValueError(f"`{flag}` is set, but there is no {split} data.")
+    if task.tunes(arguments.data) and (not arguments.training.do_train or "validation" not in splits):
+        raise ValueError("`tune_threshold` needs `do_train` and validation data (or `validation_size`).")
+    if arguments.cache.cache_lower_layers and not task.can_cache:
+        raise ValueError(f"`cache_lower_layers` is not possible for {task.name}.")
+    task.check(arguments.data, splits, arguments.training)
+
+
+def resolve_training(arguments: RunArguments, rows: int) -> ScriptTrainingArguments:
+    """Return a copy of the Trainer's arguments with the method's own rates and epochs where none are given.
+
+    Args:
+        arguments: The run's arguments.
+        rows: Number of training rows.
+    """
+    args, method = copy(arguments.training), METHODS[arguments.method]
+    if args.learning_rate is None:
+        args.learning_rate = method.learning_rate
+        if args.head_learning_rate is None:
+            args.head_learning_rate = method.head_learning_rate
+    if args.num_train_epochs is None:
+        batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        args.num_train_epochs = default_epochs(arguments.method, rows, batch_size)
+    return args
+
+
+def checkpoint_to_resume(args: Any) -> str | None:
+    """Return the folder that `resume_from_checkpoint` asks for: a folder, or "last" for the last in `output_dir`.
+
+    Args:
+        args: The Trainer's arguments.
+
+    Raises:
+        ValueError: If it is "last" (or "True") and there is none.
+    """
+    asked = args.resume_from_checkpoint
+    if asked is None or str(asked).lower() == "false":
+        return None
+    if str(asked).lower() not in ("last", "true"):
+        return str(asked)
+    last = get_last_checkpoint(args.output_dir)
+    if last is None:
+        raise ValueError(
+            f"`resume_from_checkpoint` is {asked!r}, but there is no checkpoint in `output_dir` {args.output_dir!r}. "
+            "Leave it out to start anew."
+        )
+    return last
+
+
+def card_facts(
+    task: Task,
+    arguments: RunArguments,
+    args: ScriptTrainingArguments,
+    base_model: str,
+    model: Any,
+    data: TaskData,
+    splits: Mapping[str, Dataset],
+    max_length: int | None,
+) -> ModelCardFacts:
+    """Return what a run's model card says; `args` are the Trainer's arguments with nothing left to defaults."""
+    trained, total = count_parameters(model)
+    source = arguments.data
+    return ModelCardFacts(
+        method=arguments.method,
+        base_model=base_model,
+        task=task.pipeline_tag,
+        dataset=source.describe(),
+        dataset_on_hub=source.dataset_name is not None and not Path(source.dataset_name).exists(),
+        rows={split: len(dataset) for split, dataset in splits.items()},
+        adapter=METHODS[arguments.method].adapter is not None,
+        details={
+            **task.details(data, source, model, max_length),
+            "Learning rate": args.learning_rate,
+            "Epochs": args.num_train_epochs,
+            "Batch size": args.train_batch_size,
+            "Seed": args.seed,
+        },
+        usage=task.usage(Path(args.output_dir or ".").name, model),
+        trained_parameters=trained,
+        all_parameters=total,
+    )
+
+
+def facts_of_run(task: Task, arguments: RunArguments, model: Any, splits: Mapping[str, Dataset]) -> dict[str, Any]:
+    """Return what a run's results hold beside its metrics, see `Outcome.results`."""
+    trained, total = count_parameters(model)
+    return {
+        "trained_parameters": trained,
+        "all_parameters": total,
+        "rows": {split: len(dataset) for split, dataset in splits.items()},
+        "data_fingerprint": {split: data_fingerprint(dataset) for split, dataset in splits.items()},
+        "options": describe_options(task, arguments.method, arguments.options),
+        "wrapper": _wrapper_settings(model.config),
+    }
+
+
+def _wrapper_settings(config: Any) -> dict[str, Any] | None:
+    if type(config) not in WRAPPERS:
+        return None
+    elsewhere = {*config.sub_configs_defaults, "transformers_version"}
+    return {name: value for name, value in config.to_diff_dict().items() if name not in elsewhere}

@@ -1,0 +1,167 @@
+"""Files as users have them: what is in them comes out, or an error says why not."""
+
+import csv
+import json
+
+import pytest
+from datasets import Dataset
+
+from dpt_peft.tasks.data import DatasetArguments, as_texts, load_file, load_splits
+
+
+def read(tmp_path, content, name="x.csv"):
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return load_file(str(path), "train_file").to_dict()
+
+
+def test_quotes_in_a_tsv_are_text(tmp_path):
+    content = 'text\tlabel\n"a great start\t1\nbad "film"\t0\n""\t0\n"and a dull one"\t0\nfine"\t1\n'
+    assert read(tmp_path, content, "x.tsv") == {
+        "text": ['"a great start', 'bad "film"', '""', '"and a dull one"', 'fine"'],
+        "label": ["1", "0", "0", "0", "1"],
+    }
+
+
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+def test_a_tsv_that_a_program_wrote_with_quotes_is_read_as_such(tmp_path, quoting):
+    rows = [['so "good", isn\'t it', "1"], ["007 NA", "0"], ["tab\tin it", "0"], ["two\nlines", "1"]]
+    with (tmp_path / "x.tsv").open("w", newline="") as file:
+        csv.writer(file, delimiter="\t", quoting=quoting).writerows([["text", "label"], *rows])
+    assert load_file(str(tmp_path / "x.tsv"), "train_file").to_dict() == {
+        "text": [text for text, _ in rows],
+        "label": [label for _, label in rows],
+    }
+
+
+def test_cells_of_a_csv_may_hold_commas_quotes_and_lines(tmp_path):
+    rows = [["a, b", "1"], ['say "no"', "0"], ["one\ntwo\r\nthree", "1"], ["it's 5\" long", "0"], ["", "1"]]
+    with (tmp_path / "x.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["text", "label"], *rows])
+    assert load_file(str(tmp_path / "x.csv"), "train_file").to_dict() == {
+        "text": [text for text, _ in rows],
+        "label": [label for _, label in rows],
+    }
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv"])
+@pytest.mark.parametrize("lines", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("last", [True, False])
+def test_cells_keep_their_spelling(tmp_path, ending, lines, mark, last):
+    cells = ["007", "01", "true", "1.0", "1e5", "NA", "null", "nan", "None", "", "2020-01-01", " a ", "ü", "x\u2028y"]
+    rows = [f"{cell}{',' if ending == 'csv' else chr(9)}{number}" for number, cell in enumerate(cells)]
+    content = lines.join([rows[0].replace("007", "text").replace("0", "label"), *rows]) + lines * last
+    found = read(tmp_path, mark + content.encode(), f"x.{ending}")
+    assert found == {"text": cells, "label": [str(number) for number in range(len(cells))]}
+
+
+def test_empty_lines_are_no_rows(tmp_path):
+    assert read(tmp_path, "text,label\n\na,1\n\nb,0\n\n\n")["text"] == ["a", "b"]
+    assert read(tmp_path, "text\na\nb\n\n") == {"text": ["a", "b"]}
+    assert read(tmp_path, 'text\na\n""\nb\n') == {"text": ["a", "", "b"]}
+    assert read(tmp_path, "") == {}
+    assert read(tmp_path, "text,label\n") == {"text": [], "label": []}
+
+
+def test_columns_without_a_name_have_a_number(tmp_path):
+    """The first column of a data frame that was saved with its index."""
+    assert read(tmp_path, ", text,label\n0,a,1\n") == {"column 1": ["0"], "text": ["a"], "label": ["1"]}
+
+
+def test_texts_longer_than_the_limit_of_pythons_csv(tmp_path):
+    limit = csv.field_size_limit()
+    assert read(tmp_path, f"text,label\n{'a' * 200_000},1\n")["text"] == ["a" * 200_000]
+    assert csv.field_size_limit() == limit
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "message"),
+    [
+        ("text,label\ngood,1\nwell, really,0\n", "x.csv", r"line 3 has 3 cells, but the first line names 2 columns"),
+        ("text,label\ngood,1\nbad\n", "x.csv", r"line 3 has 1 cells.*\(text, label\)"),
+        ('text,label\n"two\nlines",1\n\na,b,c\n', "x.csv", "line 5 has 3 cells"),
+        ("text\tlabel\na\tb\t1\n", "x.tsv", "line 2 has 3 cells.*cannot hold a tab"),
+        ('text,label\n"never closed,1\nbad,0\n', "x.csv", "row that begins at line 2"),
+        ('text,label\n"a great start,1\nbad,0\n"and dull,1\n', "x.csv", "row that begins at line 2"),
+        ("text;label\ngood, really;1\n", "x.csv", "'text;label', is one cell, with semicolons.*must be commas"),
+        ("text\tlabel\na\t1\n", "x.csv", "with tabs in it; between cells must be commas"),
+        ("text,label\na,1\n", "x.tsv", "with commas in it; between cells must be tabs"),
+        ("text,label,text\na,1,b\n", "x.csv", "names a column twice: text"),
+        ("text\na\n\nb\n", "x.csv", "line 3 is empty: with one column"),
+        ("text,label\ncaf\u00e9,1\n".encode("latin-1"), "x.csv", "line 2 has the byte 0xe9; save it as UTF-8"),
+        ("text,label\na,1\n".encode("utf-16"), "x.csv", "it is in UTF-16; save it as UTF-8"),
+        ("text,label\na,1\n".encode("utf-16-le"), "x.csv", "line 1 has a zero byte; save it as UTF-8"),
+        ('{"text": "caf\u00e9"}'.encode("cp1252"), "x.json", "line 1 has the byte 0xe9"),
+        ('{"text": "a"}\n{"text": }\n', "x.jsonl", "line 2 column 10"),
+        ('{"text": "a"}\n"b"\n', "x.jsonl", "row 1 is 'b', but every row must be an object"),
+        ('[{"text": "a"}, null]', "x.json", "row 1 is 'None', but every row must be an object"),
+        ('{"text": "a", "text": "b"}', "x.json", "the key 'text' twice"),
+        ('{"text": "\\ud83d"}', "x.json", "a value cannot be kept.*surrogates"),
+        ('{"id": 12345678901234567890}', "x.json", "a value cannot be kept"),
+    ],
+)
+def test_a_file_that_cannot_be_read_names_the_argument_the_file_and_the_place(tmp_path, content, name, message):
+    with pytest.raises(ValueError, match=rf"(?s)`train_file`: .*{name}' cannot be read as .*{message}"):
+        read(tmp_path, content, name)
+
+
+ROWS = [{"text": "a", "n": 1}, {"text": "b", "n": None}, {"text": "c", "extra": True}]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        json.dumps(ROWS),
+        "\ufeff" + json.dumps(ROWS, indent=2),
+        "\n".join(map(json.dumps, ROWS)),
+        "\r\n\r\n".join(map(json.dumps, ROWS)) + "\r\n",
+        "\r".join(json.dumps(row, indent=2) for row in ROWS),
+    ],
+)
+@pytest.mark.parametrize("ending", ["json", "jsonl"])
+def test_json_in_every_layout(tmp_path, content, ending):
+    assert read(tmp_path, content, f"x.{ending}") == {
+        "text": ["a", "b", "c"],
+        "n": [1, None, None],
+        "extra": [None, None, True],
+    }
+
+
+def test_values_of_json_keep_their_type(tmp_path):
+    column = [1, "1", True, None, 1.5, "2020-01-01 00:00:00", {"a": 1}, {"b": [2]}, [], "007"]
+    assert read(tmp_path, json.dumps([{"v": value} for value in column]), "x.json") == {"v": column}
+    nested = [["1", 1, "null"], ["O"], [], None]
+    assert read(tmp_path, json.dumps([{"v": value} for value in nested]), "x.json") == {"v": nested}
+    dates = ["2020-01-01", "2021-01-01T10:00:00Z"]
+    assert read(tmp_path, json.dumps([{"v": value} for value in dates]), "x.json") == {"v": dates}
+
+
+def test_the_files_of_a_folder_are_read_alike(tmp_path):
+    (tmp_path / "train.tsv").write_text('text\tlabel\n"NA\t01\n007\t1.0\n')
+    (tmp_path / "dev.tsv").write_text("text\tlabel\nnull\t1\n")
+    splits = load_splits(DatasetArguments(dataset_name=str(tmp_path)))
+    assert splits["train"].to_dict() == {"text": ['"NA', "007"], "label": ["01", "1.0"]}
+    assert splits["validation"].to_dict() == {"text": ["null"], "label": ["1"]}
+    (tmp_path / "train.tsv").write_text("text\tlabel\na\tb\tc\n")
+    with pytest.raises(ValueError, match="`dataset_name`: .*train.tsv' cannot be read as tsv: line 2"):
+        load_splits(DatasetArguments(dataset_name=str(tmp_path)))
+
+
+def test_a_folder_in_pieces_gives_all_rows(tmp_path):
+    for number in range(3):
+        (tmp_path / f"train-0000{number}-of-00003.csv").write_text(f"text,label\n0{number},{number}\n")
+    splits = load_splits(DatasetArguments(dataset_name=str(tmp_path)))
+    assert splits["train"].to_dict() == {"text": ["00", "01", "02"], "label": ["0", "1", "2"]}
+
+
+def test_a_folder_of_other_files_is_left_to_datasets(tmp_path):
+    Dataset.from_dict({"text": ["a"], "label": [1]}).to_parquet(tmp_path / "train.parquet")
+    splits = load_splits(DatasetArguments(dataset_name=str(tmp_path)))
+    assert splits["train"].to_dict() == {"text": ["a"], "label": [1]}
+
+
+def test_a_column_as_texts():
+    assert as_texts(["a ", None, 7, 1.5, True, float("nan"), ""]) == ["a ", "", "7", "1.5", "true", "", ""]
+    with pytest.raises(ValueError, match=r"in row 1 counted from 0, \"\['b'\]\", which is no text"):
+        as_texts(["a", ["b"]])

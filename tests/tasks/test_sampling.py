@@ -1,0 +1,140 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+from datasets import Dataset
+
+from dpt_peft.tasks.sampling import (
+    ClassSamplingArguments,
+    SamplingArguments,
+    hold_out,
+    hold_out_groups,
+    sample_per_class,
+    select_rows,
+)
+
+LABELS = ["a"] * 55 + ["b"] * 9 + ["c"] * 120
+RNG = np.random.default_rng(3)
+SHUFFLED = [LABELS[i] for i in RNG.permutation(len(LABELS))]
+
+
+def test_fraction_takes_the_released_codes_count_of_each_class():
+    chosen = sample_per_class(SHUFFLED, fraction=0.1)
+    counts = Counter(SHUFFLED[i] for i in chosen)
+    assert counts == {"a": int(55 * 0.1), "b": 1, "c": int(120 * 0.1)}  # b: int(0.9) = 0, but a class is never lost
+    assert chosen == sorted(set(chosen))
+
+
+def test_fraction_one_keeps_everything_and_rounding_loses_nothing():
+    assert sample_per_class(SHUFFLED, fraction=1.0) == list(range(len(SHUFFLED)))
+    assert len(sample_per_class([0] * 100, fraction=0.29)) == 29
+
+
+def test_examples_per_class_is_exact():
+    counts = Counter(SHUFFLED[i] for i in sample_per_class(SHUFFLED, examples_per_class=9))
+    assert counts == {"a": 9, "b": 9, "c": 9}
+
+
+def test_own_seed_decides_and_global_generators_do_not():
+    np.random.seed(1)  # noqa: NPY002
+    first = sample_per_class(SHUFFLED, examples_per_class=5, seed=7)
+    np.random.seed(2)  # noqa: NPY002
+    assert sample_per_class(SHUFFLED, examples_per_class=5, seed=7) == first
+    assert sample_per_class(SHUFFLED, examples_per_class=5, seed=8) != first
+
+
+def test_smaller_samples_are_nested_in_larger_ones():
+    small, large = (set(sample_per_class(SHUFFLED, examples_per_class=k, seed=4)) for k in (3, 8))
+    assert small < large
+
+
+def test_every_example_is_equally_likely():
+    hits = np.zeros(40)
+    for seed in range(400):
+        hits[sample_per_class([0] * 20 + [1] * 20, examples_per_class=5, seed=seed)] += 1
+    # 400 draws at 1/4: mean 100, standard deviation 8.7; five of them on either side
+    assert hits.min() > 56
+    assert hits.max() < 144
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({}, "exactly one"),
+        ({"fraction": 0.1, "examples_per_class": 4}, "exactly one"),
+        ({"fraction": 0.0}, "`fraction`"),
+        ({"fraction": 1.5}, "`fraction`"),
+        ({"examples_per_class": 0}, "`examples_per_class`"),
+        ({"examples_per_class": 10}, "'b' has 9"),
+        ({"fraction": 0.1, "seed": -1}, "`seed`"),
+    ],
+)
+def test_bad_arguments_are_named(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        sample_per_class(SHUFFLED, **kwargs)
+
+
+def test_no_labels():
+    with pytest.raises(ValueError, match="empty"):
+        sample_per_class([], fraction=0.1)
+
+
+def test_held_out_rows_come_from_what_the_sample_leaves():
+    train, validation = hold_out(50, [3, 10, 20], 15, seed=1)
+    assert train == [3, 10, 20]
+    assert len(set(validation)) == 15
+    assert not set(train) & set(validation)
+    assert hold_out(50, [3, 10, 20], 15, seed=1)[1] == validation
+    assert hold_out(50, [3, 10, 20], 15, seed=2)[1] != validation
+
+
+def test_without_a_sample_held_out_rows_are_taken_away_from_training():
+    train, validation = hold_out(50, None, 15)
+    assert sorted(train + validation) == list(range(50))
+
+
+@pytest.mark.parametrize(("chosen", "size"), [([1, 2], 9), (None, 10), (None, 0)])
+def test_held_out_rows_must_be_there(chosen, size):
+    with pytest.raises(ValueError, match="`validation_size` must be between 1 and"):
+        hold_out(10, chosen, size)
+
+
+def test_no_group_on_both_sides():
+    groups = ["a", "a", "a", "b", "c", "c", "d", "e"]
+    train, held_out = hold_out_groups(groups, 3, seed=1)
+    assert sorted(train + held_out) == list(range(8))
+    assert len(held_out) >= 3
+    assert not {groups[row] for row in train} & {groups[row] for row in held_out}
+    assert hold_out_groups(groups, 3, seed=1) == (train, held_out)
+    assert any(hold_out_groups(groups, 3, seed=seed)[1] != held_out for seed in range(2, 8))
+
+
+@pytest.mark.parametrize("size", [0, 8])
+def test_impossible_sizes_of_groups(size):
+    with pytest.raises(ValueError, match="`validation_size` must be at least 1 and leave"):
+        hold_out_groups(["a", "a", "b"], size)
+
+
+def test_rows_in_groups_are_held_out_then_sampled():
+    train = Dataset.from_dict({"context": [str(number // 2) for number in range(20)]})
+    test = Dataset.from_dict({"context": ["x"] * 5})
+    sampling = SamplingArguments(train_fraction=0.5, validation_size=4, max_eval_samples=3, max_predict_samples=2)
+    chosen = select_rows({"train": train, "test": test}, sampling, groups=train["context"][:])
+    assert {split: len(rows) for split, rows in chosen.items()} == {"train": 8, "validation": 3, "test": 2}
+    assert not set(chosen["train"]["context"]) & set(chosen["validation"]["context"])
+    assert select_rows({"train": train}, SamplingArguments())["train"][:] == train[:]
+
+
+@pytest.mark.parametrize(
+    ("splits", "sampling", "message"),
+    [
+        ("test", SamplingArguments(train_fraction=0.5), "take from training data"),
+        ("train", SamplingArguments(train_fraction=1.5), "`train_fraction` must be greater than 0"),
+        ("train", ClassSamplingArguments(examples_per_class=3), "of no one class"),
+        ("train validation", SamplingArguments(validation_size=3), "`validation_size` is for data without"),
+    ],
+)
+def test_impossible_samples(splits, sampling, message):
+    rows = Dataset.from_dict({"text": ["a", "b", "c", "d"]})
+    with pytest.raises(ValueError, match=message):
+        select_rows(dict.fromkeys(splits.split(), rows), sampling)

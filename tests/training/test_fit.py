@@ -1,0 +1,85 @@
+"""A classifier in one call: lists, data sets, data frames; one label, several, pairs; saved and loaded again."""
+
+import pandas
+import pytest
+from datasets import Dataset
+
+import dpt_peft
+
+TEXTS = ["the film was good", "the film was bad", "really great", "really poor", "fine", "dull"]
+NAMES = ["positive", "negative"] * 3
+QUICK = {"progress_bar": False, "training": {"max_steps": 2, "use_cpu": True}}
+
+
+@pytest.mark.parametrize("method", ["dpt", "fine_tuning", "lora", "deep_prompt"])
+def test_what_it_returns_predicts_saves_and_loads(method, discriminator, tmp_path, capfd):
+    classify = dpt_peft.fit(TEXTS, NAMES, model=str(discriminator), method=method, **QUICK)
+    answers = classify(TEXTS, top_k=None)
+    assert {entry["label"] for entry in answers[0]} == {"positive", "negative"}
+    classify.save_pretrained(tmp_path)
+    assert dpt_peft.load(tmp_path)(TEXTS, top_k=None) == answers
+    assert capfd.readouterr().out == ""
+
+
+def test_the_same_seed_gives_the_same_and_labels_by_number(discriminator):
+    same = {"model": str(discriminator), "label_words": ["bad", "good"], **QUICK}
+    first, second = (dpt_peft.fit(TEXTS, [1, 0] * 3, seed=3, **same)("fine") for _ in range(2))
+    assert first == second
+    assert dpt_peft.fit(TEXTS, [1, 0] * 3, seed=4, **same)("fine") != first
+    assert first[0]["label"] in ("0", "1")
+
+
+def test_evaluation_texts_are_measured(discriminator):
+    classify = dpt_peft.fit(
+        TEXTS, NAMES, model=str(discriminator), eval_texts=TEXTS[:2], eval_labels=NAMES[:2], **QUICK
+    )
+    right = [answer["label"] == name for answer, name in zip(classify(TEXTS[:2]), NAMES, strict=False)]
+    assert classify.metrics["eval_accuracy"] == sum(right) / 2
+
+
+def test_it_learns(discriminator):
+    training = {"num_train_epochs": 40, "per_device_train_batch_size": 1, "learning_rate": 5e-3, "use_cpu": True}
+    classify = dpt_peft.fit(TEXTS, NAMES, model=str(discriminator), progress_bar=False, training=training)
+    assert [answer["label"] for answer in classify(TEXTS)] == NAMES
+
+
+@pytest.mark.parametrize("method", ["dpt", "fine_tuning"])
+def test_several_labels_a_text(method, discriminator):
+    labels = [["positive", "film"], ["negative", "film"], ["positive"], ["negative"], ["positive"], []]
+    given = {"model": str(discriminator), "method": method, "eval_texts": TEXTS, "eval_labels": labels}
+    classify = dpt_peft.fit(TEXTS, labels, **given, **QUICK)
+    scores = {entry["label"]: entry["score"] for entry in classify(TEXTS[0], top_k=None)}
+    assert scores.keys() == {"film", "negative", "positive"}
+    assert sum(scores.values()) != pytest.approx(1)  # a probability each
+    assert {"eval_micro_f1", "eval_macro_f1", "eval_accuracy"} <= classify.metrics.keys()
+
+
+def test_pairs_data_sets_and_data_frames(discriminator):
+    rows = {"text": TEXTS, "text_pair": TEXTS[::-1], "label": NAMES}
+    answers = []
+    for given in (Dataset.from_dict(rows), pandas.DataFrame(rows)):
+        classify = dpt_peft.fit(given, model=str(discriminator), **QUICK)
+        answers.append(classify({"text": TEXTS[0], "text_pair": TEXTS[1]}))
+    lists = dpt_peft.fit(TEXTS, NAMES, text_pairs=TEXTS[::-1], model=str(discriminator), **QUICK)
+    answers.append(lists({"text": TEXTS[0], "text_pair": TEXTS[1]}))
+    assert answers[0] == answers[1] == answers[2]
+    frame = pandas.DataFrame(rows)
+    columns = dpt_peft.fit(frame["text"], frame["label"], model=str(discriminator), **QUICK)
+    assert columns("fine")[0]["label"] in NAMES
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"texts": TEXTS}, "`labels` is missing"),
+        ({"texts": "one text", "labels": ["a"]}, "`texts` must be a list"),
+        ({"texts": TEXTS, "labels": NAMES[:2]}, "6 texts, 2 labels"),
+        ({"texts": TEXTS, "labels": ["same"] * 6}, "only one label"),
+        ({"texts": TEXTS, "labels": NAMES, "r": 4}, "`r` has no use with method 'dpt': it is for lora"),
+        ({"texts": TEXTS, "labels": NAMES, "method": "magic"}, "`method` must be one of fine_tuning, dpt"),
+        ({"texts": TEXTS, "labels": NAMES, "eval_texts": TEXTS}, "`eval_labels` is missing"),
+    ],
+)
+def test_what_does_not_fit_is_named(given, message, discriminator):
+    with pytest.raises(ValueError, match=message):
+        dpt_peft.fit(model=str(discriminator), **given, **QUICK)
