@@ -384,7 +384,7 @@ class QuestionTask(Task):
         lines, task = ["import dpt_peft"], f'"{self.pipeline}"'
         if is_adapter(model):
             # What stands on a pretrained head has its config, and in it the threshold, beside the adapter.
-            own_head = hasattr(model.config, "discriminator_config")
+            own_head = hasattr(model.config, "language_model_config")
             package, head = ("dpt_peft", "") if own_head else ("peft", ", num_labels=2")
             threshold = None if own_head else self.results(model.config)[self.threshold_name]
             lines += [
