@@ -4,9 +4,9 @@ Importing the package registers deep prompts with PEFT, and the task wrappers an
 nothing else happens.
 """
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from ._lazy import lazily
 from .auto import AutoPeftModel, AutoPeftModelForSequenceClassification, AutoPeftModelForTokenClassification
 from .deep_prompt import (
     DeepPromptConfig,
@@ -16,6 +16,7 @@ from .deep_prompt import (
     hotswap_adapter,
     prompts_set_aside,
 )
+from .deep_prompt.architectures import find_attention_modules
 from .pretrained_heads import (
     DPTForHierarchicalClassification,
     DPTForHierarchicalClassificationConfig,
@@ -26,6 +27,8 @@ from .pretrained_heads import (
     LabelTree,
     VerbalizerForSequenceClassification,
     VerbalizerForSequenceClassificationConfig,
+    register_discriminator,
+    supported_model_types,
 )
 from .pretraining.embedded import embedded_discriminator
 from .tasks.question_answering import pipelines
@@ -33,8 +36,13 @@ from .tasks.question_answering import pipelines
 if TYPE_CHECKING:
     from .training.fit import fit, load
 
-# Training needs libraries that are slow to import.
-__getattr__ = lazily(__name__, {"training.fit": ["fit", "load"]})
+
+def __getattr__(name: str) -> Any:
+    """Import what trains when it is asked for: it needs libraries that are slow to import."""
+    if name not in ("fit", "load"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(".training.fit", __name__), name)
+
 
 pipelines.register()
 
@@ -58,8 +66,11 @@ __all__ = [
     "VerbalizerForSequenceClassificationConfig",
     "copy_adapter",
     "embedded_discriminator",
+    "find_attention_modules",
     "fit",
     "hotswap_adapter",
     "load",
     "prompts_set_aside",
+    "register_discriminator",
+    "supported_model_types",
 ]

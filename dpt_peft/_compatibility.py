@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -109,15 +110,16 @@ def load_with_new_head(auto_class: Any, path: str, **kwargs: Any) -> PreTrainedM
 @contextmanager
 def no_progress_bars() -> Iterator[None]:
     """Hide the bars of loading weights and of mapping rows; the Trainer's own bar has `disable_tqdm`."""
-    import datasets  # slow to import
-
-    of_datasets, of_transformers = datasets.is_progress_bar_enabled(), transformers_logging.is_progress_bar_enabled()
-    datasets.disable_progress_bars()
+    datasets = sys.modules.get("datasets")  # slow to import; where nobody has, there are no bars of it
+    of_transformers = transformers_logging.is_progress_bar_enabled()
+    of_datasets = datasets is not None and datasets.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
+    if datasets is not None:
+        datasets.disable_progress_bars()
     try:
         yield
     finally:
-        if of_datasets:
-            datasets.enable_progress_bars()
         if of_transformers:
             transformers_logging.enable_progress_bar()
+        if datasets is not None and of_datasets:
+            datasets.enable_progress_bars()

@@ -20,8 +20,9 @@ from .pretrained_heads import (
     DPTForMultiSpanQuestionAnswering,
     DPTForSequenceClassification,
     VerbalizerForSequenceClassification,
+    supported_model_types,
 )
-from .pretrained_heads.loading import HUB_ARGUMENTS
+from .pretrained_heads.base import HUB_ARGUMENTS
 
 #: Config class of a task wrapper -> the wrapper.
 WRAPPERS: dict[Any, Any] = {
@@ -49,16 +50,14 @@ def _wrapper_config(path: str, where: dict[str, Any]) -> PreTrainedConfig | None
 def _refuse_lost_wrapper(path: str, adapter: PeftConfig, where: dict[str, Any]) -> None:
     """Raise if the adapter's weights are those of a wrapper although neither it nor its base says of which task."""
     trained = {name.removeprefix("base_model.model.").partition(".")[0] for name in load_peft_weights(path, **where)}
-    reader, classifier, verbalizer = (
-        DPTForMultiSpanQuestionAnswering,
-        DPTForSequenceClassification,
-        VerbalizerForSequenceClassification,
-    )
-    fitting = [reader] if adapter.task_type == "TOKEN_CLS" else [classifier, verbalizer]
-    wrapper = next((wrapper for wrapper in fitting if wrapper.base_model_prefix in trained), None)
-    base = str(adapter.base_model_name_or_path)
-    if wrapper is None or _wrapper_config(base, {"revision": adapter.revision or "main"}) is not None:
+    base, revision = str(adapter.base_model_name_or_path), {"revision": adapter.revision or "main"}
+    if "language_model" not in trained or _wrapper_config(base, revision) is not None:
         return
+    config = AutoConfig.from_pretrained(base, **revision)
+    is_discriminator = config.model_type in supported_model_types() and "MaskedLM" not in str(config.architectures)
+    reader = DPTForMultiSpanQuestionAnswering
+    wrapper: Any = DPTForSequenceClassification if is_discriminator else VerbalizerForSequenceClassification
+    wrapper = reader if adapter.task_type == "TOKEN_CLS" else wrapper
     task = "" if wrapper is reader else ", label_words=[...]"
     raise ValueError(
         f"{path} holds an adapter over a {wrapper.__name__}, and its config.json, which has the task, does not lie "

@@ -40,17 +40,19 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 
-from dpt_peft._compatibility import quiet_peft
-from dpt_peft.pretraining.candidate_lists import DocumentCollator, WholeWords
-from dpt_peft.pretraining.conversion import discriminator_from_encoder
-from dpt_peft.pretraining.low_rank import low_rank_discriminator
-from dpt_peft.pretraining.replaced_tokens import (
-    IGNORED,
+from dpt_peft.training import (
     CorpusReplacements,
+    DocumentCollator,
     GeneratorReplacements,
     ReplacedTokenPretraining,
+    WholeWords,
     corrupt,
+    discriminator_from_encoder,
+    low_rank_discriminator,
 )
+
+#: Label of tokens that no loss is computed on.
+IGNORED = -100
 
 
 @dataclass
@@ -92,7 +94,9 @@ class DataArguments:
     validation_documents: int = field(default=300, metadata={"help": "Held out from the end of each file."})
     replaced_share: float = field(default=0.15, metadata={"help": "Share of tokens drawn for replacement."})
     candidate_list_share: float = field(default=0.0, metadata={"help": "Share of rows that are candidate lists."})
-    candidate_prompt: str = field(default="Class:", metadata={"help": "What stands before a candidate list."})
+    candidate_template: str | None = field(
+        default=None, metadata={"help": "A candidate list's text and words. Default: DPT's own template."}
+    )
     nearest: int = field(default=16, metadata={"help": "Neighbours in embedding space that may replace a token."})
     generator: str | None = field(
         default=None,
@@ -166,8 +170,7 @@ def build_discriminator(model_args: ModelArguments) -> PreTrainedModel | PeftMod
     """The model to train: whole, or a frozen one with a trainable adapter."""
     base = discriminator_from_encoder(model_args.model_name_or_path, dropout=model_args.dropout)
     if model_args.adapter_name_or_path is not None:
-        with quiet_peft():
-            return PeftModel.from_pretrained(base, model_args.adapter_name_or_path, is_trainable=True)
+        return PeftModel.from_pretrained(base, model_args.adapter_name_or_path, is_trainable=True)
     if model_args.lora_rank is None:
         return base
     start = None if model_args.lora_start is None else discriminator_from_encoder(model_args.lora_start)
@@ -235,7 +238,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
     def collator(candidate_list_share: float) -> DocumentCollator:
         return DocumentCollator(
-            tokenizer, data_args.max_length, words, candidate_list_share, prompt=data_args.candidate_prompt
+            tokenizer, data_args.max_length, words, candidate_list_share, template=data_args.candidate_template
         )
 
     set_seed(0)  # the same held-out rows whatever the training seed

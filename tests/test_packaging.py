@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dpt_peft.quickstart.data import packaged_data
+from dpt_peft.quickstart.data import PACKAGED, load_data
 
 tomllib = pytest.importorskip("tomllib", reason="part of Python from 3.11 on")
 ROOT = Path(__file__).parents[1]
@@ -32,4 +32,4 @@ def test_every_folder_with_python_files_is_a_package():
 
 
 def test_packaged_data_is_read_from_the_package():
-    assert len(packaged_data().label_names) == 8
+    assert len(load_data(PACKAGED).label_names) == 8

@@ -51,18 +51,41 @@ def dpt_loss(
     return (rows * row_weights).sum() / row_weights.sum().clamp(min=torch.finfo(rows.dtype).tiny)
 
 
-def _class_targets(labels: torch.Tensor, logits: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-    batch, classes = logits.shape
+def check_class_indices(labels: torch.Tensor, batch: int, classes: int, hint: str = "") -> torch.Tensor:
+    """Return labels as class indices (batch,).
+
+    Args:
+        labels: What was given.
+        batch: Number of rows.
+        classes: Number of classes.
+        hint: What else may be meant by labels of another shape, for the message.
+
+    Raises:
+        ValueError: Labels of the wrong shape, type or range. The range is not checked inside `torch.compile`.
+    """
     if labels.is_floating_point() or labels.numel() != batch:
         raise ValueError(
-            f"`labels` must be {batch} class indices, one a row, got {labels.dtype} of shape {tuple(labels.shape)}; "
-            "for labels of shape (batch, classes) load the model with problem_type='multi_label_classification'"
+            f"`labels` must be {batch} class indices, one a row, "
+            f"got {labels.dtype} of shape {tuple(labels.shape)}{hint}"
         )
-    labels = labels.reshape(batch, 1)
-    _check_range(labels, classes - 1, f"class indices from 0 to {classes - 1}, for {classes} label words")
+    labels = labels.reshape(batch)
+    _check_range(labels, classes - 1, f"class indices from 0 to {classes - 1}")
+    return labels
+
+
+def told_problem_type(problem_type: str | None, labels: torch.Tensor) -> str:
+    """Return the problem type, told by the labels where none is set, as transformers' own classifiers do."""
+    told = "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
+    return problem_type or told
+
+
+def _class_targets(labels: torch.Tensor, logits: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+    batch, classes = logits.shape
+    hint = "; for labels of shape (batch, classes) load the model with problem_type='multi_label_classification'"
+    labels = check_class_indices(labels, batch, classes, hint)[:, None]
     targets = labels.eq(torch.arange(classes, device=labels.device))
     if not torch.compiler.is_compiling() and bool((targets & ~present).any()):
-        raise ValueError("`labels` names a class that its row's task does not have")
+        raise ValueError("`labels` names a class that its row's label list does not have")
     return targets.to(logits.dtype)
 
 

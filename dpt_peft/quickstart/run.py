@@ -51,8 +51,9 @@ class QuickstartArguments:
 
     def __post_init__(self) -> None:
         """Check what no other part checks."""
-        if self.seeds < 1:
-            raise ValueError(f"`seeds` must be at least 1, got {self.seeds}.")
+        for name in ("seeds", "num_train_epochs"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {value}.")
 
 
 class Quickstart:
@@ -80,7 +81,11 @@ class Quickstart:
                 asked = self.run_arguments(method, 0, "unused")
                 TASK.select(self.data, asked.sampling)
                 name, how = self.model.resolve(), self.model.for_loading()
-                build_model(TASK, method, name, self.data, model_kwargs=how, **asked.options)
+                try:
+                    built = build_model(TASK, method, name, self.data, model_kwargs=how, **asked.options)
+                    TASK.longest_row(self.source, TASK.load_tokenizer(name), built)
+                except OSError as error:
+                    raise OSError(f"`model_name_or_path`: there is no model {name!r}: {error}") from error
 
     def run_arguments(self, method: str, seed: int, folder: str | Path) -> RunArguments:
         """Return a run's arguments."""

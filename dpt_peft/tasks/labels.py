@@ -33,7 +33,12 @@ class Labels:
     ids: dict[str, list[int] | None]
 
 
-def read_labels(splits: Mapping[str, Dataset], column: str, class_names: list[str] | None) -> Labels:
+def read_labels(
+    splits: Mapping[str, Dataset],
+    column: str,
+    class_names: list[str] | None,
+    argument: str = "label_column_name",
+) -> Labels:
     """Find the classes of the training data and give every row of every split its class id.
 
     A null, NaN or blank label is none, and so is -1, as the Hub writes it, unless `class_names` names it. The classes'
@@ -44,6 +49,7 @@ def read_labels(splits: Mapping[str, Dataset], column: str, class_names: list[st
         column: Name of the column of labels.
         class_names: The classes as the data spells them; or names for labels that are numbers: of 0, 1, ..., or, with
             as many names as numbers, of numbers without a gap (1 to 5) or -1 and 1. False and True count as 0 and 1.
+        argument: Name of the argument that names the column, for messages.
 
     Returns:
         The classes and ids.
@@ -56,7 +62,7 @@ def read_labels(splits: Mapping[str, Dataset], column: str, class_names: list[st
     if class_names is not None and len(set(class_names)) != len(class_names):
         raise ValueError(f"`class_names` names a class twice: {listed(class_names)}.")
     spelled = {
-        split: _spell(rows, column, split, set(class_names or ()))
+        split: _spell(rows, column, split, set(class_names or ()), argument)
         for split, rows in splits.items()
         if column in rows.column_names
     }
@@ -70,7 +76,7 @@ def read_labels(splits: Mapping[str, Dataset], column: str, class_names: list[st
         check_missing(values, split, column, minus_one)
     feature = splits["train"].features[column]
     names, ids = _classes({key for key in keys["train"] if key is not None}, feature, class_names)
-    _check_alike(set(chain.from_iterable(keys.values())) - {None, *(class_names or ())}, column)
+    _check_alike(set(chain.from_iterable(keys.values())) - {None, *(class_names or ())}, column, argument)
     if len(names) < 2:
         raise ValueError(f"The train data has only one label: {listed(names)}.")
     for split, values in keys.items():
@@ -89,7 +95,9 @@ def read_labels(splits: Mapping[str, Dataset], column: str, class_names: list[st
     )
 
 
-def check_missing(labels: Sequence[object], split: str, column: str, way_round: str = "") -> None:
+def check_missing(
+    labels: Sequence[object], split: str, column: str, way_round: str = "", counted: str = "-1 and empty"
+) -> None:
     """Refuse a split of which some rows have no label (`None`), and training data of which any row has none.
 
     Args:
@@ -97,6 +105,7 @@ def check_missing(labels: Sequence[object], split: str, column: str, way_round: 
         split: Name of the split, for the message.
         column: Name of the column, for the message.
         way_round: Last sentence of the message.
+        counted: What counts as no label, for the message.
 
     Raises:
         ValueError: If so.
@@ -104,21 +113,24 @@ def check_missing(labels: Sequence[object], split: str, column: str, way_round: 
     without = [row for row, label in enumerate(labels) if label is None]
     if without and (split == "train" or len(without) < len(labels)):
         raise ValueError(
-            f"{len(without)} of {len(labels)} rows of the {split} data have no label in column {column!r} (-1 and "
-            f"empty count as none); the first is row {without[0]}, counted from 0.{way_round}"
+            f"{len(without)} of {len(labels)} rows of the {split} data have no label in column {column!r} "
+            f"({counted} count as none); the first is row {without[0]}, counted from 0.{way_round}"
         )
+
+
+def number(value: object) -> float | None:
+    """Return a value as a number: 3, 0.5, "3" and " 1e-3 " are; `None` for anything else, True and NaN too."""
+    text = str(value).strip()
+    return float(text) if not isinstance(value, bool) and _NUMBER.fullmatch(text) else None
 
 
 def whole_number(value: object) -> int | None:
     """Return a label as a whole number: 3, 3.0, "3" and " 3.0" are 3; `None` for anything else, True and "²" too."""
-    if isinstance(value, bool):
+    found = number(value)
+    if found is None or not found.is_integer():
         return None
     text = str(value).strip()
-    if _WHOLE_NUMBER.fullmatch(text):
-        return int(text)
-    if _NUMBER.fullmatch(text) and float(text).is_integer():
-        return int(float(text))
-    return None
+    return int(text) if _WHOLE_NUMBER.fullmatch(text) else int(found)
 
 
 def listed(names: Iterable[str]) -> str:
@@ -132,7 +144,7 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(map(show, names))
 
 
-def _spell(dataset: Dataset, column: str, split: str, named: set[str]) -> list[str | None]:
+def _spell(dataset: Dataset, column: str, split: str, named: set[str], argument: str) -> list[str | None]:
     """Return a split's labels as strings ("3" for 3 and 3.0), None where there is none."""
     feature, values = dataset.features[column], dataset[column][:]
     if isinstance(feature, ClassLabel):
@@ -142,14 +154,13 @@ def _spell(dataset: Dataset, column: str, split: str, named: set[str]) -> list[s
         if is_missing(value) or (isinstance(value, str) and not value.strip()):
             keys.append(None)
             continue
-        number = whole_number(value)
-        key = str(value)
-        if isinstance(value, float) and number is not None and key not in named:
-            key = str(number)
-        broken = number is None and _NUMBER.fullmatch(key.strip()) and key not in named
+        key, whole = str(value), whole_number(value)
+        if isinstance(value, float) and whole is not None and key not in named:
+            key = str(whole)
+        broken = whole is None and number(value) is not None and key not in named
         if broken or not isinstance(value, (str, int, float)):  # bool is an int
             raise ValueError(
-                f"`label_column_name`: labels must be names or whole numbers, but row {row} of the {split} data has "
+                f"`{argument}`: labels must be names or whole numbers, but row {row} of the {split} data has "
                 f"{value!r} in column {column!r}. If these are classes, spell all of them in `class_names`."
             )
         keys.append(key)
@@ -163,7 +174,7 @@ def _can_be_named(values: Sequence[int], count: int) -> bool:
 
 def _names_minus_one(keys: set[str], class_names: list[str] | None) -> bool:
     numbers = {whole_number(key) for key in keys}
-    values = sorted(number for number in numbers if number is not None)
+    values = sorted(value for value in numbers if value is not None)
     named = -1 in numbers and None not in numbers and _can_be_named(values, len(class_names or ()))
     return "-1" in (class_names or ()) or named
 
@@ -177,19 +188,19 @@ def _classes(present: set[str], feature: object, class_names: list[str] | None) 
                 f"`class_names` has {len(class_names)} names, but the data has {len(classes)} classes: "
                 f"{listed(classes)}."
             )
-        return class_names or classes, {name: number for number, name in enumerate(classes)}
+        return class_names or classes, {name: place for place, name in enumerate(classes)}
     truth_values = {"False": 0, "True": 1} if getattr(feature, "dtype", None) == "bool" else {}
     numbers = {key: truth_values.get(key, whole_number(key)) for key in present}
-    values = sorted({number for number in numbers.values() if number is not None})
+    values = sorted({value for value in numbers.values() if value is not None})
     if class_names is None:
         by_value = None not in numbers.values()
         classes = sorted(present, key=lambda key: (numbers[key] if by_value else 0, key))
-        return classes, {name: number for number, name in enumerate(classes)}
+        return classes, {name: place for place, name in enumerate(classes)}
     if present <= set(class_names):
-        return class_names, {name: number for number, name in enumerate(class_names)}
+        return class_names, {name: place for place, name in enumerate(class_names)}
     if None in numbers.values():
         raise ValueError(f"`class_names` does not name the labels {listed(sorted(present - set(class_names)))}.")
-    named = [number for name in class_names if (number := whole_number(name)) is not None]
+    named = [value for name in class_names if (value := whole_number(name)) is not None]
     if set(values) <= set(named) and len(named) == len(class_names):  # "01" for 1
         values = named
     elif values[0] >= 0 and values[-1] < len(class_names):
@@ -200,16 +211,16 @@ def _classes(present: set[str], feature: object, class_names: list[str] | None) 
             f"{values[0] if values[0] < 0 else values[-1]}. Spell the labels as the data does: "
             f"{', '.join(map(str, values))}."
         )
-    ids = {value: number for number, value in enumerate(values)}
-    of_values = {} if truth_values else {str(value): number for value, number in ids.items()}
-    return class_names, of_values | {key: ids[number] for key, number in numbers.items() if number is not None}
+    ids = {value: place for place, value in enumerate(values)}
+    of_values = {} if truth_values else {str(value): place for value, place in ids.items()}
+    return class_names, of_values | {key: ids[value] for key, value in numbers.items() if value is not None}
 
 
 def _bare(name: str) -> str:
     return unicodedata.normalize("NFC", name.strip())
 
 
-def _check_alike(keys: set[str | None], column: str) -> None:
+def _check_alike(keys: set[str | None], column: str, argument: str) -> None:
     """Refuse labels that are one class written in two ways; warn of those that may be."""
     same: dict[str, list[str]] = defaultdict(list)
     similar: dict[str, list[str]] = defaultdict(list)
@@ -219,7 +230,7 @@ def _check_alike(keys: set[str | None], column: str) -> None:
     twice = [keys for keys in same.values() if len(keys) > 1]
     if twice:
         raise ValueError(
-            f"`label_column_name`: column {column!r} has labels that differ only in blanks around them or in Unicode "
+            f"`{argument}`: column {column!r} has labels that differ only in blanks around them or in Unicode "
             f"form: {'; '.join(map(listed, twice))}. Spell them alike; if they are meant as different classes, name "
             "all classes in `class_names`."
         )

@@ -7,6 +7,8 @@ from .hierarchical import HierarchicalClassification
 from .multiple_choice import MultipleChoice
 from .question_answering.extractive import QuestionAnswering
 from .question_answering.multi_span import MultiSpanQuestionAnswering
+from .regression import Regression
+from .relation_extraction import RelationExtraction
 from .tagging.task import SemanticRoleLabeling, TokenClassification
 from .text_classification import TextClassification
 
@@ -21,5 +23,7 @@ TASKS: dict[str, Task] = {
         MultiSpanQuestionAnswering(),
         TokenClassification(),
         SemanticRoleLabeling(),
+        Regression(),
+        RelationExtraction(),
     )
 }

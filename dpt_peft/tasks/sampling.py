@@ -93,19 +93,20 @@ def _train_and_held_out(
     per_class = getattr(sampling, "examples_per_class", None)
     if fraction is not None and not 0 < fraction <= 1:
         raise ValueError(f"`train_fraction` must be greater than 0 and at most 1, got {fraction}.")
-    if classes is not None:
-        rows, held_out = None, None
+    rows, held_out = None, None
+    if classes is not None and groups is None:
         if fraction is not None or per_class is not None:
             rows = sample_per_class(classes, fraction=fraction, examples_per_class=per_class, seed=seed)
         if size is not None:
             rows, held_out = hold_out(count, rows, size, seed=seed)
         return rows, held_out
-    rows, held_out = None, None
     if size is not None:
         rows, held_out = hold_out_groups(groups or range(count), size, seed=seed)
-    if fraction is not None:
+    if fraction is not None or per_class is not None:
         free = list(range(count)) if rows is None else rows
-        rows = [free[index] for index in sample_per_class([None] * len(free), fraction=fraction, seed=seed)]
+        of_free = [None if classes is None else classes[row] for row in free]
+        sample = sample_per_class(of_free, fraction=fraction, examples_per_class=per_class, seed=seed)
+        rows = [free[index] for index in sample]
     return rows, held_out
 
 

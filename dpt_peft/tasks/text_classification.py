@@ -175,7 +175,7 @@ class TextClassification(Task):
     name = "text-classification"
     pipeline_tag = "text-classification"
     task_type = TaskType.SEQ_CLS
-    arguments = TextClassificationArguments
+    arguments: ClassVar[type[Any]] = TextClassificationArguments
     sampling = ClassSamplingArguments
     heads: ClassVar[Mapping[str, Head]] = {
         NEW_HEAD: new_head(AutoModelForSequenceClassification),

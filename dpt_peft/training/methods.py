@@ -12,7 +12,8 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftConfig, PromptEncoderConfig, PromptTuningConfig, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, PromptEncoderConfig, PromptTuningConfig, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
 
 from dpt_peft._compatibility import quiet_peft
 from dpt_peft.deep_prompt import DeepPromptConfig
@@ -264,8 +265,27 @@ def build_model(
     if new := getattr(model, "new_modules", None):
         # Beside the pretrained head stands something new (the released code's label tokens): frozen it would be idle.
         adapter.modules_to_save = new
+    check_no_adapter(model)
     with quiet_peft():
         return get_peft_model(model, adapter)
+
+
+def check_no_adapter(model: Any) -> None:
+    """Refuse a model that has an adapter already: a second one around it would be saved without the first.
+
+    Args:
+        model: What an adapter is to be put on.
+
+    Raises:
+        ValueError: If it is a `PeftModel`, or transformers has loaded an adapter into it.
+    """
+    has_adapter = isinstance(model, PeftModel) or getattr(model, "_hf_peft_config_loaded", False)
+    if has_adapter or any(isinstance(module, BaseTunerLayer) for module in model.modules()):
+        name = getattr(getattr(model, "config", None), "name_or_path", "") or type(model).__name__
+        raise ValueError(
+            f"`model_name_or_path`: {name!r} has an adapter already. Name the model that it was trained on, or merge "
+            "the adapter first: PeftModel.from_pretrained(...).merge_and_unload().save_pretrained(folder)."
+        )
 
 
 def count_parameters(model: torch.nn.Module) -> tuple[int, int]:

@@ -11,6 +11,8 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from dpt_peft.training.records import command_line, software_versions
 
+TEMPLATE = Path(__file__).with_suffix(".md")
+
 
 @dataclass(frozen=True)
 class ModelCardFacts:
@@ -66,7 +68,7 @@ def _eval_results(facts: ModelCardFacts, metrics: Mapping[str, float]) -> list[E
 def write_model_card(
     output_dir: str | Path, facts: ModelCardFacts, metrics: Mapping[str, float], command: str | None = None
 ) -> Path:
-    """Writes the folder's README.md: method, base model, data, metrics, command and versions.
+    """Write the folder's README.md: method, base model, data, metrics, command and versions.
 
     Call it last: PEFT and the Trainer write cards of their own when they save, and this one replaces them.
 
@@ -100,16 +102,19 @@ def write_model_card(
         "Trained parameters": f"{facts.trained_parameters:,} of {facts.all_parameters:,}",
         **facts.details,
     }
-    lines = [f"# {base_model}, {facts.method} on {facts.dataset}", "", "| | |", "|--|--|"]
-    lines += [f"| {name} | {value} |" for name, value in rows.items() if value is not None]
-    if results:
-        lines += ["", "## Results", "", "| split | metric | value |", "|--|--|--|"]
-        lines += [f"| {r.dataset_split} | {r.metric_type} | {r.metric_value} |" for r in results]
-    lines += ["", "## Use", "", "```python", facts.usage.strip(), "```"]
-    lines += ["", "## Command", "", "```bash", command or command_line(), "```", "", "## Versions", ""]
-    lines += [", ".join(f"{name} {version}" for name, version in software_versions().items()), ""]
-
+    card = ModelCard.from_template(
+        data,
+        template_path=str(TEMPLATE),
+        base_model=base_model,
+        method=facts.method,
+        dataset=facts.dataset,
+        rows=rows,
+        results=results,
+        usage=facts.usage.strip(),
+        command=command or command_line(),
+        versions=", ".join(f"{name} {version}" for name, version in software_versions().items()),
+    )
     path = Path(output_dir) / "README.md"
     path.parent.mkdir(parents=True, exist_ok=True)
-    ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(lines)).save(path)
+    card.save(path)
     return path

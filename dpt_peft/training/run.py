@@ -16,7 +16,6 @@ from transformers.trainer_utils import get_last_checkpoint
 from dpt_peft.auto import WRAPPERS
 from dpt_peft.pretraining.embedded import embedded_discriminator
 from dpt_peft.tasks.base import Features, Predictions, Task, TaskData
-from dpt_peft.tasks.data import longest_row
 from dpt_peft.tasks.sampling import SamplingArguments
 from dpt_peft.training.cached_layers import CacheArguments, cached_features
 from dpt_peft.training.methods import METHODS, build_model, count_parameters, default_epochs, describe_options
@@ -200,11 +199,12 @@ def run(
     name = arguments.model.resolve()
     set_seed(arguments.training.seed)
     tokenizer = task.load_tokenizer(name, revision=arguments.model.model_revision)
+    check_can_pad(tokenizer)
     model: Any = build_model(
         task, arguments.method, name, data, model_kwargs=arguments.model.for_loading(), **arguments.options
     )
     _configure(model, task.settings(arguments.data))
-    max_length = longest_row(arguments.data.max_seq_length, tokenizer, model)
+    max_length = task.longest_row(arguments.data, tokenizer, model)
     features = {
         split: task.features(splits[split], tokenizer, data, arguments.data, max_length)
         for split in _splits_in_use(task, arguments)
@@ -257,6 +257,20 @@ def run(
         **facts_of_run(task, arguments, model, splits),
     }
     return Outcome(results, model, tokenizer, data, features)
+
+
+def check_can_pad(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a tokenizer that cannot fill the rows of a batch up to one length (GPT-2's).
+
+    Raises:
+        ValueError: If it has no padding token.
+    """
+    if tokenizer.pad_token_id is None:
+        raise ValueError(
+            f"`model_name_or_path`: the tokenizer of {tokenizer.name_or_path!r} has no padding token, which batches "
+            "need. Save a copy of model and tokenizer that has one, and name that: tokenizer.pad_token = "
+            "tokenizer.eos_token, model.config.pad_token_id = tokenizer.eos_token_id, save_pretrained(folder) of both."
+        )
 
 
 def _configure(model: Any, settings: Mapping[str, Any]) -> None:

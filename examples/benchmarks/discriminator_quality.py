@@ -17,8 +17,7 @@ from datasets import Dataset, load_dataset
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
-from dpt_peft.pretrained_heads import DPTForSequenceClassification
-from dpt_peft.pretraining.embedded import embedded_discriminator
+from dpt_peft import DPTForSequenceClassification, embedded_discriminator
 
 LABEL_WORDS = {"ag_news": ["world", "sports", "business", "technology"], "sst2": ["terrible", "great"]}
 

@@ -12,7 +12,7 @@ from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from dpt_peft import DPTForHierarchicalClassification, DPTForSequenceClassification, LabelTree
-from dpt_peft.training.records import data_fingerprint
+from dpt_peft.training import data_fingerprint
 
 
 def whole_words(tokenizer: PreTrainedTokenizerBase) -> list[str]:

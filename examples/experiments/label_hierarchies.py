@@ -41,8 +41,7 @@ from tables import markdown_table, mean_and_spread
 from transformers import HfArgumentParser
 
 from dpt_peft.tasks import TASKS
-from dpt_peft.training import METHODS
-from dpt_peft.training import run as run_task
+from dpt_peft.training import METHODS, run as run_task
 
 #: Row -> method, and which hierarchy it uses.
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {

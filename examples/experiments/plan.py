@@ -23,9 +23,17 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 from transformers.utils import is_torch_bf16_gpu_available
 
 from dpt_peft.tasks import DATA_SETS, LANGUAGE_MODEL, NEW_HEAD, TASKS, Task, data_arguments
-from dpt_peft.training import METHODS, ModelArguments, RunArguments, ScriptTrainingArguments
-from dpt_peft.training import run as run_task
-from dpt_peft.training.records import append_json_line, command_line, read_json_lines, software_versions
+from dpt_peft.training import (
+    METHODS,
+    ModelArguments,
+    RunArguments,
+    ScriptTrainingArguments,
+    append_json_line,
+    command_line,
+    read_json_lines,
+    run as run_task,
+    software_versions,
+)
 
 Run = dict[str, Any]
 Record = dict[str, Any]

@@ -1,7 +1,11 @@
 import importlib.util
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "benchmarks" / "frozen_backbone.py"
 
@@ -36,3 +40,12 @@ def test_the_benchmark_runs_every_peer_and_writes_its_ratios(tmp_path, capsys):
         "trials in one batch / one after the other",
     }
     assert "| cached / uncached" in (tmp_path / "result.md").read_text()
+
+
+@pytest.mark.parametrize("script", ["benchmarks/frozen_backbone.py", "run_hierarchical_classification.py"])
+def test_scripts_that_share_modules_with_the_experiments_find_them(script):
+    # In this process the tests' own path would find them.
+    path = SCRIPT.parents[1] / script
+    told = {"PYTHONPATH": str(SCRIPT.parents[2])}
+    done = subprocess.run([sys.executable, path, "--help"], capture_output=True, text=True, env=os.environ | told)
+    assert done.returncode == 0, done.stderr

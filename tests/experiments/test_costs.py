@@ -20,8 +20,7 @@ from transformers import AutoTokenizer
 
 from dpt_peft import DPTForHierarchicalClassification, DPTForSequenceClassification
 from dpt_peft.tasks import HierarchicalClassification
-from dpt_peft.training import ModelArguments, RunArguments, ScriptTrainingArguments
-from dpt_peft.training import run as run_task
+from dpt_peft.training import ModelArguments, RunArguments, ScriptTrainingArguments, run as run_task
 
 NESTED = {"good": ["great", "fine"], "bad": ["poor", "dull"]}
 TEXTS = ["the film was great", "fine film", "the poor film was really really poor", "dull"]

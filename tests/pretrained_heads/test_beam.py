@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from dpt_peft.pretrained_heads import LabelTree
 from dpt_peft.pretrained_heads.beam import Branches, beam_search, groups_of_like_length

@@ -6,8 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from dpt_peft.pretrained_heads import DPTForHierarchicalClassification, DPTForSequenceClassification, LabelTree
 from dpt_peft.pretrained_heads.label_tree import LabelNode
@@ -127,7 +126,10 @@ def test_names_that_begin_alike_are_read_whole(load, discriminator_path, tokeniz
     expected = torch.cat([top[:, :1] * below, top[:, 1:]], dim=1)
     torch.testing.assert_close(model(**rows).logits.sigmoid(), expected, rtol=1e-10, atol=0)
     with pytest.raises(ValueError, match="below bad of the label tree: .*wordpieces='mean' or 'max'"):
-        load(nested)
+        load(nested, wordpieces="first")
+    chosen = load(nested)
+    assert chosen.config.wordpieces == "mean"
+    assert torch.equal(chosen(**rows).logits, load(nested, wordpieces="mean")(**rows).logits)
 
 
 def test_loss_is_equation_3_of_every_branch_on_the_gold_path(load, flat_logits, tokenizer):

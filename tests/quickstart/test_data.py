@@ -8,7 +8,8 @@ from itertools import combinations
 
 import pytest
 
-from dpt_peft.quickstart.data import FOLDER, NEW_TEXTS, own_data, packaged_data
+from dpt_peft.quickstart.data import FOLDER, NEW_TEXTS, PACKAGED, load_data
+from dpt_peft.tasks import TextClassificationArguments
 from tests.quickstart.conftest import read_rows, write_csv
 
 CLASSES = ["access", "cancellation", "defect", "delivery", "job", "payment", "praise", "return"]
@@ -69,68 +70,68 @@ def test_class_names_are_single_words_of_the_vocabulary(shared) -> None:
     assert [tokenizer.tokenize(name) for name in CLASSES] == [[name] for name in CLASSES]
 
 
+def source(path: str, **columns: str | None) -> TextClassificationArguments:
+    return TextClassificationArguments(
+        **{"train_file": path, "text_column_name": "body", "label_column_name": "team", **columns}
+    )
+
+
 def test_packaged_data() -> None:
-    data = packaged_data()
+    data = load_data(PACKAGED)
     assert data.label_names == CLASSES
     text, label = read_rows("test")[0]
-    assert data.test[0] == {"text": text, "labels": CLASSES.index(label)}
-    assert len(data.train) == len(data.test) == 224
+    assert data.splits["test"][0] == {"text": text, "labels": CLASSES.index(label)}
+    assert len(data.splits["train"]) == len(data.splits["test"]) == 224
 
 
 def test_own_data_is_split_by_class_and_the_same_each_time(own_csv) -> None:
-    data = own_data(own_csv, text_column="body", label_column="team")
+    data = load_data(source(own_csv))
     assert data.label_names == ["bad", "good"]
-    assert Counter(data.train["labels"]) == {0: 7, 1: 7}
-    assert Counter(data.test["labels"]) == {0: 3, 1: 3}
-    assert not set(data.train["text"]) & set(data.test["text"])
-    assert own_data(own_csv, text_column="body", label_column="team").test["text"][:] == data.test["text"][:]
+    train, test = data.splits["train"], data.splits["test"]
+    assert Counter(train["labels"]) == {0: 7, 1: 7}
+    assert Counter(test["labels"]) == {0: 3, 1: 3}
+    assert not set(train["text"]) & set(test["text"])
+    assert load_data(source(own_csv)).splits["test"]["text"][:] == test["text"][:]
 
 
 def test_own_test_file(own_csv, tmp_path) -> None:
     test = write_csv(tmp_path / "new.csv", [("lovely", "good"), ("broken", "bad")], ("body", "team"))
-    data = own_data(own_csv, test_file=test, text_column="body", label_column="team")
-    assert len(data.train) == 20
-    assert data.test["labels"][:] == [1, 0]
-    assert data.new_texts == ["lovely", "broken"]
+    splits = load_data(source(own_csv, test_file=test)).splits
+    assert len(splits["train"]) == 20
+    assert splits["test"]["labels"][:] == [1, 0]
 
 
 def test_jsonl_with_numbers_as_labels(tmp_path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(f'{{"text": "text {i}", "label": {i % 2}}}\n' for i in range(12)), encoding="utf-8")
-    assert own_data(str(path), test_fraction=0.5).label_names == ["0", "1"]
+    columns = {"text_column_name": "text", "label_column_name": "label"}
+    assert load_data(source(str(path), **columns), 0.5).label_names == ["0", "1"]
 
 
 def test_missing_column_names_those_there_are(own_csv) -> None:
     with pytest.raises(ValueError, match=r"'topic'.*body, team"):
-        own_data(own_csv, text_column="body", label_column="topic")
+        load_data(source(own_csv, label_column_name="topic"))
 
 
 def test_label_of_the_test_file_only(own_csv, tmp_path) -> None:
     test = write_csv(tmp_path / "new.csv", [("lovely", "good"), ("what", "unsure")], ("body", "team"))
     with pytest.raises(ValueError, match="unsure"):
-        own_data(own_csv, test_file=test, text_column="body", label_column="team")
+        load_data(source(own_csv, test_file=test))
 
 
 def test_test_file_without_labels(own_csv, tmp_path) -> None:
     test = tmp_path / "new.csv"
     test.write_text("body\nlovely\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"no labels in column 'team'"):
-        own_data(own_csv, test_file=str(test), text_column="body", label_column="team")
+    with pytest.raises(ValueError, match=r"has no labels, so nothing can be measured"):
+        load_data(source(own_csv, test_file=str(test)))
 
 
 def test_class_of_one_row_cannot_be_in_both_parts(tmp_path) -> None:
-    path = write_csv(tmp_path / "few.csv", [("a", "x"), ("b", "x"), ("c", "x"), ("d", "lonely")])
-    with pytest.raises(ValueError, match=r"'lonely' has only 1"):
-        own_data(path)
+    path = write_csv(tmp_path / "few.csv", [("a", "x"), ("b", "x"), ("c", "x"), ("d", "lonely")], ("body", "team"))
+    with pytest.raises(ValueError, match=r"`test_fraction` 0.3 of 4 rows in 2 classes cannot be held out"):
+        load_data(source(path))
 
 
 def test_share_out_of_range(own_csv) -> None:
-    with pytest.raises(ValueError, match="test_fraction"):
-        own_data(own_csv, text_column="body", label_column="team", test_fraction=1.0)
-
-
-def test_too_few_examples_names_the_class_and_where_it_was_counted(own_csv) -> None:
-    data = own_data(own_csv, text_column="body", label_column="team")
-    data.check_examples_per_class(7)
-    with pytest.raises(ValueError, match=r"'bad' has 7.*the 70% of .*tickets.csv"):
-        data.check_examples_per_class(8)
+    with pytest.raises(ValueError, match="`test_fraction`"):
+        load_data(source(own_csv), 1.0)

@@ -79,28 +79,25 @@ def test_words_for_nothing_are_refused(train_file, tmp_path):
         load(train_file=train_file, level_column_names=LEVELS, tree_words_file="none.json")
 
 
-def features_of(tree, labels):
-    rows = Dataset.from_dict({"text": ["a"] * len(labels), "labels": labels})
-    data = HierarchicalData({}, list(tree.classes), tree)
-    return HierarchicalClassification().features(rows, lambda texts, *_, **__: {"input_ids": texts}, data, None, None)
+@pytest.fixture(scope="module")
+def discriminator(tmp_path_factory):
+    return write_discriminator(tmp_path_factory.mktemp("discriminator"))
 
 
-def test_accuracy_per_level_against_counting():
+def test_accuracy_per_level_against_counting(discriminator):
     tree = LabelTree.from_nested({"a": {"b": ["x", "y"], "c": ["z"]}, "d": ["v"]})
     above = {"x": "ab", "y": "ab", "z": "ac", "v": "dv"}
     draw = np.random.default_rng(0)
     logits, labels = draw.normal(size=(50, 4)), draw.integers(4, size=50)
     pairs = [(tree.classes[logits[row].argmax()], tree.classes[labels[row]]) for row in range(50)]
-    metrics = features_of(tree, labels).metrics(logits, None)
+    rows = Dataset.from_dict({"text": ["a film"] * 50, "labels": labels})
+    task, data = HierarchicalClassification(), HierarchicalData({}, list(tree.classes), tree)
+    features = task.features(rows, task.load_tokenizer(str(discriminator)), data, None, None)
+    metrics = features.metrics(logits, None)
     assert set(metrics) == {"accuracy", "macro_f1", "majority_share", "accuracy_level_1", "accuracy_level_2"}
     assert metrics["accuracy"] == pytest.approx(np.mean([p == q for p, q in pairs]))
     assert metrics["accuracy_level_1"] == pytest.approx(np.mean([above[p][0] == above[q][0] for p, q in pairs]))
     assert metrics["accuracy_level_2"] == pytest.approx(np.mean([above[p] == above[q] for p, q in pairs]))
-
-
-@pytest.fixture(scope="module")
-def discriminator(tmp_path_factory):
-    return write_discriminator(tmp_path_factory.mktemp("discriminator"))
 
 
 CLASSES = ["great", "fine", "poor", "dull"]

@@ -3,7 +3,8 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, ElectraConfig, GPT2Tokenizer
 
 from dpt_peft import DeepPromptConfig
-from dpt_peft.training.checks import check_can_pad, check_no_adapter
+from dpt_peft.training.methods import check_no_adapter
+from dpt_peft.training.run import check_can_pad
 
 
 def make_model():

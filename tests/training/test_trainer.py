@@ -43,7 +43,7 @@ def test_a_checkpoint_within_an_epoch_goes_on():
 
 def trainer(tmp_path, rows=10, **more):
     args = ScriptTrainingArguments(
-        output_dir=str(tmp_path), use_cpu=True, report_to="none", learning_rate=1e-2, **more
+        output_dir=str(tmp_path), use_cpu=True, report_to="none", learning_rate=1e-2, warmup_steps=0, **more
     )
     model = torch.nn.Linear(1, 1)
     return TaskTrainer(model=model, args=args, train_dataset=[{"x": 0}] * rows)

@@ -15,7 +15,13 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from dpt_peft.tasks.base import Features, Task, TaskData, is_adapter
-from dpt_peft.tasks.data import DatasetArguments, check_columns, is_missing, require_rows
+from dpt_peft.tasks.data import (
+    DatasetArguments,
+    check_columns,
+    is_missing,
+    require_rows,
+    special_tokens_as_text,
+)
 from dpt_peft.tasks.question_answering.decoding import Span
 from dpt_peft.tasks.question_answering.windows import (
     DEFAULT_DOC_STRIDE,
@@ -139,7 +145,7 @@ def _unfolded(dataset: Dataset, split: str) -> Dataset:
     """Return SQuAD's articles with paragraphs with questions as one row a question; other data as it is."""
     articles: list[Any] = []
     if "data" in dataset.column_names:
-        articles = [article for part in dataset["data"][:] for article in part]
+        articles = [article for part in dataset["data"][:] if isinstance(part, list) for article in part]
     elif "paragraphs" in dataset.column_names:
         articles = dataset.to_list()
     elif isinstance(passage := dataset[0][dataset.column_names[0]], dict) and "qa_pairs" in passage:
@@ -292,13 +298,15 @@ class QuestionFeatures(Features):
             )
         examples = list(read_examples(rows))
         windows, example_index, found = [], [], []
-        for index, example in enumerate(examples):
-            cut = make_windows(
-                tokenizer, example.question, example.context, max_length=max_length, doc_stride=doc_stride
-            )
-            windows += cut
-            example_index += [index] * len(cut)
-            found += [{**window.inputs, **labels} for window, labels in zip(cut, label(example, cut), strict=True)]
+        with special_tokens_as_text(tokenizer):
+            for index, example in enumerate(examples):
+                cut = make_windows(
+                    tokenizer, example.question, example.context, max_length=max_length, doc_stride=doc_stride
+                )
+                labels = label(example, cut)
+                windows += cut
+                example_index += [index] * len(cut)
+                found += [{**window.inputs, **columns} for window, columns in zip(cut, labels, strict=True)]
         # Labels of a split that is annotated in part are of no use.
         names = [name for name in found[0] if all(name in row for row in found)]
         dataset = Dataset.from_dict({name: [row[name] for row in found] for name in names})
@@ -337,6 +345,7 @@ class QuestionTask(Task):
     """
 
     pipeline_tag = "question-answering"
+    default_length = DEFAULT_MAX_LENGTH
     auto_class: ClassVar[str]
     pipeline: ClassVar[str]
     threshold_name: ClassVar[str]
@@ -363,7 +372,7 @@ class QuestionTask(Task):
 
     def details(self, data: TaskData, args: Any, model: Any, max_length: int | None) -> dict[str, Any]:
         """Return the windows and the threshold."""
-        found = {"Window": f"{longest_window(args, max_length)} tokens, stride {args.doc_stride}"}
+        found = {"Window": f"{max_length} tokens, stride {args.doc_stride}"}
         if (threshold := self.results(model.config)[self.threshold_name]) is not None:
             title = self.threshold_name.replace("_", " ").capitalize()
             tuned = ", tuned on the validation data" if args.tune_threshold else ""
@@ -389,18 +398,6 @@ class QuestionTask(Task):
         else:
             lines += ["from transformers import pipeline", "", f'read = pipeline({task}, model="{folder}")']
         return "\n".join([*lines, 'read(question="...", context="...")'])
-
-
-def longest_window(args: QuestionArguments, limit: int | None) -> int:
-    """Return the length of windows in tokens.
-
-    Args:
-        args: With `max_seq_length`, or by default `DEFAULT_MAX_LENGTH` where the model takes so much.
-        limit: `max_seq_length` cut to what the model takes, or else all that it takes; None: no limit.
-    """
-    if args.max_seq_length is None:
-        return min(DEFAULT_MAX_LENGTH, limit or DEFAULT_MAX_LENGTH)
-    return limit or args.max_seq_length
 
 
 def predict_logits(

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import regex
+import torch
 
 DEFAULT_N_BEST = 20
 DEFAULT_MAX_ANSWER_LENGTH = 30
@@ -101,11 +102,8 @@ class RankedAnswers:
 
     def probabilities(self, with_null: bool) -> list[float]:
         """Return the softmax over the scores of `answers`, and of "no answer" at the end if it may be one."""
-        scores = np.array([answer.score for answer in self.answers] + [self.null_score] * with_null)
-        if scores.size == 0:
-            return []
-        exponents = np.exp(scores - scores.max())
-        return [float(value) for value in exponents / exponents.sum()]
+        scores = [answer.score for answer in self.answers] + [self.null_score] * with_null
+        return torch.tensor(scores, dtype=torch.float64).softmax(0).tolist()
 
 
 def rank_answers(

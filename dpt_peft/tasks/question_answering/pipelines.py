@@ -15,6 +15,7 @@ from transformers import AutoModelForQuestionAnswering, AutoModelForTokenClassif
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import ChunkPipeline
 
+from dpt_peft.pretrained_heads.base import longest_row
 from dpt_peft.tasks.question_answering.decoding import (
     DEFAULT_MAX_ANSWER_LENGTH,
     DEFAULT_N_BEST,
@@ -27,9 +28,9 @@ from dpt_peft.tasks.question_answering.decoding import (
 )
 from dpt_peft.tasks.question_answering.windows import (
     DEFAULT_DOC_STRIDE,
+    DEFAULT_MAX_LENGTH,
     make_windows,
     padding_right,
-    window_length,
 )
 
 EXTRACTIVE = "extractive-question-answering"
@@ -113,7 +114,9 @@ class QuestionPipeline(ChunkPipeline):
             self.tokenizer,
             inputs["question"],
             inputs["context"],
-            max_length=window_length(max_seq_length, self.tokenizer, self.model.config),
+            max_length=longest_row(
+                max_seq_length, self.tokenizer, self.model, default=DEFAULT_MAX_LENGTH, argument="max_seq_length"
+            ),
             doc_stride=doc_stride,
         )
         for number, window in enumerate(windows):

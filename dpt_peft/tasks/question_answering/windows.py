@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 DEFAULT_MAX_LENGTH = 384
 DEFAULT_DOC_STRIDE = 128
@@ -28,29 +28,6 @@ class Window:
     inputs: dict[str, list[int]]
     offsets: list[tuple[int, int] | None]
     null_position: int = 0
-
-
-def window_length(asked: int | None, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> int:
-    """Return the length of windows in tokens.
-
-    Args:
-        asked: What is asked for; `None`: `DEFAULT_MAX_LENGTH`, or less where the model takes less.
-        tokenizer: The tokenizer.
-        config: The model's config.
-
-    Raises:
-        ValueError: More is asked for than tokenizer or model take.
-    """
-    config = config.get_text_config()
-    limit = tokenizer.model_max_length
-    if (positions := getattr(config, "max_position_embeddings", None)) and positions > 0:
-        late = any(name in config.model_type for name in _LATE_POSITIONS) and config.pad_token_id is not None
-        limit = min(limit, positions - (config.pad_token_id + 1 if late else 0))
-    if asked is None:
-        return int(min(DEFAULT_MAX_LENGTH, limit))
-    if asked > limit:
-        raise ValueError(f"`max_seq_length` must be at most {limit}, the most that this model reads, got {asked}")
-    return asked
 
 
 def padding_right(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
@@ -104,7 +81,7 @@ def make_windows(
     )
     sequences = encoding.sequence_ids(0)
     special, asked, text = (
-        [position for position, sequence in enumerate(sequences) if sequence == which] for which in (None, 0, 1)
+        [token for token, sequence in enumerate(sequences) if sequence == which] for which in (None, 0, 1)
     )
     room = max_length - len(special)
     if room < 2:
@@ -113,21 +90,21 @@ def make_windows(
     width = room - len(asked)
     shared = min(doc_stride, width // 2)
 
-    columns = [name for name in tokenizer.model_input_names if name in encoding]
+    columns = {name: encoding[name] for name in tokenizer.model_input_names if name in encoding}
+    # Characters of the question and of special tokens do not count.
+    offsets = [
+        (start, end) if sequence == 1 and end > start else None
+        for sequence, (start, end) in zip(sequences, encoding["offset_mapping"], strict=True)
+    ]
+    null = next((token for token in special if encoding["input_ids"][token] == tokenizer.cls_token_id), None)
     windows = []
     for first in range(0, max(len(text) - shared, 1), width - shared):
         kept = sorted([*special, *asked, *text[first : first + width]])
-        ranges = [(sequences[position], *encoding["offset_mapping"][position]) for position in kept]
-        first_tokens = [
-            index
-            for index, position in enumerate(kept)
-            if sequences[position] is None and encoding["input_ids"][position] == tokenizer.cls_token_id
-        ]
         windows.append(
             Window(
-                {name: [encoding[name][position] for position in kept] for name in columns},
-                [(start, end) if sequence == 1 and end > start else None for sequence, start, end in ranges],
-                first_tokens[0] if first_tokens else 0,
+                {name: [values[token] for token in kept] for name, values in columns.items()},
+                [offsets[token] for token in kept],
+                0 if null is None else kept.index(null),
             )
         )
     return windows

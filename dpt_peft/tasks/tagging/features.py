@@ -11,7 +11,8 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from dpt_peft.tasks.data import load_tokenizer, longest_row, special_tokens_as_text
+from dpt_peft.pretrained_heads.base import longest_row
+from dpt_peft.tasks.data import load_tokenizer, special_tokens_as_text
 from dpt_peft.tasks.tagging.schemes import OUTSIDE
 
 #: Label of tokens that no loss is computed on.

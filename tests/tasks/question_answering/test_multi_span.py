@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from transformers import ElectraConfig, ElectraForTokenClassification
 
 from dpt_peft import DPTForMultiSpanQuestionAnswering

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from peft import TaskType, get_peft_model
 from transformers import AutoModelForTokenClassification, pipeline
 

@@ -1,8 +1,7 @@
 import re
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from seqeval.metrics.sequence_labeling import get_entities
 
 from dpt_peft.tasks.tagging.schemes import label_names_of, read_spans, recognise_scheme, split_tag, write_iob2

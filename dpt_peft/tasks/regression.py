@@ -1,0 +1,198 @@
+"""Regression: a number for every text or pair of texts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from datasets import Dataset
+from peft import TaskType
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
+
+from dpt_peft.tasks.base import Features, Predictions, Task, TaskData, is_adapter
+from dpt_peft.tasks.data import DatasetArguments, as_texts, check_splits, is_missing
+from dpt_peft.tasks.heads import NEW_HEAD, Head, new_head
+from dpt_peft.tasks.labels import check_missing, number
+from dpt_peft.tasks.text_classification import tokenize_texts
+
+
+@dataclass
+class RegressionArguments(DatasetArguments):
+    """Data of a regression task. The defaults are STS-B's columns, or else one text."""
+
+    text_column_name: str | None = field(
+        default=None, metadata={"help": "Column of the text. Default: 'sentence1' where there is one, else 'text'."}
+    )
+    text_pair_column_name: str | None = field(
+        default=None,
+        metadata={"help": "Column of the second text of a pair. Default: 'sentence2' if the first is 'sentence1'."},
+    )
+    label_column_name: str | None = field(
+        default=None, metadata={"help": "Column of the number. Default: 'label' where there is one, else 'score'."}
+    )
+    max_seq_length: int | None = field(
+        default=None, metadata={"help": "Longest text (or pair) in tokens. Default: what the model takes."}
+    )
+
+
+def shape_regression(splits: Mapping[str, Dataset], args: RegressionArguments) -> TaskData:
+    """Check splits of texts and numbers.
+
+    A missing text is an empty text. A validation or test split in which no row has a number is kept for prediction; so
+    is one that has -1 in every row, as the Hub writes it, where the training data has no number below 0.
+
+    Args:
+        splits: As loaded.
+        args: Columns.
+
+    Returns:
+        Splits with the columns `text`, `text_pair` (pairs only) and `labels` (numbers; missing where there are none).
+
+    Raises:
+        ValueError: If there is no training data or a split is empty; if a column is missing (those there are get
+            listed); if a row has no number, or something that is none (it is named); if all training rows have the
+            same number.
+    """
+    there = next(iter(splits.values())).column_names if splits else []
+    text = args.text_column_name or ("sentence1" if "sentence1" in there else "text")
+    pair = args.text_pair_column_name
+    if pair is None and text == "sentence1" and "sentence2" in there:
+        pair = "sentence2"
+    train = splits["train"].column_names if "train" in splits else there
+    label = args.label_column_name or ("score" if "score" in train and "label" not in train else "label")
+    texts = {"text_column_name": text} | ({} if pair is None else {"text_pair_column_name": pair})
+    check_splits(splits, texts, {"label_column_name": label})
+    numbers = {
+        split: _numbers(dataset[label][:], f"the {split} data", label)
+        for split, dataset in splits.items()
+        if label in dataset.column_names
+    }
+    has_negative = any(value is not None and value < 0 for value in numbers["train"])
+    shaped = {}
+    for split, dataset in splits.items():
+        columns: dict[str, list[Any]] = {"text": as_texts(dataset[text][:])}
+        if pair is not None:
+            columns["text_pair"] = as_texts(dataset[pair][:])
+        found = numbers.get(split, [None])
+        check_missing(found, split, label, counted="null, NaN and empty")
+        hidden = split != "train" and not has_negative and set(found) == {-1}
+        if None not in found and not hidden:
+            columns["labels"] = found
+        shaped[split] = Dataset.from_dict(columns)
+    if len(set(numbers["train"])) == 1:
+        raise ValueError(f"`label_column_name`: all rows of the train data have the number {numbers['train'][0]}.")
+    return TaskData(shaped)
+
+
+def _numbers(values: list[Any], where: str, column: str) -> list[float | None]:
+    found = [number(value) for value in values]
+    for row, (value, read) in enumerate(zip(values, found, strict=True)):
+        if read is None and not is_missing(value) and str(value).strip():
+            raise ValueError(
+                f"`label_column_name`: row {row} of {where} has no number in column {column!r}: {value!r}."
+            )
+    return found
+
+
+def regression_scores(predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
+    """Compare predicted numbers with the right ones.
+
+    Args:
+        predictions: (n,).
+        references: (n,).
+
+    Returns:
+        `mse`, the mean squared error; `pearson` and `spearman`, the correlations of values and of ranks, which are NaN
+        where all predictions (or references) are equal.
+    """
+    predictions, references = predictions.astype(np.float64), references.astype(np.float64)
+    return {
+        "mse": float(np.mean((predictions - references) ** 2)),
+        "pearson": _correlation(predictions, references),
+        "spearman": _correlation(_ranks(predictions), _ranks(references)),
+    }
+
+
+def _correlation(one: np.ndarray, other: np.ndarray) -> float:
+    one, other = one - one.mean(), other - other.mean()
+    size = math.sqrt(float((one**2).sum() * (other**2).sum()))
+    return float((one * other).sum()) / size if size else math.nan
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Return the rank of every value; equal ones have the mean of theirs."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[place]
+
+
+@dataclass(frozen=True)
+class NumberFeatures(Features):
+    """Rows of one number each.
+
+    Attributes:
+        dataset: The tokenizer's columns, and `labels` where there are numbers.
+    """
+
+    dataset: Dataset
+
+    def metrics(self, predictions: Predictions, config: Any) -> dict[str, float]:
+        """Return `mse`, `pearson` and `spearman`, see `regression_scores`."""
+        if "labels" not in self.dataset.column_names:
+            return {}
+        return regression_scores(np.asarray(predictions).reshape(-1), np.asarray(self.dataset["labels"][:]))
+
+    def write(self, predictions: Predictions, config: Any, folder: Path) -> None:
+        """Write `predictions.tsv` with the columns index and prediction."""
+        lines = [f"{row}\t{value}" for row, value in enumerate(np.asarray(predictions).reshape(-1))]
+        (folder / "predictions.tsv").write_text("\n".join(["index\tprediction", *lines, ""]), encoding="utf-8")
+
+
+class Regression(Task):
+    """A number for every text or pair of texts; the loss is the mean squared error."""
+
+    name = "regression"
+    # The Hub and transformers' pipelines have no other name for it; the config's `problem_type` says what it is.
+    pipeline_tag = "text-classification"
+    task_type = TaskType.SEQ_CLS
+    arguments = RegressionArguments
+    heads: ClassVar[Mapping[str, Head]] = {
+        NEW_HEAD: new_head(AutoModelForSequenceClassification, label_names=("score",), problem_type="regression"),
+    }
+    prompts_as_tokens = True
+    can_cache = True
+
+    def shape(self, splits: Mapping[str, Dataset], args: Any) -> TaskData:
+        """Check texts and numbers, see `shape_regression`."""
+        return shape_regression(splits, args)
+
+    def features(
+        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: TaskData, args: Any, max_length: int | None
+    ) -> NumberFeatures:
+        """Tokenize texts, see `tokenize_texts`."""
+        return NumberFeatures(tokenize_texts(rows, tokenizer, max_length))
+
+    def details(self, data: TaskData, args: Any, model: Any, max_length: int | None) -> dict[str, Any]:
+        """Return what the numbers of the training data are like."""
+        numbers = np.asarray(data.splits["train"]["labels"][:])
+        return {"Numbers": f"{numbers.min():g} to {numbers.max():g}, mean {numbers.mean():g}"}
+
+    def usage(self, folder: str, model: Any) -> str:
+        """Return the lines that load the model as a pipeline."""
+        lines = ["from transformers import pipeline", "", f'rate = pipeline("text-classification", model="{folder}")']
+        if is_adapter(model):
+            lines = [
+                "import dpt_peft",
+                "from peft import AutoPeftModelForSequenceClassification",
+                "from transformers import AutoTokenizer, pipeline",
+                "",
+                "model = AutoPeftModelForSequenceClassification.from_pretrained(",
+                f'    "{folder}", num_labels=1, problem_type="regression"',
+                ")",
+                f'tokenizer = AutoTokenizer.from_pretrained("{folder}")',
+                'rate = pipeline("text-classification", model=model, tokenizer=tokenizer)',
+            ]
+        return "\n".join([*lines, 'rate("...")  # a pair: rate({"text": "...", "text_pair": "..."})'])

@@ -1,0 +1,318 @@
+"""Relation extraction: what holds between two marked spans of a sentence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from datasets import Dataset
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+
+from dpt_peft.tasks.base import Predictions, TaskData, is_adapter
+from dpt_peft.tasks.data import DatasetArguments, check_splits, is_missing, special_tokens_as_text
+from dpt_peft.tasks.heads import DISCRIMINATOR, NEW_HEAD, DPTOptions, Head, load_dpt_classifier, new_head
+from dpt_peft.tasks.labels import read_labels, whole_number
+from dpt_peft.tasks.text_classification import ClassFeatures, TextClassification, tokenize_texts
+
+TEMPLATE = "{text} Relation: {labels}."
+NO_RELATION = "no_relation"
+
+
+@dataclass
+class RelationExtractionArguments(DatasetArguments):
+    """Data of relation extraction: one row a pair of spans, with objects for the spans or with TACRED's columns."""
+
+    tokens_column_name: str | None = field(
+        default=None, metadata={"help": "Column of the words, a list. Default: 'tokens', or TACRED's 'token'."}
+    )
+    head_column_name: str = field(
+        default="head",
+        metadata={
+            "help": "Column of the first span: {start, end, type}, the type if there is one. Without such a column: "
+            "TACRED's subj_start, subj_end, subj_type, obj_start, obj_end, obj_type."
+        },
+    )
+    tail_column_name: str = field(default="tail", metadata={"help": "Column of the second span, as the first."})
+    span_end: Literal["auto", "exclusive", "inclusive"] = field(
+        default="auto",
+        metadata={
+            "help": "Whether `end` is the word behind the span or its last one. Default: behind it in {start, end}, "
+            "the last one in TACRED's columns."
+        },
+    )
+    relation_column_name: str = field(default="relation", metadata={"help": "Column of the relation's name."})
+    no_relation_name: str | None = field(
+        default=None,
+        metadata={"help": "The class that is no relation, which F1 does not count. Default: 'no_relation', if any."},
+    )
+    class_names: list[str] | None = field(
+        default=None, metadata={"help": "Names of the relations: for labels 0, 1, ..., or the named ones' order."}
+    )
+    max_seq_length: int | None = field(
+        default=None,
+        metadata={
+            "help": "Longest row in tokens; of a longer sentence the words farthest from both spans are left out. "
+            "Default: what the model takes."
+        },
+    )
+
+
+@dataclass(frozen=True)
+class RelationData(TaskData):
+    """A data set of relations.
+
+    Attributes:
+        no_relation: The class that is no relation; None if there is none.
+    """
+
+    no_relation: str | None = None
+
+
+def shape_relations(splits: Mapping[str, Dataset], args: RelationExtractionArguments) -> RelationData:
+    """Check splits of sentences with two spans each.
+
+    Args:
+        splits: As loaded.
+        args: Columns.
+
+    Returns:
+        Splits with the columns `tokens`, `head` and `tail` ([first word, word behind the last]), `head_type`,
+        `tail_type` (None where there is none) and `labels` (class ids; missing where a split has none).
+
+    Raises:
+        ValueError: If there is no training data or a split is empty; if a column is missing (those there are get
+            listed); if words are no list of strings, or a span does not lie in its sentence (the row is named); if
+            `no_relation_name` is no class; or what `read_labels` refuses.
+    """
+    there = next(iter(splits.values())).column_names if splits else []
+    tokens = args.tokens_column_name or ("token" if "token" in there and "tokens" not in there else "tokens")
+    columns = {"head_column_name": args.head_column_name, "tail_column_name": args.tail_column_name}
+    tacred = "subj_start" in there and args.head_column_name not in there
+    if tacred:
+        columns = {name: name for name in ("subj_start", "subj_end", "obj_start", "obj_end")}
+    inclusive = args.span_end == "inclusive" or (args.span_end == "auto" and tacred)
+    check_splits(
+        splits, {"tokens_column_name": tokens, **columns}, {"relation_column_name": args.relation_column_name}
+    )
+    labels = read_labels(splits, args.relation_column_name, args.class_names, "relation_column_name")
+    no_relation = args.no_relation_name
+    if no_relation is not None and no_relation not in labels.names:
+        raise ValueError(
+            f"`no_relation_name` {no_relation!r} is no relation of the train data: {', '.join(labels.names)}."
+        )
+    if no_relation is None and NO_RELATION in labels.names:
+        no_relation = NO_RELATION
+    shaped = {}
+    for split, dataset in splits.items():
+        sentences = dataset[tokens][:]
+        out: dict[str, list[Any]] = {"tokens": sentences}
+        for row, words in enumerate(sentences):
+            if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
+                raise ValueError(
+                    f"`tokens_column_name`: column {tokens!r} must hold lists of words, but row {row} of the {split} "
+                    f"data has {words!r}."
+                )
+        for role, name, prefix in (("head", args.head_column_name, "subj"), ("tail", args.tail_column_name, "obj")):
+            spans = _tacred_spans(dataset, prefix) if tacred else dataset[name][:]
+            out[role], out[f"{role}_type"] = [], []
+            for row, (span, words) in enumerate(zip(spans, sentences, strict=True)):
+                where = f"the {role} of row {row} of the {split} data"
+                out[role].append(_check_span(span, len(words), inclusive, where))
+                kind = span.get("type")
+                out[f"{role}_type"].append(None if is_missing(kind) or kind == "" else str(kind))
+        ids = labels.ids[split]
+        if ids is not None:
+            out["labels"] = ids
+        shaped[split] = Dataset.from_dict(out)
+    return RelationData(shaped, labels.names, no_relation)
+
+
+def _tacred_spans(dataset: Dataset, prefix: str) -> list[dict[str, Any]]:
+    parts = {
+        part: dataset[f"{prefix}_{part}"][:]
+        for part in ("start", "end", "type")
+        if f"{prefix}_{part}" in dataset.column_names
+    }
+    return [dict(zip(parts, values, strict=True)) for values in zip(*parts.values(), strict=True)]
+
+
+def _check_span(span: Any, count: int, inclusive: bool, where: str) -> list[int]:
+    start, end = (whole_number(span.get(key)) for key in ("start", "end")) if isinstance(span, dict) else (None, None)
+    stop = None if end is None else end + inclusive
+    if start is None or stop is None or not 0 <= start < stop <= count:
+        last = "its last word" if inclusive else "the word behind it"
+        raise ValueError(
+            f"{where} must have `start`, its first word, and `end`, {last}, counted from 0 in {count} words; got "
+            f"{span!r}."
+        )
+    return [start, stop]
+
+
+def mark_spans(
+    tokens: Sequence[str],
+    head: tuple[int, int],
+    tail: tuple[int, int],
+    head_type: str | None = None,
+    tail_type: str | None = None,
+) -> str:
+    """Write a sentence with its spans marked, as the models of this family read it.
+
+    The markers are the punctuation of Zhou and Chen (2022, "An Improved Baseline for Sentence-level Relation
+    Extraction", Table 1): `@ * person * Bob @` and `# ^ city ^ Paris #`, without a type `@ Bob @` and `# Paris #`.
+    Every vocabulary has them, so that no token is new to a backbone that stays frozen.
+
+    Args:
+        tokens: The words.
+        head: First word of the first span, and the word behind its last.
+        tail: The same of the second span. Spans may lie in one another.
+        head_type: Type of the first span.
+        tail_type: Type of the second span.
+
+    Returns:
+        The words with markers, a blank between each two.
+    """
+    return " ".join(_marked(tokens, head, tail, head_type, tail_type)[0])
+
+
+def _marked(
+    tokens: Sequence[str],
+    head: Sequence[int],
+    tail: Sequence[int],
+    head_type: str | None = None,
+    tail_type: str | None = None,
+) -> tuple[list[str], list[int]]:
+    """Return the words with markers, and how far each is from the nearest span (0 in it, and for its markers)."""
+    before: list[list[str]] = [[] for _ in tokens]
+    behind: list[list[str]] = [[] for _ in tokens]
+    spans = ((head, "@", "*", head_type), (tail, "#", "^", tail_type))
+    for (start, stop), mark, of_type, kind in sorted(spans, key=lambda span: span[0][0] - span[0][1]):  # outer first
+        before[start] += [mark, *([] if kind is None else [of_type, kind.replace("_", " ").lower(), of_type])]
+        behind[stop - 1].insert(0, mark)
+    words, distances = [], []
+    for place, token in enumerate(tokens):
+        distance = min(max(start - place, place - stop + 1, 0) for start, stop in (head, tail))
+        written = [*before[place], token, *behind[place]]
+        words += written
+        distances += [distance] * len(written)
+    return words, distances
+
+
+def _fit(words: list[str], distances: list[int], tokenizer: PreTrainedTokenizerBase, max_length: int, row: int) -> str:
+    """Leave out the words that are farthest from both spans until a sentence has at most `max_length` tokens."""
+    pieces = tokenizer([f" {word}" for word in words], add_special_tokens=False)["input_ids"]
+    free = max_length - tokenizer.num_special_tokens_to_add(pair=False)
+    kept = []
+    for place in sorted(range(len(words)), key=lambda place: (distances[place], place)):
+        free -= len(pieces[place])
+        if free < 0 and distances[place] == 0:
+            raise ValueError(f"`max_seq_length` {max_length} is too short for the marked spans of row {row}.")
+        if free < 0:
+            break
+        kept.append(place)
+    return " ".join(words[place] for place in sorted(kept))
+
+
+def relation_words(name: str) -> str:
+    """Write a relation's name as words: "per:city_of_birth" is "per city of birth", "OrgBased_In" "org based in"."""
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    return re.sub(r"[\W_]+", " ", apart).strip().lower() or name
+
+
+def load_relation_reader(path: str, data: TaskData, options: DPTOptions, **kwargs: Any) -> PreTrainedModel:
+    """Load a discriminator that scores the relations' names in a template (`Head.load`)."""
+    if options.template_preset is None:
+        words = options.label_words or [relation_words(name) for name in data.label_names]
+        options = replace(options, label_words=words, template=options.template or TEMPLATE)
+    return load_dpt_classifier(path, data, options, **kwargs)
+
+
+@dataclass(frozen=True)
+class RelationFeatures(ClassFeatures):
+    """Sentences with one relation each.
+
+    Attributes:
+        no_relation: The class that is none; None if there is none.
+    """
+
+    no_relation: str | None
+
+    def metrics(self, predictions: Predictions, config: Any) -> dict[str, float]:
+        """Return the metrics of the classes, and of the relations alone.
+
+        Returns:
+            Those of `ClassFeatures`; and `micro_f1`, `precision`, `recall` over all relations but `no_relation`, as
+            TACRED's scorer counts them (0 where there is nothing to divide by).
+        """
+        if self.labels is None:
+            return {}
+        predicted = np.argmax(predictions, axis=-1)
+        none = self.label_names.index(self.no_relation) if self.no_relation is not None else -1
+        right = int(((predicted == self.labels) & (self.labels != none)).sum())
+        said, there = int((predicted != none).sum()), int((self.labels != none).sum())
+        return {
+            **super().metrics(predictions, config),
+            "micro_f1": 2 * right / (said + there) if said + there else 0.0,
+            "precision": right / said if said else 0.0,
+            "recall": right / there if there else 0.0,
+        }
+
+
+class RelationExtraction(TextClassification):
+    """The relation between two spans of a sentence."""
+
+    name = "relation-extraction"
+    arguments = RelationExtractionArguments
+    heads: ClassVar[Mapping[str, Head]] = {
+        NEW_HEAD: new_head(AutoModelForSequenceClassification),
+        DISCRIMINATOR: Head(load_relation_reader, DPTOptions),
+    }
+
+    def shape(self, splits: Mapping[str, Dataset], args: Any) -> RelationData:
+        """Check sentences, spans and relations, see `shape_relations`."""
+        return shape_relations(splits, args)
+
+    def groups(self, rows: Dataset) -> Sequence[Any]:
+        """Return the sentence of every row: its pairs of spans are all trained on, or all held out."""
+        return [tuple(words) for words in rows["tokens"][:]]
+
+    def features(
+        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: TaskData, args: Any, max_length: int | None
+    ) -> RelationFeatures:
+        """Mark the spans, see `mark_spans`, shorten what is too long, and tokenize.
+
+        Raises:
+            ValueError: If the spans of a row alone are too long.
+        """
+        assert isinstance(data, RelationData)
+        marked = [_marked(row["tokens"], row["head"], row["tail"], row["head_type"], row["tail_type"]) for row in rows]
+        texts = [" ".join(words) for words, _ in marked]
+        with special_tokens_as_text(tokenizer):
+            lengths = [len(ids) for ids in tokenizer(texts, verbose=False)["input_ids"]]
+            for row, length in enumerate(lengths):
+                if max_length is not None and length > max_length:
+                    texts[row] = _fit(*marked[row], tokenizer, max_length, row)
+        columns = {"text": texts} | ({"labels": rows["labels"][:]} if "labels" in rows.column_names else {})
+        dataset = tokenize_texts(Dataset.from_dict(columns), tokenizer, max_length)
+        return RelationFeatures(dataset, data.label_names, data.no_relation)
+
+    def usage(self, folder: str, model: Any) -> str:
+        """Return the lines that load the model as a pipeline and mark a sentence for it."""
+        lines = [f'classify = pipeline("text-classification", model="{folder}")']
+        imports = ["import dpt_peft"]
+        if is_adapter(model):
+            own_head = hasattr(model.config, "template")
+            names = [] if own_head else [f"names = {list(model.config.label2id)!r}"]
+            known = "" if own_head else ", id2label=dict(enumerate(names))"
+            imports += [f"from {'dpt_peft' if own_head else 'peft'} import AutoPeftModelForSequenceClassification"]
+            lines = [
+                *names,
+                f'model = AutoPeftModelForSequenceClassification.from_pretrained("{folder}"{known})',
+                f'tokenizer = AutoTokenizer.from_pretrained("{folder}")',
+                'classify = pipeline("text-classification", model=model, tokenizer=tokenizer)',
+            ]
+        imports += ["from dpt_peft.tasks import mark_spans", "from transformers import AutoTokenizer, pipeline"]
+        example = 'classify(mark_spans(["Bob", "works", "for", "IBM"], (0, 1), (3, 4), "person", "organization"))'
+        return "\n".join([*imports, "", *lines, example])

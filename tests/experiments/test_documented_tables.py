@@ -1,0 +1,297 @@
+"""The tables of docs/results.md are those of the stored records."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from comparison import comparison_table, title_of
+from plan import values_of
+from tables import mean_and_spread
+
+from tests.experiments.documented import PAGE, load, stored
+
+FINE_TUNING, DPT = "Fine-tuning, new head", "DPT"
+DEEP, FROZEN = "Deep prompts, new head", "DPT + deep prompts, frozen"
+
+
+def grid(text):
+    """The cells of a markdown table without bold type and without its rule; a table that says nothing else."""
+    lines = [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in text.splitlines()]
+    return [line for line in lines if not set("".join(line)) <= set("-: ")]
+
+
+def tables_of(section):
+    """The tables of a section of the page."""
+    (text,) = re.findall(rf"^##+ {re.escape(section)}\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    return [grid(table) for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)]
+
+
+def without(table, *columns):
+    """A table without some of its columns."""
+    kept = [place for place, name in enumerate(table[0]) if name not in columns]
+    return [[line[place] for place in kept] for line in table]
+
+
+def rows_of(table, titles):
+    """The rows of these titles, in that order, without the titles."""
+    by_title = {line[0]: line[1:] for line in table}
+    return [by_title[title] for title in titles]
+
+
+def compared(records, metric="accuracy", *, counts=True):
+    """The script's table of runs with one amount of data, without its learning rates; with the numbers of seeds."""
+    table = without(grid(comparison_table(records, metric)), "learning rate")
+    return table if counts else [[re.sub(r" \(\d+\)$", "", cell) for cell in line] for line in table]
+
+
+def one(records, **run):
+    """The only record whose run has these values."""
+    (found,) = [record for record in records if run.items() <= record["run"].items()]
+    return found
+
+
+def percent(record, metric="accuracy"):
+    return f"{100 * record['metrics'][metric]:.1f}"
+
+
+LOW_RESOURCE = "Low-resource text classification: fine-tuning, DPT, and the score function"
+
+
+@pytest.mark.parametrize(("index", "metric"), [(0, "accuracy"), (1, "macro_f1")])
+def test_ten_percent(index, metric):
+    rows = compared(stored("low_resource_minilm_rtd"), metric)
+    assert sorted(tables_of(LOW_RESOURCE)[index]) == sorted(rows)
+
+
+def test_the_rate_of_the_first_section():
+    header, *rows = tables_of(LOW_RESOURCE)[2]
+    records = [record for record in stored("low_resource_search") if record["run"]["dataset"] == "trec"]
+    for line, method in zip(rows, ("fine_tuning", "dpt"), strict=True):
+        expected = [percent(one(records, method=method, learning_rate=float(rate))) for rate in header[1:]]
+        assert line[1:] == expected
+
+
+def test_stability():
+    table = tables_of("Stability over ten seeds")[0]
+    records = [
+        record
+        for record in stored("low_resource_minilm_rtd")
+        if record["run"]["dataset"] in ("sst2", "trec") and not record["run"]["options"]
+    ]
+    script = without(grid(load("stability").table(records, "accuracy", 3)), "learning rate", "seeds")
+    assert table[0][1:] == script[0][2:]
+    assert [line[1:] for line in table[1:]] == [line[2:] for line in script[1:]]
+    assert [line[0].lower() for line in table[1:]] == [f"{line[0]}, {line[1]}".lower() for line in script[1:]]
+
+
+ACCURACY = "Accuracy against trained parameters"
+
+
+@pytest.mark.parametrize(("index", "count"), [(0, 8), (1, 16), (2, 32)])
+def test_few_examples(index, count):
+    table = tables_of(ACCURACY)[index]
+    records = [r for r in stored("few_shot_minilm_rtd") if r["run"]["examples_per_class"] == count]
+    assert table[0][0] == f"{count} examples a class"
+    assert sorted(table[1:]) == sorted(compared(records, counts=False)[1:])
+
+
+def test_ten_percent_of_all_methods():
+    table = tables_of(ACCURACY)[3]
+    records = [
+        record
+        for record in [*stored("tenth_minilm_rtd"), *stored("low_resource_minilm_rtd")]
+        if record["run"]["method"] != "shallow_prompt" and not record["run"]["options"]
+    ]
+    rows = without(compared(records), "SST-5")
+    titles = [DPT, FROZEN, f"{DEEP}, its rate 0.001", "LoRA, new head, its rate 0.001", FINE_TUNING]
+    assert [line[1:] for line in table[1:]] == rows_of(rows, titles)
+    assert table[0][1:] == rows[0][1:]
+
+
+def test_rates_with_few_examples():
+    table = tables_of(ACCURACY)[4]
+    records = stored("few_shot_search")
+    methods = ["fine_tuning", "dpt", "lora", "deep_prompt", "deep_prompt", "dpt_deep_prompt"]
+    shown = 0
+    for place, (line, method) in enumerate(zip(table[1:], methods, strict=True)):
+        for rate, value in (re.sub(r"\*", "", cell).split(": ") for cell in line[1:] if cell):
+            runs = [r for r in records if ("head_learning_rate" in r["run"]) == (place == 4)]
+            assert value == percent(one(runs, method=method, learning_rate=float(rate)))
+            shown += 1
+    assert shown == len(records)
+
+
+def test_depth():
+    table = tables_of("Prompt depth and length")[0]
+    rows = compared(stored("prompt_depth"), counts=False)
+    for line, order in zip(table[1:], ("first", "last"), strict=True):
+        titles = [
+            f"{DEEP}, its rate 0.001, 20 prompts, {order if depth < 6 else 'last'} {depth} layers"
+            for depth in (1, 2, 4, 6)
+        ]
+        assert line[1:] == [row[-1] for row in rows_of(rows, titles)]
+
+
+def test_length():
+    table = tables_of("Prompt depth and length")[1]
+    rows = compared(stored("prompt_length"), counts=False)
+    for line in table[1:]:
+        titles = [f"{DEEP}, its rate 0.001, {length} prompts, {line[0]}" for length in (4, 16, 64)]
+        found = rows_of(rows, titles)
+        assert line[1:] == [*(row[-1] for row in found), found[1][0]]
+
+
+def test_the_rate_of_the_head():
+    table = tables_of("The head's learning rate")[0]
+    starts = [{"init_std": 0.02}, {"init_std": 1.0}, {"use_gate": True}, {"init_weights": "sample_vocab"}]
+    shown = 0
+    for line, start in zip(table[1:], starts, strict=True):
+        for cell, has_own in zip(line[1:], (False, True), strict=True):
+            runs = [
+                record
+                for record in stored("prompt_start")
+                if record["run"]["options"] == start
+                and record["run"]["method"] == "deep_prompt"
+                and ("head_learning_rate" in record["run"]) == has_own
+            ]
+            values = values_of(runs, "accuracy")
+            seeds = ", ".join(f"{value:.1f}" for value in values)
+            mean = mean_and_spread(values).removesuffix(" (3)")
+            assert cell.replace("*", "") == (f"{seeds}: {mean}" if values else "")
+            shown += len(values)
+    assert shown == 18
+
+
+PAIRS = "Fine-tuning, shallow prompts, deep prompts, DPT"
+
+
+def test_pairs():
+    table = tables_of(PAIRS)[0]
+    records = stored("pairs_minilm_rtd")
+    methods = ["fine_tuning", "shallow_prompt", "deep_prompt", "dpt", "dpt_deep_prompt", "lora"]
+    shown = 0
+    for line, method in zip(table[1:-1], methods, strict=True):
+        for cell, name in zip(line[1:], ("cb", "rte", "boolq", "copa"), strict=True):
+            runs = [r for r in records if (r["run"]["method"], r["run"]["dataset"]) == (method, name)]
+            assert cell == (percent(runs[0]) if runs else "")
+            assert not cell or line[0] in title_of(runs[0]["run"])
+            shown += len(runs)
+    assert shown == len(records)
+    shares = {record["run"]["dataset"]: percent(record, "majority_share") for record in records}
+    assert table[-1][1:] == [shares[name] for name in ("cb", "rte", "boolq", "copa")]
+
+
+def test_pairs_and_ten_percent():
+    table = tables_of(PAIRS)[1]
+    records = [
+        record
+        for record in [*stored("low_resource_minilm_rtd"), *stored("tenth_minilm_rtd")]
+        if record["run"]["dataset"] in ("sst2", "trec") and not record["run"]["options"]
+    ]
+    low = [
+        record
+        for record in records
+        if (record["run"]["method"], record["run"]["learning_rate"]) == ("shallow_prompt", 3e-3)
+    ]
+    high = [record for record in records if record not in low]
+    shallow = "Shallow prompts, new head, its rate 0.001"
+    rows = compared(high, counts=False)
+    expected = rows_of(rows, [FINE_TUNING, shallow, f"{DEEP}, its rate 0.001", DPT, FROZEN])
+    expected.insert(2, *rows_of(compared(low, counts=False), [shallow]))
+    found = [line[1:] for line in table[1:]]
+    # A row's number of parameters is the mean over its data sets, of which the page has one more elsewhere.
+    assert [line[1:] for line in found] == [line[1:] for line in expected]
+
+
+def test_answers_of_several_spans():
+    table = tables_of("Answers of several spans: QUOREF")[0]
+    text = load("multi_span").table(stored("multi_span_minilm_rtd"), "f1", 3)
+    header, *rows = [line[3:] for line in grid(text) if len(line) > 1]
+    assert table[0][1:] == header
+    assert [line[1:] for line in table[1:]] == [[cell.removesuffix(" (1)") for cell in row] for row in rows]
+
+
+def test_hundreds_of_classes():
+    script, page = load("label_hierarchies"), tables_of("Hundreds of classes")
+    records = [record for record in stored("label_hierarchies") if record["run"]["split"] == "test"]
+    trained = [record for record in records if record["run"]["dataset"] != script.SYNTHETIC]
+    scaled = [record for record in records if record["run"]["dataset"] == script.SYNTHETIC]
+    assert page[0] == grid(script.accuracy_table(trained))
+    assert page[1] == grid(script.beam_table(trained))
+    costs = {tuple(line[:2]): line[2:5] for line in grid(script.scaling_table(scaled))[1:]}
+    for classes, flat, wide, narrow in page[2][1:]:
+        passes, time, tokens = costs["all in templates", classes]
+        assert flat == f"{passes}, {time}, {float(tokens):.0f}"
+        levels, time, tokens = costs["tree, beam of 2", classes]
+        assert wide == f"{levels}, {time}, {float(tokens):.0f}"
+        _, time, tokens = costs["tree, beam of 1", classes]
+        assert narrow == f"{time}, {float(tokens):.0f}"
+
+
+def test_what_was_tried_for_hierarchies():
+    table = tables_of("Hundreds of classes")[3]
+    records = stored("label_hierarchies_tried")
+    choices = [(0, False), (1, False), (0, True), (1, True)]
+    for line, (negative, template) in zip(table[1:5], choices, strict=True):
+        for cell, name in zip(line[1:3], ("trec", "hwu64"), strict=True):
+            (found,) = [
+                record
+                for record in records
+                if record["run"]["dataset"] == name
+                and record["run"]["options"]["label_hierarchy"] == "given"
+                and record["run"]["options"]["negative_branches"] == negative
+                and ("template" in record["run"]["options"]) == template
+            ]
+            assert cell == percent(found)
+    (built,) = [record for record in records if record["run"]["options"]["label_hierarchy"] == "built"]
+    assert table[5][1:3] == ["", percent(built)]
+
+
+def test_names():
+    table = tables_of("Names: CoNLL-2004 and WikiANN")[0]
+    runs = [record for record in stored("names_minilm") if "head_learning_rate" not in record["run"]]
+    for line, method in zip(table[1:4], ("fine_tuning", "lora", "deep_prompt"), strict=True):
+        plain = [one(runs, method=method, options={}, dataset=name) for name in ("conll04", "wikiann_en")]
+        assert line[1:] == [f"{plain[0]['trained_parameters']:,}", *(percent(record, "f1") for record in plain)]
+    gated = one(runs, options={"use_gate": True})
+    assert table[4][1:] == [f"{gated['trained_parameters']:,}", percent(gated, "f1"), "not run"]
+
+
+def test_answers_of_one_span():
+    table = tables_of("Answers of one span: SQuAD 1.1 in small")[0]
+    for line, method in zip(table[1:], ("fine_tuning", "deep_prompt"), strict=True):
+        record = one(stored("squad_minilm_rtd"), method=method)
+        scores = [percent(record, name) for name in ("exact_match", "f1")]
+        assert line[1:] == [f"{record['trained_parameters']:,}", *scores]
+
+
+def test_taggers():
+    """Runs of the example scripts: what was run and its metrics, in the order of the page."""
+    records = stored("taggers_minilm")
+
+    def of(*words):
+        (found,) = [record for record in records if all(word in record["command"] for word in words)]
+        return {name: f"{100 * value:.1f}" for name, value in found["metrics"].items()}
+
+    shared = tables_of("Several tasks, shared prompts")[0]
+    together = of("run_multi_task.py")
+    assert shared[1][1:] == tables_of("Names: CoNLL-2004 and WikiANN")[0][3][2:]
+    assert shared[2][1:] == [together["test_conll04_f1"], together["test_wikiann_f1"]]
+    assert shared[3][1:] == [of("init_from", name)["test_f1"] for name in ("data/conll04", "data/wikiann_en")]
+
+    roles = tables_of("Roles: Universal Propositions")[0]
+    four = ["--method fine_tuning", "--num_virtual_tokens 32", "--use_gate", "--head_learning_rate"]
+    for line, option in zip(roles[1:], four, strict=True):
+        others = [other for other in four[2:] if other != option]
+        (found,) = [
+            record["metrics"]
+            for record in records
+            if "run_srl.py" in record["command"]
+            and option in record["command"]
+            and "up_dp32_6e-2" not in record["command"]
+            and not any(other in record["command"] for other in others)
+        ]
+        scores = {name: f"{100 * value:.1f}" for name, value in found.items()}
+        test = f"{scores['test_f1']} ({scores['test_precision']}, {scores['test_recall']})"
+        assert line[2:] == [scores["eval_f1"], test]
