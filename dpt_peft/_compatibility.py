@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from inspect import signature
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from tokenizers import models
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -23,6 +24,10 @@ def quiet_peft() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
         yield
+
+
+#: Unigram models of tokenizers that were asked for once: to rebuild one takes a third of a second.
+_REBUILT: WeakKeyDictionary[PreTrainedTokenizerBase, dict[Any, models.Unigram]] = WeakKeyDictionary()
 
 
 def split_special_tokens(tokenizer: PreTrainedTokenizerBase) -> Callable[[], None]:
@@ -49,9 +54,13 @@ def split_special_tokens(tokenizer: PreTrainedTokenizerBase) -> Callable[[], Non
     if told:
         tokenizer._tokenize = partial(tokenizer._tokenize, split_special_tokens=True)
     if isinstance(model, models.Unigram):
-        special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+        special = frozenset(token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
         if any(token.value in special for content in special for token in model.tokenize(content)):
-            backend.model = _without_pieces(json.loads(backend.to_str())["model"], special)
+            key = (special, backend.get_vocab_size(with_added_tokens=False))
+            rebuilt = _REBUILT.setdefault(tokenizer, {})
+            if key not in rebuilt:
+                rebuilt[key] = _without_pieces(json.loads(backend.to_str())["model"], special)
+            backend.model = rebuilt[key]
 
     def take_back() -> None:
         tokenizer.split_special_tokens, tokenizer.init_kwargs = switch, saved
@@ -63,7 +72,7 @@ def split_special_tokens(tokenizer: PreTrainedTokenizerBase) -> Callable[[], Non
     return take_back
 
 
-def _without_pieces(unigram: dict[str, Any], pieces: set[str]) -> models.Unigram:
+def _without_pieces(unigram: dict[str, Any], pieces: frozenset[str]) -> models.Unigram:
     """Rebuild a Unigram model with scores for `pieces` that are worse than any way to spell them."""
     lowest = min(score for _, score in unigram["vocab"]) - 1000
     vocab = [(piece, lowest if piece in pieces else score) for piece, score in unigram["vocab"]]
