@@ -12,9 +12,6 @@ from dpt_peft.tasks.data import special_tokens_as_text
 DEFAULT_MAX_LENGTH = 384
 DEFAULT_DOC_STRIDE = 128
 
-#: Models that number their positions from `pad_token_id + 1`, so that the first ones are never used.
-_LATE_POSITIONS = ("roberta", "camembert", "longformer", "mpnet", "data2vec-text", "ibert", "luke", "lilt")
-
 
 @dataclass(frozen=True)
 class Window:
