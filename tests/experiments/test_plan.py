@@ -3,6 +3,7 @@ import json
 import pytest
 import torch
 from comparison import comparison
+from label_hierarchies import HierarchyExperimentArguments, plan as plan_hierarchies
 from plan import (
     ComparisonArguments,
     ExperimentArguments,
@@ -205,3 +206,20 @@ def test_tables_go_from_little_data_to_much(tmp_path):
     ]
     found = [line.partition(",")[0] for line in comparison(records, "accuracy").splitlines() if "accuracy in" in line]
     assert found == ["8 examples a class", "16 examples a class", "10 % of the data", "all data"]
+
+
+def test_experiments_with_equal_runs_may_share_a_folder(tmp_path):
+    hierarchies = HierarchyExperimentArguments(
+        output_dir=str(tmp_path), model_name_or_path="a/model", datasets=["trec"], rows=["fine_tuning"], seeds=[1]
+    )
+    (run_of_fifty_classes,) = plan_hierarchies(hierarchies)
+    flat = arguments(tmp_path, epochs=3, batch_size=8, max_seq_length=64)
+    run_of_six_classes = flat.run("trec", "fine_tuning", 1, 2e-4, train_fraction=0.1)
+    assert run_of_six_classes == run_of_fifty_classes
+    run_missing([run_of_six_classes], flat, answer)
+    (other,) = run_missing(
+        [run_of_fifty_classes], hierarchies, lambda *told: answer(*told) | {"test_accuracy_level_1": 0.9}
+    )
+    assert other["metrics"] == {"accuracy": 0.1, "accuracy_level_1": 0.9}
+    (mine,) = run_missing([run_of_six_classes], flat, None)
+    assert mine["metrics"] == {"accuracy": 0.1}
