@@ -116,8 +116,8 @@ def all_in_one_template(
     if not isinstance(model, DPTForHierarchicalClassification):
         return None
     try:
-        config = DPTForSequenceClassificationConfig.from_discriminator_config(
-            model.config.discriminator_config,
+        config = DPTForSequenceClassificationConfig.from_language_model_config(
+            model.config.language_model_config,
             tokenizer,
             model.config.tree.class_words,
             template=model.config.template,
@@ -127,7 +127,7 @@ def all_in_one_template(
         flat = DPTForSequenceClassification(config)
     except ValueError:
         return None
-    flat.discriminator = model.discriminator
+    flat.language_model = model.language_model
     return flat.to(model.device)
 
 
