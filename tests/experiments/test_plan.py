@@ -152,7 +152,7 @@ def rows(tmp_path):
 )
 def test_a_wrapper_is_made_again_from_its_record(discriminator, language_model, rows, tmp_path, method, options):
     path = str(language_model if method == "verbalizer" else discriminator)
-    planned = arguments(tmp_path, epochs=1).run("sst2", method, 1, 1e-3, options=options)
+    planned = arguments(tmp_path, epochs=1, max_seq_length=64).run("sst2", method, 1, 1e-3, options=options)
     task = TextClassification()
     outcome = run(task, run_arguments(planned, task, rows, path, tmp_path, None), write_files=False)
     record = json.loads(json.dumps(make_record(planned, outcome.results, 1.0)))
@@ -170,7 +170,7 @@ def test_a_wrapper_is_made_again_from_its_record(discriminator, language_model, 
 
 
 def test_a_record_says_the_options_in_use(discriminator, rows, tmp_path):
-    args = arguments(tmp_path, data_dir=str(tmp_path / "data"), epochs=1)
+    args = arguments(tmp_path, data_dir=str(tmp_path / "data"), epochs=1, max_seq_length=64)
     planned = args.run("sst2", "lora", 1, 1e-3, options={"r": 4})
     record = make_record(planned, train(planned, args, str(discriminator)), 1.0)
     assert record["options"] == {"r": 4, "lora_alpha": 16, "lora_dropout": 0.0, "target_modules": None}
