@@ -122,7 +122,8 @@ class _AutoPeftModel:
             for_weights = {"device": "cpu", "revision": revision, **where}
             _refuse_lost_wrapper(path, adapter, for_weights)
             if not kwargs.keys() & {"num_labels", "id2label", "config"}:
-                kwargs |= _classes_of_the_head(path, for_weights)
+                names = getattr(adapter, "id2label", None)
+                kwargs |= {"id2label": names} if names else _classes_of_the_head(path, for_weights)
             loaded: PeftModel = super().from_pretrained(  # type: ignore[misc]
                 path, adapter_name, is_trainable=is_trainable, config=config, revision=revision, **kwargs
             )

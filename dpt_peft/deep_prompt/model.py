@@ -69,6 +69,9 @@ class DeepPromptModel(BaseTuner):
 
     def _prepare_adapter_config(self, peft_config: DeepPromptConfig, model_config: dict) -> DeepPromptConfig:
         # no default target modules are needed: attention modules are found by what they are
+        names = {int(index): name for index, name in (model_config.get("id2label") or {}).items()}
+        if peft_config.id2label is None and any(name != f"LABEL_{index}" for index, name in names.items()):
+            peft_config.id2label = names
         return peft_config
 
     def _prepare_model(self, peft_config: DeepPromptConfig, model: nn.Module) -> None:
