@@ -57,11 +57,6 @@ class QuestionAnsweringArguments(QuestionArguments):
     )
     max_answer_length: int = field(default=DEFAULT_MAX_ANSWER_LENGTH, metadata={"help": "Longest answer in tokens."})
 
-    @property
-    def null_threshold(self) -> float | None:
-        """`null_score_diff_threshold`, or `None` where every question has an answer."""
-        return self.null_score_diff_threshold if self.version_2_with_negative else None
-
 
 def label_window(window: Window, answer: tuple[int, int] | None) -> tuple[int, int]:
     """Find the tokens of an answer.
@@ -308,7 +303,7 @@ class QuestionAnswering(QuestionTask):
 
     def settings(self, args: Any) -> dict[str, Any]:
         """Return the threshold, which the pipeline reads from the config."""
-        return {self.threshold_name: args.null_threshold}
+        return {self.threshold_name: args.null_score_diff_threshold if args.version_2_with_negative else None}
 
     def features(
         self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: TaskData, args: Any, max_length: int | None

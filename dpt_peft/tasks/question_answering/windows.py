@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from dpt_peft.tasks.data import special_tokens_as_text
+from dpt_peft._compatibility import special_tokens_as_text
 
 DEFAULT_MAX_LENGTH = 384
 DEFAULT_DOC_STRIDE = 128
