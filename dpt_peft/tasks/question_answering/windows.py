@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
@@ -27,14 +26,6 @@ class Window:
     inputs: dict[str, list[int]]
     offsets: list[tuple[int, int] | None]
     null_position: int = 0
-
-
-def padding_right(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """Return the tokenizer, or a copy that pads on the right, where positions of tokens stay what they are alone."""
-    if tokenizer.padding_side != "right":
-        tokenizer = copy.copy(tokenizer)
-        tokenizer.padding_side = "right"
-    return tokenizer
 
 
 def make_windows(
