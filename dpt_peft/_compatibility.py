@@ -78,6 +78,23 @@ def split_special_tokens(tokenizer: PreTrainedTokenizerBase) -> Callable[[], Non
     return take_back
 
 
+@contextmanager
+def special_tokens_as_text(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
+    """Read `[SEP]`, `</s>`, `<mask>` and their kin in texts as what they are there: text.
+
+    The tokenizer still puts its own special tokens around texts. What must hold special tokens (a template) is written
+    outside of this block, or with `split_special_tokens=False` in the call.
+
+    Args:
+        tokenizer: Any tokenizer. Inside of the block it reads that way, behind it as before.
+    """
+    take_back = split_special_tokens(tokenizer)
+    try:
+        yield
+    finally:
+        take_back()
+
+
 def _without_pieces(unigram: dict[str, Any], pieces: frozenset[str]) -> models.Unigram:
     """Rebuild a Unigram model with scores for `pieces` that are worse than any way to spell them."""
     lowest = min(score for _, score in unigram["vocab"]) - 1000

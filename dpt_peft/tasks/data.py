@@ -8,8 +8,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
 from itertools import chain
@@ -28,7 +27,7 @@ from datasets import (
 )
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from dpt_peft._compatibility import split_special_tokens
+from dpt_peft._compatibility import special_tokens_as_text as special_tokens_as_text, split_special_tokens
 
 #: What stands between the cells of a table, by file ending.
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -387,23 +386,6 @@ def as_texts(values: Sequence[object]) -> list[str]:
 def is_missing(value: object) -> bool:
     """Return whether a value is missing: null, or the number NaN."""
     return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-@contextmanager
-def special_tokens_as_text(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
-    """Read `[SEP]`, `</s>`, `<mask>` and their kin in texts as what they are there: text.
-
-    The tokenizer still puts its own special tokens around texts. What must hold special tokens (a template) is written
-    outside of this block, or with `split_special_tokens=False` in the call.
-
-    Args:
-        tokenizer: Any tokenizer. Inside of the block it reads that way, behind it as before.
-    """
-    take_back = split_special_tokens(tokenizer)
-    try:
-        yield
-    finally:
-        take_back()
 
 
 def load_tokenizer(path: str, **kwargs: Any) -> PreTrainedTokenizerBase:
