@@ -6,8 +6,7 @@ import json
 
 import pytest
 from datasets import Dataset
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from dpt_peft.tasks.data import DatasetArguments, as_texts, load_file, load_splits, read_table
 
