@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 import json
 import logging
+import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
-from inspect import signature
+from functools import partial, wraps
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import torch
+from peft import PeftModel, mapping
+from peft.utils import ModulesToSaveWrapper
 from tokenizers import models
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -49,7 +56,7 @@ def split_special_tokens(tokenizer: PreTrainedTokenizerBase) -> Callable[[], Non
     tokenizer.split_special_tokens = True
     tokenizer.init_kwargs["split_special_tokens"] = True
     told = backend is None and "_tokenize" not in vars(tokenizer)
-    told = told and "split_special_tokens" in signature(tokenizer._tokenize).parameters
+    told = told and "split_special_tokens" in inspect.signature(tokenizer._tokenize).parameters
     if told:
         tokenizer._tokenize = partial(tokenizer._tokenize, split_special_tokens=True)
     if isinstance(model, models.Unigram):
@@ -118,15 +125,127 @@ def load_with_new_head(auto_class: Any, path: str, **kwargs: Any) -> PreTrainedM
 @contextmanager
 def no_progress_bars() -> Iterator[None]:
     """Hide the bars of loading weights and of mapping rows; the Trainer's own bar has `disable_tqdm`."""
-    import datasets  # slow to import
-
-    of_datasets, of_transformers = datasets.is_progress_bar_enabled(), transformers_logging.is_progress_bar_enabled()
-    datasets.disable_progress_bars()
+    datasets = sys.modules.get("datasets")  # slow to import; where nobody has, there are no bars of it
+    of_transformers = transformers_logging.is_progress_bar_enabled()
+    of_datasets = datasets is not None and datasets.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
+    if datasets is not None:
+        datasets.disable_progress_bars()
     try:
         yield
     finally:
-        if of_datasets:
-            datasets.enable_progress_bars()
         if of_transformers:
             transformers_logging.enable_progress_bar()
+        if datasets is not None and of_datasets:
+            datasets.enable_progress_bars()
+
+
+def register_peft_type(name: str, config: type, tuner: type, prefix: str) -> None:
+    """Make a method known to PEFT.
+
+    `peft.utils.register_peft_method` writes these same entries, but refuses names that PEFT's own closed enum lacks
+    (peft #2273).
+    """
+    mapping.PEFT_TYPE_TO_CONFIG_MAPPING[name] = config
+    mapping.PEFT_TYPE_TO_TUNER_MAPPING[name] = tuner
+    mapping.PEFT_TYPE_TO_PREFIX_MAPPING[name] = prefix
+
+
+def is_plain_trained_module(module: nn.Module) -> bool:
+    """Return whether a module is PEFT's wrapper of a trained module and no subclass of it."""
+    return type(module) is ModulesToSaveWrapper
+
+
+def change_class(module: nn.Module, cls: type) -> None:
+    """Make an object one of a subclass that adds behaviour and no parameters: same identity, same state."""
+    assert issubclass(cls, type(module))
+    module.__class__ = cls
+
+
+def in_backward() -> bool:
+    """Return whether autograd is running a backward pass in this thread; `torch.utils.checkpoint` asks the same."""
+    return torch._C._current_graph_task_id() != -1
+
+
+def asks_attention_interface(module: nn.Module) -> bool:
+    """Return whether a module's forward asks transformers' attention interface for a kernel named by its `config`."""
+    return "get_interface" in _forward_of(module).__code__.co_names and hasattr(module, "config")
+
+
+def attention_kernels(module: nn.Module) -> tuple[Callable, Mapping[str, Callable]]:
+    """Return the eager kernel of a module that asks the attention interface, and the registry of the others.
+
+    Both are looked up where its forward looks: some modeling files have kernels and a registry of their own.
+    """
+    forward = _forward_of(module)
+    eager = next(name for name in forward.__code__.co_names if name.endswith("eager_attention_forward"))
+    return forward.__globals__[eager], forward.__globals__["ALL_ATTENTION_FUNCTIONS"]
+
+
+def config_with_attention(config: Any, implementation: str) -> Any:
+    """Return a copy of a config that names another attention implementation, known to the interface or not."""
+    changed = copy.copy(config)
+    changed._attn_implementation_internal = implementation
+    return changed
+
+
+def attention_implementation(config: Any) -> str:
+    """Return the attention implementation that a config names."""
+    return config._attn_implementation or "eager"
+
+
+def cache_of_call(kwargs: Mapping[str, Any]) -> Any:
+    """Return the cache of self-attention among the arguments of an attention module; `None` without one.
+
+    transformers 5.24 renames `past_key_values` to `cache`, one architecture after the other.
+    """
+    cache = kwargs.get("past_key_values")
+    if cache is None:
+        cache = kwargs.get("cache")
+    return getattr(cache, "self_attention_cache", cache)
+
+
+def _forward_of(module: nn.Module) -> Any:
+    return inspect.unwrap(type(module).forward)
+
+
+def call_when_an_adapter_is_saved(write: Callable[[PeftModel, Path], None]) -> None:
+    """Call a function for every adapter that PEFT writes: by `save_pretrained`, a Trainer's checkpoints, or a push.
+
+    PEFT tells nobody which folder it saves to; we would ask for a method of the base model that it calls.
+
+    Args:
+        write: Gets the model and the adapter's folder, in the main process alone, after PEFT has written to it.
+    """
+    save = PeftModel.save_pretrained
+
+    @wraps(save)
+    def save_pretrained(self: PeftModel, *args: Any, **kwargs: Any) -> Any:
+        result = save(self, *args, **kwargs)
+        given = inspect.signature(save).bind(self, *args, **kwargs)
+        given.apply_defaults()
+        if given.arguments["is_main_process"]:
+            for name in given.arguments["selected_adapters"] or self.peft_config:
+                write(self, Path(given.arguments["save_directory"]) / ("" if name == "default" else name))
+        return result
+
+    PeftModel.save_pretrained = save_pretrained
+
+
+def call_when_a_trainer_is_made(check: Callable[[Any, Any], None]) -> None:
+    """Call a function with the arguments and the model of every Trainer that is made from now on.
+
+    A Trainer takes its callbacks from a list, to which the check is added once. To be called when the Trainer asks its
+    model for `accepts_loss_kwargs`, before it reads the list: transformers' module is slow to load, and not loaded
+    for this.
+    """
+    trainer = sys.modules.get("transformers.trainer")
+    if trainer is None or any(getattr(callback, "check", None) is check for callback in trainer.DEFAULT_CALLBACKS):
+        return
+
+    def on_init_end(*given: Any, **named: Any) -> None:
+        _, arguments, *_ = given
+        check(arguments, named.get("model"))
+
+    methods = {"on_init_end": on_init_end, "check": staticmethod(check)}
+    trainer.DEFAULT_CALLBACKS.append(type("ModelCheck", (trainer.TrainerCallback,), methods))

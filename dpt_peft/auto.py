@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 from typing import Any, ClassVar
 
 import peft
@@ -20,8 +21,9 @@ from .pretrained_heads import (
     DPTForMultiSpanQuestionAnswering,
     DPTForSequenceClassification,
     VerbalizerForSequenceClassification,
+    supported_model_types,
 )
-from .pretrained_heads.loading import HUB_ARGUMENTS
+from .pretrained_heads.base import HUB_ARGUMENTS
 
 #: Config class of a task wrapper -> the wrapper.
 WRAPPERS: dict[Any, Any] = {
@@ -36,6 +38,9 @@ WRAPPERS: dict[Any, Any] = {
 # What of the arguments means nothing to the base model: PEFT's own options, and where in its place the adapter lies.
 _FOR_THE_ADAPTER = {*inspect.signature(PeftModel.from_pretrained).parameters, "subfolder"}
 
+# The weight of a task head, which PEFT saves whole; its LoRA factors have other names.
+_HEAD = re.compile(r".*\.(classifier|score|classification_head|logits_proj)(\.(dense|out_proj|linear|\d+))?\.weight")
+
 
 def _wrapper_config(path: str, where: dict[str, Any]) -> PreTrainedConfig | None:
     """The config of a wrapper in a folder or repository, else `None`."""
@@ -49,16 +54,14 @@ def _wrapper_config(path: str, where: dict[str, Any]) -> PreTrainedConfig | None
 def _refuse_lost_wrapper(path: str, adapter: PeftConfig, where: dict[str, Any]) -> None:
     """Raise if the adapter's weights are those of a wrapper although neither it nor its base says of which task."""
     trained = {name.removeprefix("base_model.model.").partition(".")[0] for name in load_peft_weights(path, **where)}
-    reader, classifier, verbalizer = (
-        DPTForMultiSpanQuestionAnswering,
-        DPTForSequenceClassification,
-        VerbalizerForSequenceClassification,
-    )
-    fitting = [reader] if adapter.task_type == "TOKEN_CLS" else [classifier, verbalizer]
-    wrapper = next((wrapper for wrapper in fitting if wrapper.base_model_prefix in trained), None)
-    base = str(adapter.base_model_name_or_path)
-    if wrapper is None or _wrapper_config(base, {"revision": adapter.revision or "main"}) is not None:
+    base, revision = str(adapter.base_model_name_or_path), {"revision": adapter.revision or "main"}
+    if "language_model" not in trained or _wrapper_config(base, revision) is not None:
         return
+    config = AutoConfig.from_pretrained(base, **revision)
+    is_discriminator = config.model_type in supported_model_types() and "MaskedLM" not in str(config.architectures)
+    reader = DPTForMultiSpanQuestionAnswering
+    wrapper: Any = DPTForSequenceClassification if is_discriminator else VerbalizerForSequenceClassification
+    wrapper = reader if adapter.task_type == "TOKEN_CLS" else wrapper
     task = "" if wrapper is reader else ", label_words=[...]"
     raise ValueError(
         f"{path} holds an adapter over a {wrapper.__name__}, and its config.json, which has the task, does not lie "
@@ -69,15 +72,12 @@ def _refuse_lost_wrapper(path: str, adapter: PeftConfig, where: dict[str, Any]) 
     )
 
 
-def save_wrapper_config(model: Any, folder: str | os.PathLike[str]) -> None:
-    """Puts a task wrapper's config beside the adapter that was trained on it, where the classes here look for it.
-
-    Args:
-        model: A model; nothing is written unless it is an adapter over a task wrapper.
-        folder: Where the adapter was saved.
-    """
-    if isinstance(model, PeftModel) and type(model.config) in WRAPPERS:
-        model.config.save_pretrained(folder)
+def _classes_of_the_head(path: str, where: dict[str, Any]) -> dict[str, int]:
+    """How many classes the head saved in an adapter has, as an argument of the base model; nothing without a head."""
+    saved = load_peft_weights(path, **where)
+    sizes = [len(saved[name]) for name in saved if _HEAD.fullmatch(name) and saved[name].dim() == 2]
+    # Of a head of several layers, the last one is the smallest.
+    return {"num_labels": min(sizes)} if sizes else {}
 
 
 class _AutoPeftModel:
@@ -98,9 +98,9 @@ class _AutoPeftModel:
         """Load an adapter with the base model that it was trained on.
 
         Args:
-            pretrained_model_name_or_path: Folder or Hub id of the adapter. If a task wrapper's config lies beside it
-                (`model.config.save_pretrained(folder)`; the example scripts do so), the base model is that wrapper,
-                around the weights that the adapter's own config names.
+            pretrained_model_name_or_path: Folder or Hub id of the adapter. If a task wrapper's config lies beside it,
+                as it does where it was saved, the base model is that wrapper, around the weights that the adapter's
+                own config names. Over a plain model, the head gets as many classes as the adapter was saved with.
             adapter_name: Its name in the model.
             is_trainable: Whether it is to be trained on.
             config: The adapter's config in place of the one in the folder.
@@ -119,7 +119,10 @@ class _AutoPeftModel:
         adapter = PeftConfig.from_pretrained(path, revision=revision, **kwargs)
         wrapper_config = _wrapper_config(path, {**where, "revision": revision or "main"})
         if wrapper_config is None:
-            _refuse_lost_wrapper(path, adapter, {"device": "cpu", "revision": revision, **where})
+            for_weights = {"device": "cpu", "revision": revision, **where}
+            _refuse_lost_wrapper(path, adapter, for_weights)
+            if not kwargs.keys() & {"num_labels", "id2label", "config"}:
+                kwargs |= _classes_of_the_head(path, for_weights)
             loaded: PeftModel = super().from_pretrained(  # type: ignore[misc]
                 path, adapter_name, is_trainable=is_trainable, config=config, revision=revision, **kwargs
             )
@@ -145,7 +148,6 @@ class AutoPeftModel(_AutoPeftModel, peft.AutoPeftModel):
 
     Example:
         >>> model.save_pretrained("sentiment")  # an adapter over a DPTForSequenceClassification
-        >>> model.config.save_pretrained("sentiment")
         >>> model = dpt_peft.AutoPeftModel.from_pretrained("sentiment")
     """
 

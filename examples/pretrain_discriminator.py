@@ -94,7 +94,9 @@ class DataArguments:
     validation_documents: int = field(default=300, metadata={"help": "Held out from the end of each file."})
     replaced_share: float = field(default=0.15, metadata={"help": "Share of tokens drawn for replacement."})
     candidate_list_share: float = field(default=0.0, metadata={"help": "Share of rows that are candidate lists."})
-    candidate_prompt: str = field(default="Class:", metadata={"help": "What stands before a candidate list."})
+    candidate_template: str | None = field(
+        default=None, metadata={"help": "A candidate list's text and words. Default: DPT's own template."}
+    )
     nearest: int = field(default=16, metadata={"help": "Neighbours in embedding space that may replace a token."})
     generator: str | None = field(
         default=None,
@@ -236,7 +238,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
     def collator(candidate_list_share: float) -> DocumentCollator:
         return DocumentCollator(
-            tokenizer, data_args.max_length, words, candidate_list_share, prompt=data_args.candidate_prompt
+            tokenizer, data_args.max_length, words, candidate_list_share, template=data_args.candidate_template
         )
 
     set_seed(0)  # the same held-out rows whatever the training seed

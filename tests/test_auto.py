@@ -87,7 +87,8 @@ def tune(plain, wrapper, method, task_type):
     """An adapter over a wrapper of a plain checkpoint, after a step of training."""
     model_class, options, _ = WRAPPERS[wrapper]
     torch.manual_seed(0)
-    base = model_class.from_pretrained(plain / model_class.base_model_prefix, **options)
+    folder = "language_model" if wrapper == "verbalizer" else "discriminator"
+    base = model_class.from_pretrained(plain / folder, **options)
     config = MAKERS[method](task_type)
     if wrapper == "released":
         config.modules_to_save = ["label_tokens", "label_bias"]

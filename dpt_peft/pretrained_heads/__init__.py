@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from .discriminators import Discriminator, register_discriminator, supported_model_types
-from .dpt import DPTForSequenceClassification
-from .dpt_config import DPTForSequenceClassificationConfig
-from .dpt_hierarchical import DPTForHierarchicalClassification
-from .dpt_hierarchical_config import DPTForHierarchicalClassificationConfig
+from .discriminators import register_discriminator, supported_model_types
+from .dpt import DPTForSequenceClassification, DPTForSequenceClassificationConfig
+from .dpt_hierarchical import DPTForHierarchicalClassification, DPTForHierarchicalClassificationConfig
 from .dpt_multi_span import DPTForMultiSpanQuestionAnswering, DPTForMultiSpanQuestionAnsweringConfig
 from .label_tree import LabelTree
 from .registration import register
-from .verbalizer import VerbalizerForSequenceClassification
-from .verbalizer_config import VerbalizerForSequenceClassificationConfig
+from .verbalizer import VerbalizerForSequenceClassification, VerbalizerForSequenceClassificationConfig
 
 register()
 
@@ -22,7 +19,6 @@ __all__ = [
     "DPTForMultiSpanQuestionAnsweringConfig",
     "DPTForSequenceClassification",
     "DPTForSequenceClassificationConfig",
-    "Discriminator",
     "LabelTree",
     "VerbalizerForSequenceClassification",
     "VerbalizerForSequenceClassificationConfig",

@@ -1,83 +1,220 @@
-"""What the task wrappers of a discriminator share: config, construction, loading, embeddings.
+"""What all models share whose pretrained head answers: config, construction, loading, embeddings, and templates.
 
-A task wrapper is a transformers model with one submodule, `discriminator`, and a config with one sub-config,
-`discriminator_config`. A new task takes two short classes:
+Such a wrapper is a transformers model with one submodule, `language_model`, a discriminator or a masked language model
+with its own head, and a config with one sub-config, `language_model_config`. A new wrapper takes two short classes:
 
-- a config derived from `DiscriminatorWrapperConfig`, which names the options that need a tokenizer
-  (`tokenizer_options`), the attributes that describe the task rather than the backbone (`task_attributes`), and makes
-  itself from a discriminator's config in `from_discriminator_config`;
-- a model derived from `DiscriminatorWrapper`, with a `forward`.
+- a config derived from `PretrainedHeadConfig`, which names the options that need a tokenizer (`tokenizer_options`),
+  the attributes of its own (`own_attributes`), and makes itself in `from_language_model_config`;
+- a model derived from `PretrainedHeadModel`, with a `forward`, and `head_kind` where it is no discriminator.
 
-`from_pretrained` then takes the folder of a plain discriminator as well as one of a saved wrapper (of this task or of
-another, whose backbone it takes over), refuses a checkpoint without a pretrained replaced-token head, and hands
-dropout and the like to the backbone's config.
+Wrappers that put templates around texts derive from `TemplateConfig` and `TemplateModel`.
+
+`from_pretrained` then takes the folder of a plain language model as well as one of a saved wrapper (of this class or
+of another, whose language model it takes over), refuses a checkpoint without the pretrained head, and hands dropout
+and the like to the language model's config.
 """
 
 from __future__ import annotations
 
+import copy
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from peft import PeftConfig, PeftModel
 from torch import nn
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.configuration_utils import SubConfigSpec
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file, find_adapter_config_file
+
+from dpt_peft._compatibility import call_when_a_trainer_is_made
 
 from .discriminators import PRETRAINING_EXAMPLE, get_discriminator
-from .loading import adapter_beside_config, prepare_config
+from .splice import SplicedInputs, TemplateSplicer
+from .template import DEFAULT_TEMPLATE, WORDPIECES, ResolvedTemplate
+
+_logger = logging.getLogger(__name__)
+# Arguments that say where files are; config and tokenizer are read from the same place as the weights.
+HUB_ARGUMENTS = (
+    "cache_dir",
+    "force_download",
+    "local_files_only",
+    "proxies",
+    "revision",
+    "subfolder",
+    "token",
+    "trust_remote_code",
+)
+# Models whose positions begin behind the padding id, as RoBERTa's: the first rows of their tables are never used.
+_POSITIONS_BEHIND_PADDING = frozenset(
+    {
+        *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert", "xmod", "data2vec-text"),
+        *("longformer", "mpnet", "luke", "ibert", "esm", "lilt", "layoutlmv3", "markuplm"),
+    }
+)
 
 
-class DiscriminatorWrapperConfig(PreTrainedConfig):
-    """Base of the wrappers' configs.
+def longest_row(
+    asked: int | None,
+    tokenizer: PreTrainedTokenizerBase,
+    model: Any,
+    *,
+    default: int | None = None,
+    argument: str = "max_length",
+) -> int:
+    """Return the longest row in tokens, special tokens included.
+
+    Args:
+        asked: What the user wants; `None`: as much as model and tokenizer allow.
+        tokenizer: Tokenizer. Many know no limit of their own.
+        model: The model or its config. Models with relative positions may have no limit, and RoBERTa and its kin have
+            fewer positions than rows in the table (`unused_positions`).
+        default: At most so much where nothing is asked for.
+        argument: Name of what is asked for, for the message.
+
+    Returns:
+        `asked`, or the lowest limit; where nothing has one, the highest 32-bit integer.
+
+    Raises:
+        ValueError: More is asked for than they allow, or less than one token.
+    """
+    config = getattr(model, "config", model)
+    config = config.get_text_config()
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is None or positions <= 0:
+        positions = torch.inf
+    limit = int(min(positions - unused_positions(config), tokenizer.model_max_length, torch.iinfo(torch.int32).max))
+    if asked is not None and not 0 < asked <= limit:
+        raise ValueError(f"`{argument}` must be between 1 and {limit}, the most that this model reads, got {asked}")
+    return asked or min(limit, default or limit)
+
+
+def unused_positions(config: PreTrainedConfig) -> int:
+    """Return how many rows at the head of the position table no token ever uses."""
+    return config.pad_token_id + 1 if config.model_type in _POSITIONS_BEHIND_PADDING else 0
+
+
+@dataclass(frozen=True)
+class HeadKind:
+    """A kind of pretrained head.
 
     Attributes:
-        discriminator_config: Config of the discriminator.
-        tokenizer_options: Arguments of `from_discriminator_config` that take effect through the tokenizer only, so
-            that they cannot be changed in a finished config.
-        needs_tokenizer: Whether `from_discriminator_config` gets a tokenizer or `None`.
-        task_attributes: Config attributes that `from_pretrained` leaves to the wrapper; those of the architecture
-            (dropout, ...) go to the discriminator's config.
+        name: What it is called in messages.
+        find_class: Returns the transformers class with this head for a language model's config, or raises a
+            `ValueError`.
+        advice: What to do about a checkpoint that lacks the head's weights.
     """
 
-    sub_configs_defaults = {"discriminator_config": SubConfigSpec(config_class=AutoConfig, model_type="electra")}  # noqa: RUF012
+    name: str
+    find_class: Callable[[PreTrainedConfig], type[PreTrainedModel]]
+    advice: str
 
+
+DISCRIMINATOR_HEAD = HeadKind(
+    "replaced-token head",
+    get_discriminator,
+    "it was saved as a generator, an encoder or a task model. Use a discriminator checkpoint, or continue the "
+    f"pre-training of this encoder as one with {PRETRAINING_EXAMPLE}",
+)
+
+
+class PretrainedHeadConfig(PreTrainedConfig):
+    """Base of the wrappers' configs.
+
+    What it does not know itself (vocabulary size, hidden size, ...) it answers as the language model's config does.
+
+    Attributes:
+        language_model_config: Config of the discriminator or masked language model.
+        head_kind: Which pretrained head the wrapper reads.
+        tokenizer_options: Arguments of `from_language_model_config` that take effect through the tokenizer only, so
+            that they cannot be changed in a finished config.
+        own_attributes: Further attributes that describe the task rather than the language model.
+        needs_tokenizer: Whether `from_language_model_config` gets a tokenizer or `None`.
+        label_smoothing: How far the loss draws its targets away from 0 and 1, at least 0 and less than 1.
+    """
+
+    sub_configs_defaults = {"language_model_config": SubConfigSpec(config_class=AutoConfig, model_type="electra")}  # noqa: RUF012
+
+    head_kind: ClassVar[HeadKind] = DISCRIMINATOR_HEAD
     tokenizer_options: ClassVar[tuple[str, ...]] = ()
+    own_attributes: ClassVar[tuple[str, ...]] = ("label_smoothing",)
     needs_tokenizer: ClassVar[bool] = True
-    task_attributes: ClassVar[tuple[str, ...]] = (
-        "id2label",
-        "label2id",
-        "num_labels",
-        "output_attentions",
-        "output_hidden_states",
-        "problem_type",
-        "return_dict",
-    )
 
-    discriminator_config: PreTrainedConfig | dict[str, Any] | None = None
+    language_model_config: PreTrainedConfig | dict[str, Any] | None = None
+    label_smoothing: float = 0.0
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Check the choices, and take over what every config has a value for."""
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"`label_smoothing` must be at least 0 and less than 1, got {self.label_smoothing}")
+        super().__post_init__(**kwargs)
+        inner: Any = self.language_model_config
+        self.is_encoder_decoder = inner.is_encoder_decoder
+        self.chunk_size_feed_forward = inner.chunk_size_feed_forward
+
+    def __getattr__(self, name: str) -> Any:
+        """Answer as the language model's config, for libraries that read sizes at the top level."""
+        if name.startswith("_") or "_post_init_done" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self.__dict__["language_model_config"], name)
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
-        """Return the discriminator's config, which knows the vocabulary, the sizes and the padding id."""
-        return self.discriminator_config.get_text_config(decoder=decoder, encoder=encoder)  # type: ignore[union-attr]
+        """Return the language model's config, which knows the vocabulary, the sizes and the padding id."""
+        return self.language_model_config.get_text_config(decoder=decoder, encoder=encoder)  # type: ignore[union-attr]
 
     @classmethod
-    def from_discriminator_config(
-        cls, discriminator_config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase | None, **options: Any
+    def from_language_model_config(
+        cls, language_model_config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase | None, **options: Any
     ) -> Any:
-        """Make the wrapper's config of the discriminator's; every wrapper says how."""
+        """Make the wrapper's config of the language model's; every wrapper says how."""
         raise NotImplementedError
+
+    @classmethod
+    def expand_arguments(
+        cls,
+        arguments: dict[str, Any],
+        path: str | os.PathLike[str],
+        tokenizer: PreTrainedTokenizerBase | str | os.PathLike[str] | None,
+    ) -> dict[str, Any]:
+        """Replace arguments of `from_pretrained` that stand for others by these."""
+        return arguments
 
     @classmethod
     def check_options(cls, options: dict[str, Any], path: str | os.PathLike[str]) -> None:
-        """Raise a `ValueError` if the options do not tell the task of the plain discriminator at `path`."""
+        """Raise a `ValueError` if the options do not tell the task of the plain language model at `path`."""
 
-    def choices_to_keep(self, changed: set[str]) -> dict[str, Any]:
-        """Arguments of `from_discriminator_config` that make this config again, but for those in `changed`."""
-        raise NotImplementedError
+    def outdated_by(self, changed: set[str]) -> dict[str, Any]:
+        """Return what of this config does not hold any more once the options and attributes in `changed` change.
 
-    def consequences(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
-        """What of a saved config does not hold any more once these attributes change, with its new values."""
-        return {"label2id": None} if "id2label" in attributes else {}
+        Returns:
+            New values by name; `None` where there is none until it is derived again.
+
+        Raises:
+            ValueError: Something in `changed` cannot change.
+        """
+        return {"label2id": None} if "id2label" in changed else {}
+
+    def kept_options(self) -> dict[str, Any]:
+        """Return the arguments of `from_language_model_config` that make this config again."""
+        names = {*self.tokenizer_options, *self.own_attributes, "problem_type", "id2label"}
+        return {name: getattr(self, name) for name in names & {known.name for known in fields(self)}}
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Any:
+        """Read a config; that of a plain language model becomes the sub-config of one that has no task yet.
+
+        PEFT does so with the base model of an adapter, to see whether the embeddings were resized.
+        """
+        where = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+        found, _ = cls.get_config_dict(pretrained_model_name_or_path, **where)
+        if found.get("model_type", cls.model_type) == cls.model_type:
+            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        config = AutoConfig.from_pretrained(pretrained_model_name_or_path, **where)
+        return cls(language_model_config=_inner(config))
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
@@ -95,84 +232,88 @@ class DiscriminatorWrapperConfig(PreTrainedConfig):
             raise ValueError(
                 f"`{next(iter(choices))}` needs the tokenizer to take effect: pass it to "
                 f"{cls.__name__.removesuffix('Config')}.from_pretrained, or make a config with "
-                "from_discriminator_config"
+                "from_language_model_config"
             )
         made = super().from_dict(config_dict, **kwargs)
         return (made[0], {**made[1], **choices}) if kwargs.get("return_unused_kwargs") else made
 
-    @staticmethod
-    def longest_row(
-        max_length: int | None, discriminator_config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase
-    ) -> int:
-        """Return the longest row in tokens: what is asked for, or what model and tokenizer allow.
 
-        Raises:
-            ValueError: More is asked for than they allow.
-        """
-        # Without positions of its own (Funnel) and with a tokenizer that knows no limit, the limit is an index's.
-        positions = getattr(discriminator_config, "max_position_embeddings", float("inf"))
-        limit = int(min(positions, tokenizer.model_max_length, torch.iinfo(torch.int32).max))
-        if max_length is None:
-            return limit
-        if not 0 < max_length <= limit:
-            raise ValueError(
-                f"`max_length` must be between 1 and {limit}, the most that this model reads, got {max_length}"
-            )
-        return max_length
-
-    @staticmethod
-    def special_token_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
-        """Return `cls_token_id`, `sep_token_id` and `pad_token_id` of the tokenizer.
-
-        Raises:
-            ValueError: It lacks one.
-        """
-        ids = {name: getattr(tokenizer, name) for name in ("cls_token_id", "sep_token_id", "pad_token_id")}
-        for name, value in ids.items():
-            if value is None:
-                raise ValueError(f"`tokenizer` has no `{name}`, which the rows of this model need")
-        return ids
-
-
-class DiscriminatorWrapper(PreTrainedModel):
-    """Base of the task wrappers: a discriminator with its pretrained head, and how to load it.
+class PretrainedHeadModel(PreTrainedModel):
+    """Base of the wrappers: a language model with its pretrained head, and how to load it.
 
     Args:
         config: The wrapper's config. A subclass calls `post_init` when its own modules are made.
 
     Attributes:
-        discriminator: The backbone with its replaced-token head, as its own class in transformers.
+        language_model: The discriminator or masked language model with its head, as its own class in transformers.
     """
 
-    config_class = DiscriminatorWrapperConfig
-    base_model_prefix = "discriminator"
+    config_class = PretrainedHeadConfig
+    base_model_prefix = "language_model"
     supports_gradient_checkpointing = True
-    # What the discriminator inside cannot do, it refuses itself.
+    # What the language model inside cannot do, it refuses itself.
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
-    # The loss is a mean over the rows of one batch: Trainer divides by the accumulation steps.
-    accepts_loss_kwargs = False
+    # Stands in the cards of models and adapters.
+    model_tags = ["dpt_peft"]  # noqa: RUF012
+    # Whether the loss is what Trainer's own label smoothing computes.
+    _loss_is_softmax = False
 
-    def __init__(self, config: DiscriminatorWrapperConfig) -> None:
+    def __init__(self, config: PretrainedHeadConfig) -> None:
         super().__init__(config)
-        inner: Any = config.discriminator_config
-        self.discriminator = get_discriminator(inner).build(inner)
+        inner: Any = config.language_model_config
+        self.language_model = config.head_kind.find_class(inner)(inner)
+
+    @property
+    def accepts_loss_kwargs(self) -> bool:
+        """Whether the loss counts the rows of all accumulated batches; if not, Trainer divides by their number."""
+        call_when_a_trainer_is_made(_refuse_label_smoothing)
+        return False
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+        """As in transformers; beside an adapter of `add_adapter`, the config is saved too."""
+        super().save_pretrained(save_directory, *args, **kwargs)
+        if getattr(self, "_hf_peft_config_loaded", False) and kwargs.get("is_main_process", True):
+            self.config.save_pretrained(save_directory)
+
+    def _checked(self, loss: torch.Tensor) -> torch.Tensor:
+        """Return the loss, or say at once that it is no number: Trainer's log would show 0 in its place.
+
+        Raises:
+            FloatingPointError: In training, but for mixed precision, whose scaler may get over a step.
+        """
+        if not torch.compiler.is_compiling() and not bool(loss.isfinite()):
+            message = f"the loss of this batch is {loss.item()}: is the learning rate too high, or a weight broken?"
+            if self.training and not torch.is_autocast_enabled(loss.device.type):
+                raise FloatingPointError(message)
+            _logger.warning(message)
+        return loss
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        # Modules whose buffers come from the config (template banks) fill them again after loading on the meta device.
+        # Modules whose buffers come from the config fill them again after loading on the meta device.
         if (reset := getattr(module, "reset_buffers", None)) is not None:
             reset()
 
     def get_input_embeddings(self) -> nn.Module:
-        """Return the discriminator's word embeddings."""
-        return self.discriminator.get_input_embeddings()
+        """Return the language model's word embeddings."""
+        return self.language_model.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the discriminator's word embeddings."""
-        self.discriminator.set_input_embeddings(value)
+        """Replace the language model's word embeddings."""
+        self.language_model.set_input_embeddings(value)
+
+    def _wanted_outputs(self, output_attentions: bool | None, output_hidden_states: bool | None) -> dict[str, Any]:
+        config = self.config
+        return {
+            "output_attentions": config.output_attentions if output_attentions is None else output_attentions,
+            "output_hidden_states": (
+                config.output_hidden_states if output_hidden_states is None else output_hidden_states
+            ),
+            "return_dict": True,
+        }
 
     @classmethod
     def from_pretrained(
@@ -183,44 +324,336 @@ class DiscriminatorWrapper(PreTrainedModel):
         config: PreTrainedConfig | str | os.PathLike[str] | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Load a plain discriminator and put the wrapper around it, or load a saved wrapper.
+        """Load a plain language model and put the wrapper around it, or load a saved wrapper.
 
         Args:
-            pretrained_model_name_or_path: Folder or Hub id of a discriminator, or of a saved wrapper; or folder of a
-                PEFT adapter with the wrapper's config beside it, which is loaded onto the weights that the adapter
-                names.
+            pretrained_model_name_or_path: Folder or Hub id of a plain language model, or of a saved wrapper; or folder
+                of a PEFT adapter with the wrapper's config beside it, which is loaded onto the weights that the
+                adapter names.
             *model_args: Passed on to `__init__`.
-            tokenizer: Tokenizer of the discriminator, or where to read it; default: the same place as the weights. A
+            tokenizer: Tokenizer of the language model, or where to read it; default: the same place as the weights. A
                 saved wrapper needs none unless an option that goes through the tokenizer changes.
             config: Config in place of the one read from the folder.
-            **kwargs: The options of the wrapper's config; everything that `from_pretrained` takes in transformers
-                (`dtype`, `revision`, `attn_implementation`, ...); other config attributes (`hidden_dropout_prob`,
-                ...) go to the discriminator's config.
+            **kwargs: The wrapper's options (see the class and its config's `from_language_model_config`); everything
+                that `from_pretrained` takes in transformers (`dtype`, `revision`, `attn_implementation`, ...); other
+                config attributes (`hidden_dropout_prob`, ...) go to the language model's config. Without `dtype`,
+                weights keep the precision that they are stored in, but for float16 where there is no accelerator,
+                which a CPU is many times slower in: it becomes float32.
 
         Returns:
             The model, in evaluation mode; with `output_loading_info=True` the pair (model, loading info).
 
         Raises:
-            TypeError, ValueError: The options cannot work, or the checkpoint has no pretrained replaced-token head.
+            TypeError, ValueError: The options cannot work, or the checkpoint does not have the pretrained head.
         """
-        config, head, kwargs = prepare_config(
-            cls.config_class, pretrained_model_name_or_path, config=config, tokenizer=tokenizer, arguments=kwargs
-        )
+        path = pretrained_model_name_or_path
+        where = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+        adapter = _adapter_beside_config(path, where)
+        from_elsewhere = adapter is not None or isinstance(config, PreTrainedConfig)
+        config, kwargs = _prepare_config(cls.config_class, path, config=config, tokenizer=tokenizer, arguments=kwargs)
         output_loading_info = kwargs.pop("output_loading_info", False)
-        adapter = adapter_beside_config(pretrained_model_name_or_path)
-        weights = pretrained_model_name_or_path if adapter is None else adapter.base_model_name_or_path
+        weights = path
         if adapter is not None:
-            # Auto classes name the adapter too; it would be loaded twice.
-            kwargs.pop("adapter_kwargs", None)
+            weights = adapter.base_model_name_or_path
+            # Revision and subfolder are the adapter's. Auto classes name the adapter too; it would be loaded twice.
+            kwargs = {name: kwargs[name] for name in kwargs.keys() - {"revision", "subfolder", "adapter_kwargs"}}
+            kwargs |= {} if adapter.revision is None else {"revision": adapter.revision}
+        inner_config, vocabulary = config.get_text_config(), config.vocab_size
+        if from_elsewhere:
+            # Tokens may have been added since: load what is stored, and make room.
+            stored = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+            inner_config.vocab_size = AutoConfig.from_pretrained(weights, **stored).get_text_config().vocab_size
         model, info = super().from_pretrained(weights, *model_args, config=config, output_loading_info=True, **kwargs)
-        missing = [key for key in info["missing_keys"] if key.startswith(f"{cls.base_model_prefix}.{head}.")]
+        if inner_config.vocab_size != vocabulary:
+            model.resize_token_embeddings(vocabulary, mean_resizing=False)
+        inner = model.language_model
+        encoder = f"{cls.base_model_prefix}.{inner.base_model_prefix}."
+        missing = [
+            key
+            for key in info["missing_keys"]
+            if key.startswith(f"{cls.base_model_prefix}.") and not key.startswith(encoder)
+        ]
         if missing:
+            kind = config.head_kind
             raise ValueError(
-                f"{pretrained_model_name_or_path} has no pretrained replaced-token head ({', '.join(sorted(missing))} "
-                "are not in the checkpoint): it was saved as a generator, an encoder or a task model. "
-                "Use a discriminator checkpoint, or continue the pre-training of this encoder as one with "
-                f"{PRETRAINING_EXAMPLE}"
+                f"{path} has no pretrained {kind.name} ({', '.join(sorted(missing))} are not in the checkpoint): "
+                f"{kind.advice}"
             )
+        if "dtype" not in kwargs and "torch_dtype" not in kwargs and _is_slow_half(model, "device_map" in kwargs):
+            model.float()
+            model.config.dtype = inner.config.dtype = torch.float32
         if adapter is not None:
-            model.load_adapter(pretrained_model_name_or_path)
+            model.load_adapter(path, adapter_kwargs=where)
         return (model, info) if output_loading_info else model
+
+
+class TemplateConfig(PretrainedHeadConfig):
+    """Base of the configs of wrappers that put templates around texts. It keeps them in token ids.
+
+    So a saved model is loaded without a tokenizer.
+
+    Attributes:
+        template: Template string.
+        templates: The templates in token ids, as `ResolvedTemplate.to_dict` writes them.
+        max_length: Longest row that the language model sees, in tokens, template and special tokens included.
+        cls_token_id: Id of the first token of every row.
+        sep_token_id: Id of the last token of every row and between the texts of a pair.
+        pad_token_id: Id that fills short rows.
+        pair_separators: Separators that the tokenizer puts between the texts of a pair.
+        truncation_side: Which end of a text that is too long is cut, as the tokenizer has it: `"right"` or `"left"`.
+    """
+
+    own_attributes: ClassVar[tuple[str, ...]] = (*PretrainedHeadConfig.own_attributes, "truncation_side")
+
+    template: str = DEFAULT_TEMPLATE
+    templates: list[dict[str, Any]] = field(default_factory=list)
+    # The numbers of the public ELECTRA checkpoints, as in transformers' ElectraConfig.
+    max_length: int = 512
+    cls_token_id: int = 101
+    sep_token_id: int = 102
+    pad_token_id: int = 0
+    pair_separators: int = 1
+    truncation_side: str = "right"
+    wordpieces: str = "first"
+    id2label: dict[int, str] | dict[str, str] | None = None
+    label2id: dict[str, int] | dict[str, str] | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Check the choices."""
+        if self.truncation_side not in ("left", "right"):
+            raise ValueError(f"`truncation_side` must be 'left' or 'right', got {self.truncation_side!r}")
+        if self.wordpieces not in WORDPIECES:
+            raise ValueError(f"`wordpieces` must be one of {WORDPIECES}, got {self.wordpieces!r}")
+        super().__post_init__(**kwargs)
+
+    def _name_classes(self, names: Sequence[str], what: str, **counts: int | None) -> None:
+        """Derive `id2label` and `label2id` from the classes' names unless they are given.
+
+        Args:
+            names: One name a class.
+            what: What the names are, for the message.
+            **counts: Numbers of classes that other options say.
+
+        Raises:
+            ValueError: One of them, or `id2label`, says another number of classes.
+        """
+        id2label = {int(index): name for index, name in (self.id2label or dict(enumerate(names))).items()}
+        for option, count in {**counts, "id2label": len(id2label)}.items():
+            if count not in (None, len(names)):
+                raise ValueError(f"`{option}` says {count} classes, but there are {len(names)} {what}")
+        if sorted(id2label) != list(range(len(names))):
+            raise ValueError(f"`id2label` must name the classes 0 to {len(names) - 1}, got {self.id2label!r}")
+        self.id2label = id2label
+        self.label2id = self.label2id or {name: index for index, name in id2label.items()}
+
+    @property
+    def resolved_templates(self) -> list[ResolvedTemplate]:
+        """`templates` as objects."""
+        return [ResolvedTemplate.from_dict(template) for template in self.templates]
+
+    @staticmethod
+    def row_options(
+        tokenizer: PreTrainedTokenizerBase, language_model_config: PreTrainedConfig, max_length: int | None
+    ) -> dict[str, Any]:
+        """Return what the config keeps of the tokenizer's rows: their length, special tokens and cut.
+
+        Raises:
+            ValueError: The tokenizer lacks a special token, or `max_length` is too long.
+        """
+        ids = {name: getattr(tokenizer, name) for name in ("cls_token_id", "sep_token_id", "pad_token_id")}
+        for name, value in ids.items():
+            if value is None:
+                raise ValueError(f"`tokenizer` has no `{name}`, which the rows of this model need")
+        # [CLS] a [SEP] b [SEP]: all but the last separator stand between the texts.
+        separators = list(tokenizer("", "")["input_ids"]).count(ids["sep_token_id"]) - 1
+        return {
+            **ids,
+            "max_length": longest_row(max_length, tokenizer, language_model_config),
+            "pair_separators": max(separators, 1),
+            "truncation_side": tokenizer.truncation_side,
+        }
+
+    @staticmethod
+    def check_vocabulary(templates: Sequence[ResolvedTemplate], language_model_config: PreTrainedConfig) -> None:
+        """Raise a `ValueError` if templates hold ids that the language model does not know."""
+        highest = max(max(template.ids) for template in templates)
+        if highest >= language_model_config.vocab_size:
+            raise ValueError(
+                f"`tokenizer` gives the id {highest}, but the language model knows "
+                f"{language_model_config.vocab_size} tokens: it is not the tokenizer of this discriminator or model"
+            )
+
+
+class TemplateModel(PretrainedHeadModel):
+    """Base of the wrappers that put templates around texts.
+
+    Attributes:
+        splicer: The templates.
+    """
+
+    splicer: TemplateSplicer
+
+    def _make_splicer(
+        self, templates: Sequence[ResolvedTemplate], label_token_index: Sequence[Sequence[int]] | None = None
+    ) -> TemplateSplicer:
+        names = (
+            "max_length",
+            "cls_token_id",
+            "sep_token_id",
+            "pad_token_id",
+            "pair_separators",
+            "truncation_side",
+        )
+        options = {name: getattr(self.config, name) for name in names}
+        return TemplateSplicer(templates, **options, label_token_index=label_token_index)
+
+    def _read(
+        self, rows: Mapping[str, Any], template_index: torch.Tensor | None, **further: Any
+    ) -> tuple[Any, SplicedInputs]:
+        """Splice the templates in and run the language model.
+
+        Args:
+            rows: What the tokenizer gave: `input_ids`, `attention_mask`, `token_type_ids`, which may be `None`.
+            template_index: (batch,), see `TemplateSplicer`.
+            **further: Arguments of the language model.
+
+        Returns:
+            Its outputs, and the batch that it has read.
+        """
+        spliced = self.splicer(**rows, template_index=template_index)
+        if spliced.token_type_ids is not None:
+            further["token_type_ids"] = spliced.token_type_ids
+        if spliced.label_token_index is None:
+            further["input_ids"] = spliced.input_ids
+        else:
+            own = self.label_tokens(spliced.label_token_index.clamp(min=0))
+            words = self.get_input_embeddings()(spliced.input_ids)
+            in_list = (spliced.label_token_index >= 0).unsqueeze(-1)
+            further["inputs_embeds"] = torch.where(in_list, own.to(words.dtype), words)
+        outputs = self.language_model(attention_mask=spliced.attention_mask, **further)
+        return outputs, spliced
+
+    @staticmethod
+    def _refuse_other_inputs(input_ids: Any, inputs_embeds: Any, position_ids: Any) -> None:
+        if input_ids is None or inputs_embeds is not None or position_ids is not None:
+            raise ValueError(
+                "the model splices its template into `input_ids`: pass these, and neither `inputs_embeds` nor "
+                "`position_ids`"
+            )
+
+
+def _prepare_config(
+    config_class: type[PretrainedHeadConfig],
+    path: str | os.PathLike[str],
+    *,
+    config: PreTrainedConfig | str | os.PathLike[str] | None,
+    tokenizer: PreTrainedTokenizerBase | str | os.PathLike[str] | None,
+    arguments: dict[str, Any],
+) -> tuple[PretrainedHeadConfig, dict[str, Any]]:
+    """Make the wrapper's config for a plain language model, or complete that of a saved wrapper.
+
+    Args:
+        config_class: Config class of the wrapper.
+        path: Folder or Hub id of a language model or of a saved wrapper.
+        config: Config, or where to read it; default: `path`.
+        tokenizer: Tokenizer, or where to read it; default: `path`. Read only if it is needed.
+        arguments: The other arguments of `from_pretrained`; options that are `None` count as not given.
+
+    Returns:
+        The config, and the arguments left for loading the weights.
+    """
+    arguments = config_class.expand_arguments(dict(arguments), path, tokenizer)
+    where = {name: arguments[name] for name in HUB_ARGUMENTS if name in arguments}
+    known = (*_TASK_ATTRIBUTES, *config_class.own_attributes)
+    attributes = {name: arguments.pop(name) for name in known if name in arguments}
+    options = {name: arguments.pop(name) for name in config_class.tokenizer_options if name in arguments}
+    options = {name: value for name, value in options.items() if value is not None}
+    if not isinstance(config, PreTrainedConfig):
+        config = AutoConfig.from_pretrained(config or path, **where)
+    else:
+        # As everywhere in transformers, a config that was passed stays as it was.
+        config = copy.deepcopy(config)
+    assert isinstance(config, PreTrainedConfig)
+
+    saved = config if isinstance(config, config_class) else None
+    # The wrappers of one language model can be turned into each other: only this is taken over.
+    inner = _inner(config)
+    config_class.head_kind.find_class(inner)
+    if saved is None:
+        config_class.check_options(options, path)
+    architecture = {known.name for known in fields(inner)} - {known.name for known in fields(PreTrainedConfig)}
+    for name in architecture & arguments.keys():
+        setattr(inner, name, arguments.pop(name))
+
+    if saved is not None:
+        given = {**options, **attributes}
+        outdated = saved.outdated_by({name for name, value in given.items() if value != getattr(saved, name, None)})
+        if not options:
+            changed = {**saved.to_dict(), **outdated, **attributes}
+            return config_class.from_dict(changed) if attributes else saved, arguments
+        kept = {**saved.kept_options(), **outdated}
+        options = {**{name: value for name, value in kept.items() if value is not None}, **options}
+    attributes.setdefault("dtype", config.dtype)
+    loaded = _load_tokenizer(tokenizer, path, where) if config_class.needs_tokenizer else None
+    return config_class.from_language_model_config(inner, loaded, **{**options, **attributes}), arguments
+
+
+_TASK_ATTRIBUTES = (
+    "id2label",
+    "label2id",
+    "num_labels",
+    "output_attentions",
+    "output_hidden_states",
+    "problem_type",
+    "return_dict",
+)
+
+
+def _inner(config: PreTrainedConfig) -> Any:
+    """The config of the language model in a wrapper's, or itself."""
+    return config.language_model_config if isinstance(config, PretrainedHeadConfig) else config
+
+
+def _refuse_label_smoothing(arguments: Any, model: Any) -> None:
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    factor = arguments.label_smoothing_factor
+    if factor and isinstance(base, PretrainedHeadModel) and not base._loss_is_softmax:
+        raise ValueError(
+            f"`label_smoothing_factor` = {factor} makes Trainer put a softmax cross entropy in the place of the loss "
+            f"of {type(base).__name__}. Leave it out and let the model smooth its own loss: "
+            f"from_pretrained(..., label_smoothing={factor}), or model.config.label_smoothing = {factor}"
+        )
+
+
+def _load_tokenizer(
+    tokenizer: PreTrainedTokenizerBase | str | os.PathLike[str] | None,
+    path: str | os.PathLike[str],
+    hub_arguments: dict[str, Any],
+) -> PreTrainedTokenizerBase:
+    if isinstance(tokenizer, PreTrainedTokenizerBase):
+        return tokenizer
+    # Revision and subfolder belong to the weights' place.
+    place, where = (path, hub_arguments) if tokenizer is None else (tokenizer, {})
+    loaded = AutoTokenizer.from_pretrained(place, **where)
+    if len(loaded) <= len(set(loaded.all_special_ids)):
+        # What transformers makes of a folder that holds no tokenizer.
+        raise ValueError(f"there is no tokenizer in {place}: pass `tokenizer` (an object, a folder or a Hub id)")
+    return loaded
+
+
+def _adapter_beside_config(path: str | os.PathLike[str], where: Mapping[str, Any]) -> PeftConfig | None:
+    """The config of a PEFT adapter in a folder or repository that holds no weights of a model, else `None`."""
+    where = {name: value for name, value in where.items() if name != "trust_remote_code"}
+    found = find_adapter_config_file(str(path), **where)
+    quiet = {f"_raise_exceptions_for_{what}": False for what in ("missing_entries", "connection_errors", "gated_repo")}
+    names = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)
+    if found is None or any(cached_file(str(path), name, **where, **quiet) is not None for name in names):
+        return None
+    return PeftConfig.from_pretrained(str(Path(found).parent))
+
+
+def _is_slow_half(model: PreTrainedModel, placed: bool) -> bool:
+    """Whether a model is in float16 on a CPU and is to stay there: it was placed there, or there is nothing else."""
+    on_cpu = all(parameter.device.type == "cpu" for parameter in model.parameters())
+    stays = placed or not torch.accelerator.is_available()
+    return model.dtype == torch.float16 and on_cpu and stays and getattr(model, "quantization_method", None) is None

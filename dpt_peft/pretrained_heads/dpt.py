@@ -1,10 +1,11 @@
-"""DPT as a task wrapper: text classification with the pretrained head of a discriminator (Yao et al. 2022)."""
+"""DPT: text classification with the pretrained head of a discriminator (Yao et al. 2022)."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import field
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -12,18 +13,188 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase, initializati
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import can_return_tuple
 
-from .base import DiscriminatorWrapper
-from .discriminators import ReplacedTokenOutput
-from .dpt_config import DPTForSequenceClassificationConfig
-from .label_list_changes import add_task, calibrate
-from .label_lists import OWN_TASK, TaskBank
-from .loss import dpt_loss
-from .scoring import class_scores
-from .splice import TemplateSplicer
+from .base import TemplateConfig, TemplateModel
+from .label_lists import OWN_LIST, LabelList, LabelListBank, resolve_label_list
+from .loss import NO_CLASS, dpt_loss, told_problem_type
+from .splice import class_scores
+from .template import DEFAULT_SEPARATOR, DEFAULT_TEMPLATE
 from .template_presets import preset_options
 
+SCORE_FUNCTIONS = ("one_minus_sigmoid", "sigmoid")
+PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
+# What the label list is made of.
+_LIST_OPTIONS = ("label_words", "template", "label_order", "label_separator", "wordpieces", "classes_per_pass")
 
-class DPTForSequenceClassification(DiscriminatorWrapper):
+
+class DPTForSequenceClassificationConfig(TemplateConfig):
+    """Configuration of `DPTForSequenceClassification`, usually made by its `from_pretrained`.
+
+    Attributes:
+        label_words: One word (or short phrase) a class, in the order of the logits' columns.
+        template: Template string with `{labels}` and `{text}`, or `{text_a}` and `{text_b}` (paper, Eq. 1).
+        label_order: Order in which the classes stand in the template, as indices into `label_words`.
+        label_separator: What stands between two classes.
+        wordpieces: Which logit stands for a class of several wordpieces: that of the `"first"` one (paper, footnote
+            1), their `"mean"`, or their `"max"` (the wordpiece that looks most original).
+        classes_per_pass: Most classes in one template; a longer list takes several passes over the text. `None`: all.
+        label_lists: Further label lists (`add_label_list`): their `name`, and what stands above.
+        untied_labels: Whether the wordpieces of the label list have trainable embeddings of their own, which start as
+            copies (released code).
+        label_bias: Whether a trainable bias per class, zero at the start, is added to the head's output (released
+            code).
+        calibration: For every class what is taken from its logit, or `None`.
+        class_weights: Weight of every class in the loss, or `None`; see `dpt_loss`.
+        score_function: `"one_minus_sigmoid"` (paper, Eq. 2) or `"sigmoid"` (ablation, Table 3).
+        problem_type: `None` (told from the labels at the first labelled batch), `"single_label_classification"` or
+            `"multi_label_classification"`. `pipeline` applies softmax to single labels and sigmoid to multiple ones.
+    """
+
+    model_type = "dpt_sequence_classification"
+    tokenizer_options: ClassVar[tuple[str, ...]] = (*_LIST_OPTIONS, "max_length", "preset")
+    own_attributes: ClassVar[tuple[str, ...]] = (
+        *TemplateConfig.own_attributes,
+        "calibration",
+        "class_weights",
+        "label_bias",
+        "score_function",
+        "untied_labels",
+    )
+
+    label_words: list[str] = field(default_factory=list)
+    label_order: list[int] = field(default_factory=list)
+    label_separator: str = DEFAULT_SEPARATOR
+    classes_per_pass: int | None = None
+    # A list, because dictionaries are sorted when a config is written, and the order numbers the lists.
+    label_lists: list[dict[str, Any]] = field(default_factory=list)
+    untied_labels: bool = False
+    label_bias: bool = False
+    calibration: list[float] | None = None
+    class_weights: list[float] | None = None
+    score_function: str = "one_minus_sigmoid"
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Derive the labels from the label words and check the choices."""
+        if self.score_function not in SCORE_FUNCTIONS:
+            raise ValueError(f"`score_function` must be one of {SCORE_FUNCTIONS}, got {self.score_function!r}")
+        self.calibration = None if self.calibration is None else [float(bias) for bias in self.calibration]
+        self.class_weights = None if self.class_weights is None else [float(weight) for weight in self.class_weights]
+        if self.class_weights is not None and not all(0 <= weight < float("inf") for weight in self.class_weights):
+            raise ValueError(f"`class_weights` must be numbers that are not negative, got {self.class_weights}")
+        if self.problem_type not in (None, *PROBLEM_TYPES):
+            raise ValueError(
+                f"`problem_type` must be None or one of {PROBLEM_TYPES}, got {self.problem_type!r}: the classes are "
+                "words of a template, so there is no regression"
+            )
+        if self.label_words:
+            lists = {"calibration": self.calibration, "class_weights": self.class_weights}
+            counts = {name: None if values is None else len(values) for name, values in lists.items()}
+            self._name_classes(self.label_words, "label words", num_labels=kwargs.pop("num_labels", None), **counts)
+        super().__post_init__(**kwargs)
+
+    @property
+    def all_label_lists(self) -> dict[str, LabelList]:
+        """The wrapper's own label list, named `"default"`, and those added to it."""
+        own = {name: getattr(self, name) for name in ("label_words", "label_order", "classes_per_pass", "templates")}
+        own |= {"name": OWN_LIST, "calibration": self.calibration}
+        return {values["name"]: LabelList.from_config(values) for values in (own, *self.label_lists)}
+
+    @classmethod
+    def expand_arguments(cls, arguments: dict[str, Any], path: Any, tokenizer: Any) -> dict[str, Any]:
+        """Replace `preset` by what it stands for, where that is not given."""
+        preset = arguments.pop("preset", None)
+        given = {name: value for name, value in arguments.items() if value is not None}
+        return arguments if preset is None else {**arguments, **preset_options(preset), **given}
+
+    @classmethod
+    def check_options(cls, options: dict[str, Any], path: str | os.PathLike[str]) -> None:
+        """Raise a `ValueError` if there are no label words."""
+        if "label_words" not in options:
+            raise ValueError(
+                f"`label_words` is missing: {path} is a discriminator without a task. "
+                "Pass one word a class, such as label_words=['negative', 'positive']"
+            )
+
+    def outdated_by(self, changed: set[str]) -> dict[str, Any]:
+        """Return what does not hold any more: measured with other words or scores, or for other classes.
+
+        Raises:
+            ValueError: The label list would change under label tokens that were trained for it.
+        """
+        outdated = super().outdated_by(changed)
+        of_list = changed & {*_LIST_OPTIONS}
+        if self.untied_labels and of_list:
+            raise ValueError(
+                f"`{min(of_list)}` cannot change in a saved wrapper with `untied_labels`: its label tokens belong to "
+                "the list they were trained in. Save the discriminator inside (model.language_model) and start from "
+                "that"
+            )
+        if of_list or "score_function" in changed:
+            outdated["calibration"] = None
+        if changed & {"score_function", "wordpieces"}:
+            outdated["label_lists"] = [{**own, "calibration": None} for own in self.label_lists]
+        if "label_words" in changed:
+            outdated |= dict.fromkeys(("label_order", "id2label", "label2id", "class_weights", "classes_per_pass"))
+            # Chosen for the former words, unless it reads all pieces.
+            outdated |= {"wordpieces": None} if self.wordpieces == "first" else {}
+        return outdated
+
+    def kept_options(self) -> dict[str, Any]:
+        """Return the arguments that make this config again, with the further label lists."""
+        return super().kept_options() | {"label_lists": self.label_lists}
+
+    @classmethod
+    def from_language_model_config(
+        cls,
+        language_model_config: PreTrainedConfig,
+        tokenizer: PreTrainedTokenizerBase | None,
+        label_words: Sequence[str] | None = None,
+        *,
+        template: str = DEFAULT_TEMPLATE,
+        label_order: Sequence[int] | int | None = None,
+        label_separator: str = DEFAULT_SEPARATOR,
+        wordpieces: str | None = None,
+        classes_per_pass: int | None = None,
+        max_length: int | None = None,
+        **kwargs: Any,
+    ) -> DPTForSequenceClassificationConfig:
+        """Turn label words and template into token ids, and everything into a config.
+
+        Args:
+            language_model_config: Config of the discriminator.
+            tokenizer: Its tokenizer.
+            label_words: One word a class, at least two (one for multi-label classification).
+            template: Template string with `{labels}` and `{text}`, or with `{labels}`, `{text_a}` and `{text_b}`;
+                `{sep}` is the separator token.
+            label_order: Order of the classes in the template: `None` (as in `label_words`), a seed, or a permutation.
+            label_separator: What stands between two classes.
+            wordpieces: Which wordpieces of a class are read: `"first"`, `"mean"` or `"max"`. Default: `"first"` as in
+                the paper, unless label words begin with the same token; then `"mean"`.
+            classes_per_pass: Most classes in one template; a longer list takes several passes over the text.
+            max_length: Longest row in tokens; default and upper bound: what model and tokenizer allow.
+            **kwargs: Further attributes of the config, such as `problem_type` or `id2label`.
+
+        Raises:
+            TypeError, ValueError: Label words, template, order, length or tokenizer cannot work together. (Whether the
+                template leaves room for the text is checked when the model is made.)
+        """
+        assert tokenizer is not None
+        resolved = resolve_label_list(
+            tokenizer,
+            label_words,  # type: ignore[arg-type]
+            template=template,
+            label_order=label_order,
+            label_separator=label_separator,
+            wordpieces=wordpieces,
+            classes_per_pass=classes_per_pass,
+            minimum=1 if kwargs.get("problem_type") == "multi_label_classification" else 2,
+        )
+        rows = cls.row_options(tokenizer, language_model_config, max_length)
+        made = cls(language_model_config=language_model_config, **resolved, **{**rows, **kwargs})
+        cls.check_vocabulary(made.resolved_templates, language_model_config)
+        return made
+
+
+class DPTForSequenceClassification(TemplateModel):
     """Classifies texts by asking a discriminator which of the class words in a template look original.
 
     The model takes ordinary tokenizer output, splices the template in behind the text (Eq. 1), and reads the
@@ -34,6 +205,9 @@ class DPTForSequenceClassification(DiscriminatorWrapper):
     of Eq. 2, the highest logit is the class, with labels or without. `pipeline("text-classification")` shows their
     softmax; pass `function_to_apply="sigmoid"` for the score of Eq. 2 (the default where `problem_type` is
     `"multi_label_classification"`). Columns follow the label words, whatever the order in the template.
+
+    `from_pretrained` takes the arguments of `DPTForSequenceClassificationConfig.from_language_model_config`, the
+    config's attributes, and `preset`, a name from `template_presets.PRESETS` for what is not given.
 
     Example:
         >>> model = DPTForSequenceClassification.from_pretrained(
@@ -49,32 +223,24 @@ class DPTForSequenceClassification(DiscriminatorWrapper):
         super().__init__(config)
         if not config.label_words:
             raise ValueError(
-                f"the config has no label words: make it with {type(config).__name__}.from_discriminator_config, or "
-                " the model with DPTForSequenceClassification.from_pretrained(discriminator, label_words=[...])"
+                f"the config has no label words: make it with {type(config).__name__}.from_language_model_config, or "
+                "the model with DPTForSequenceClassification.from_pretrained(discriminator, label_words=[...])"
             )
         self.num_labels = config.num_labels
-        self._set_tasks()
+        self._set_label_lists()
         if config.untied_labels:
             words: Any = self.get_input_embeddings()
-            self.label_tokens = nn.Embedding(len(self.task_bank.label_token_ids), words.weight.shape[1])
+            self.label_tokens = nn.Embedding(len(self.label_bank.label_token_ids), words.weight.shape[1])
         if config.label_bias:
             # An embedding of size 1, which PEFT can keep per adapter (`modules_to_save`) and choose per row.
-            self.label_bias = nn.Embedding(self.task_bank.num_classes, 1)
+            self.label_bias = nn.Embedding(self.label_bank.num_classes, 1)
         self.post_init()
 
-    def _set_tasks(self) -> None:
-        """Make template bank and splicer of the config's tasks."""
-        config = self.config
-        bank = TaskBank(config.all_tasks)
-        self.splicer = TemplateSplicer(
-            bank.templates,
-            max_length=config.max_length,
-            cls_token_id=config.cls_token_id,
-            sep_token_id=config.sep_token_id,
-            pad_token_id=config.pad_token_id,
-            label_tokens=bank.label_tokens if config.untied_labels else None,
-        )
-        self.task_bank = bank
+    def _set_label_lists(self) -> None:
+        """Make template bank and splicer of the config's label lists."""
+        bank = LabelListBank(self.config.all_label_lists)
+        splicer = self._make_splicer(bank.templates, bank.label_token_index if self.config.untied_labels else None)
+        self.label_bank, self.splicer = bank.to(self.device), splicer.to(self.device)
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
@@ -84,78 +250,8 @@ class DPTForSequenceClassification(DiscriminatorWrapper):
         if self.config.untied_labels and module is self.label_tokens and not words.weight.is_meta:
             # They start as what the words in the text are (released code). Where a checkpoint has them, transformers
             # leaves what it has loaded.
-            ids = torch.tensor(self.task_bank.label_token_ids, device=words.weight.device)
+            ids = torch.tensor(self.label_bank.label_token_ids, device=words.weight.device)
             init.copy_(module.weight, words.weight[ids])
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        pretrained_model_name_or_path: str | os.PathLike[str],
-        *model_args: Any,
-        label_words: Sequence[str] | None = None,
-        template: str | None = None,
-        tokenizer: PreTrainedTokenizerBase | str | os.PathLike[str] | None = None,
-        label_order: Sequence[int] | int | None = None,
-        label_separator: str | None = None,
-        wordpieces: str | None = None,
-        classes_per_pass: int | None = None,
-        preset: str | None = None,
-        max_length: int | None = None,
-        config: PreTrainedConfig | str | os.PathLike[str] | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Load a plain discriminator and put the wrapper around it, or load a saved wrapper.
-
-        Args:
-            pretrained_model_name_or_path: Folder or Hub id of a discriminator, or of a saved wrapper.
-            *model_args: Passed on to `__init__`.
-            label_words: One word a class. Needed for a discriminator; given for a saved wrapper, they replace its own.
-            template: Template string, default `"{text} Class: {labels}."`. It may name the texts of a pair apart, as
-                `{text_a}` and `{text_b}`; `{sep}` is the separator token.
-            tokenizer: Tokenizer of the discriminator, or where to read it; default: the same place as the weights. A
-                saved wrapper needs none unless label words, template, order or length change.
-            label_order: Order of the classes in the template: `None` (as in `label_words`), a seed, or a permutation.
-            label_separator: What stands between two classes, default `", "`.
-            wordpieces: Which logit stands for a class of several wordpieces: that of the `"first"` one (the paper's,
-                and the default), their `"mean"`, or their `"max"`.
-            classes_per_pass: Most classes in one template; a list with more of them is split, and the text is read
-                once for each part. Default: all in one.
-            preset: A name from `template_presets.PRESETS` for what is not given: `"paper"` (default),
-                `"released"` (with label tokens and a bias per class to train), or a data set's.
-            max_length: Longest row in tokens, template included; default: what model and tokenizer allow.
-            config: Config in place of the one read from the folder.
-            **kwargs: As everywhere in transformers (`dtype`, `revision`, `cache_dir`, `attn_implementation`, ...);
-                `problem_type`, `id2label`, `label2id`, `score_function`, `class_weights`, `label_smoothing`,
-                `untied_labels`, `label_bias` go to the wrapper's config, other config attributes
-                (`hidden_dropout_prob`, ...) to the discriminator's.
-
-        Returns:
-            The model, in evaluation mode; with `output_loading_info=True` the pair (model, loading info).
-
-        Raises:
-            TypeError, ValueError: Label words or template cannot work, or the checkpoint has no pretrained
-                replaced-token head.
-        """
-        chosen = {
-            "label_words": label_words,
-            "template": template,
-            "label_separator": label_separator,
-            **{name: kwargs.pop(name, None) for name in ("untied_labels", "label_bias")},
-        }
-        defaults = {} if preset is None else preset_options(preset)
-        chosen = {**defaults, **{name: value for name, value in chosen.items() if value is not None}}
-        return super().from_pretrained(
-            pretrained_model_name_or_path,
-            *model_args,
-            tokenizer=tokenizer,
-            config=config,
-            label_order=label_order,
-            wordpieces=wordpieces,
-            classes_per_pass=classes_per_pass,
-            max_length=max_length,
-            **chosen,
-            **kwargs,
-        )
 
     @can_return_tuple
     def forward(
@@ -166,7 +262,7 @@ class DPTForSequenceClassification(DiscriminatorWrapper):
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
-        task_names: Sequence[str] | torch.Tensor | None = None,
+        list_names: Sequence[str] | torch.Tensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         **kwargs: Any,
@@ -181,8 +277,8 @@ class DPTForSequenceClassification(DiscriminatorWrapper):
             position_ids: Refused: the splice moves tokens, so positions are counted inside.
             inputs_embeds: Refused: the splice needs token ids.
             labels: (batch,) class indices, or (batch, classes) zeros and ones for multi-label classification.
-            task_names: For every row the name of its task (see `add_task`; `"default"` is the wrapper's own), or a
-                tensor of indices into `model.task_names`. Default: all rows take the wrapper's own task.
+            list_names: For every row the name of its label list (see `add_label_list`; `"default"` is the wrapper's
+                own), or a tensor of indices into `model.list_names`. Default: all rows take the wrapper's own.
             output_attentions: Whether to return the attentions over the spliced rows.
             output_hidden_states: Whether to return the hidden states of the spliced rows.
             **kwargs: Passed on to the discriminator.
@@ -190,75 +286,55 @@ class DPTForSequenceClassification(DiscriminatorWrapper):
         Returns:
             `loss` (Eq. 3: the binary cross entropy, summed over classes, mean over rows), `logits` (batch, classes),
             `hidden_states`, `attentions` (of the first pass, where there are several). With `return_dict=False` a
-            tuple of those that exist. With `task_names`, `logits` are as wide as the largest task in the batch, and
-            `-inf` where a row's own task has no such class.
+            tuple of those that exist. With `list_names`, `logits` are as wide as the largest list in the batch, and
+            `NO_CLASS` (-16384) where a row's own list has no such class.
 
         Raises:
             ValueError: An argument is refused, or labels have the wrong shape, type or range.
         """
-        if input_ids is None or inputs_embeds is not None or position_ids is not None:
-            raise ValueError(
-                "DPT splices its template into `input_ids`: pass these, and neither `inputs_embeds` nor `position_ids`"
-            )
-        kwargs["output_attentions"] = self.config.output_attentions if output_attentions is None else output_attentions
-        kwargs["output_hidden_states"] = (
-            self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
-        )
-        batch, width = input_ids.shape[0], self.task_bank.width(task_names)
+        self._refuse_other_inputs(input_ids, inputs_embeds, position_ids)
+        assert input_ids is not None
+        kwargs |= self._wanted_outputs(output_attentions, output_hidden_states)
+        rows = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        batch, width = input_ids.shape[0], self.label_bank.width(list_names)
         outputs, logits = None, None
-        for template_index in self.task_bank.passes(task_names, batch):
-            pass_outputs, columns = self._one_pass(input_ids, attention_mask, token_type_ids, template_index, kwargs)
+        for template_index in self.label_bank.passes(list_names, batch):
+            pass_outputs, columns = self._one_pass(rows, template_index, kwargs)
             outputs = outputs or pass_outputs
             if template_index is None:
                 logits = columns[:, :width]
             else:
-                logits = columns.new_full((batch, width), -torch.inf) if logits is None else logits
-                logits = self.task_bank.place(columns, template_index, logits)
+                logits = columns.new_full((batch, width), NO_CLASS) if logits is None else logits
+                logits = self.label_bank.place(columns, template_index, logits)
         assert outputs is not None
         assert logits is not None
         return SequenceClassifierOutput(
-            loss=None if labels is None else self._loss(logits, labels, own_task=task_names is None),
+            loss=None if labels is None else self._loss(logits, labels, own_list=list_names is None),
             logits=logits,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
 
     def _one_pass(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor | None,
-        token_type_ids: torch.Tensor | None,
-        template_index: torch.Tensor | None,
-        kwargs: dict[str, Any],
-    ) -> tuple[ReplacedTokenOutput, torch.Tensor]:
-        """The discriminator's outputs for one template a row, and the logits (batch, columns of the templates)."""
-        spliced = self.splicer(input_ids, attention_mask, token_type_ids, template_index)
-        if spliced.token_type_ids is not None:
-            kwargs = {**kwargs, "token_type_ids": spliced.token_type_ids}
-        if spliced.label_tokens is None:
-            kwargs = {**kwargs, "input_ids": spliced.input_ids}
-        else:
-            own = self.label_tokens(spliced.label_tokens.clamp(min=0))
-            words = self.get_input_embeddings()(spliced.input_ids)
-            embeddings = torch.where((spliced.label_tokens >= 0).unsqueeze(-1), own.to(words.dtype), words)
-            kwargs = {**kwargs, "inputs_embeds": embeddings}
-        outputs = self.discriminator(attention_mask=spliced.attention_mask, return_dict=True, **kwargs)
+        self, rows: dict[str, Any], template_index: torch.Tensor | None, kwargs: dict[str, Any]
+    ) -> tuple[Any, torch.Tensor]:
+        """Read one template a row: the discriminator's outputs, and the logits (batch, columns of the templates)."""
+        outputs, spliced = self._read(rows, template_index, **kwargs)
         sign = 1 if self.config.score_function == "sigmoid" else -1
-        logits = class_scores(sign * outputs.logits, spliced, self.config.wordpieces, self.splicer.num_wordpieces)
+        logits = class_scores(sign * outputs.logits, spliced, self.config.wordpieces, self.splicer.longest_label)
+        classes = self.label_bank.class_rows(template_index)
         if self.config.label_bias:
-            rows = self.task_bank.class_rows(template_index).expand(logits.shape)
-            logits = logits + sign * self.label_bias(rows).squeeze(-1)
-        if self.task_bank.is_calibrated:
-            logits = self.task_bank.calibrated(logits, template_index)
+            logits = logits + sign * self.label_bias(classes.expand(logits.shape)).squeeze(-1)
+        if self.label_bank.is_calibrated:
+            logits = logits - self.label_bank.calibration.to(logits.dtype)[classes]
         return outputs, logits
 
-    def _loss(self, logits: torch.Tensor, labels: torch.Tensor, *, own_task: bool) -> torch.Tensor:
-        kind = self.config.problem_type
-        if kind is None:
-            kind = "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
-        weights = self.config.class_weights
-        if weights is not None and not own_task:
-            raise ValueError("`class_weights` are those of the wrapper's own task: train others without `task_names`")
+    def _loss(self, logits: torch.Tensor, labels: torch.Tensor, *, own_list: bool) -> torch.Tensor:
+        kind, weights = told_problem_type(self.config.problem_type, labels), self.config.class_weights
+        if weights is not None and not own_list:
+            raise ValueError(
+                "`class_weights` are those of the wrapper's own label list: train others without `list_names`"
+            )
         loss = dpt_loss(
             logits,
             labels,
@@ -266,10 +342,9 @@ class DPTForSequenceClassification(DiscriminatorWrapper):
             class_weights=None if weights is None else torch.tensor(weights, device=logits.device),
             label_smoothing=self.config.label_smoothing,
         )
-        # As transformers' own classifiers do: the first labelled batch tells, and the config remembers. One that was
-        # refused tells nothing.
+        # The first labelled batch tells, and the config remembers. One that was refused tells nothing.
         self.config.problem_type = kind
-        return loss
+        return self._checked(loss)
 
     @property
     def new_modules(self) -> list[str]:
@@ -277,11 +352,11 @@ class DPTForSequenceClassification(DiscriminatorWrapper):
         return [name for name in ("label_tokens", "label_bias") if hasattr(self, name)]
 
     @property
-    def task_names(self) -> list[str]:
-        """The tasks that `forward` knows, the wrapper's own (`"default"`) first."""
-        return list(self.task_bank.names)
+    def list_names(self) -> list[str]:
+        """The label lists that `forward` knows, the wrapper's own (`"default"`) first."""
+        return list(self.label_bank.names)
 
-    def add_task(
+    def add_label_list(
         self,
         name: str,
         label_words: Sequence[str],
@@ -292,13 +367,13 @@ class DPTForSequenceClassification(DiscriminatorWrapper):
         label_separator: str | None = None,
         classes_per_pass: int | None = None,
     ) -> None:
-        """Let the same backbone serve another task, row by row (`task_names` of `forward`).
+        """Let the same discriminator serve another task, row by row (`list_names` of `forward`).
 
-        The task is part of the config: it is saved and loaded with the wrapper. With adapters, name a row's adapter
-        and its task: `model(**rows, adapter_names=[...], task_names=[...])`.
+        The list is part of the config: it is saved and loaded with the wrapper. With adapters, name a row's adapter
+        and its label list: `model(**rows, adapter_names=[...], list_names=[...])`.
 
         Args:
-            name: Its name in `task_names`. An existing one is replaced.
+            name: Its name in `list_names`. An existing one is replaced.
             label_words: One word a class.
             tokenizer: Tokenizer of the discriminator.
             template: Default: the wrapper's own, as for all that follow.
@@ -307,22 +382,49 @@ class DPTForSequenceClassification(DiscriminatorWrapper):
             classes_per_pass: Most classes in one template; default: all.
 
         Raises:
-            TypeError, ValueError: The choices cannot work, the name is taken by the wrapper's own task, or an adapter
+            TypeError, ValueError: The choices cannot work, the name is that of the wrapper's own list, or an adapter
                 holds the trainable label tokens, which cannot grow any more.
         """
-        add_task(
-            self,
-            name,
-            label_words,
+        config, new = self.config, self.new_modules
+        if name == OWN_LIST:
+            raise ValueError(f"`name` {OWN_LIST!r} is the wrapper's own list; load the wrapper with other label words")
+        for part in new:
+            if not isinstance(getattr(self, part), nn.Embedding) or name in self.list_names:
+                raise ValueError(
+                    f"a label list with trainable `{part}` must be new, and be added before get_peft_model, which "
+                    "copies them"
+                )
+        resolved = resolve_label_list(
             tokenizer,
-            template=template or self.config.template,
+            label_words,
+            template=template or config.template,
             label_order=label_order,
-            label_separator=self.config.label_separator if label_separator is None else label_separator,
+            label_separator=config.label_separator if label_separator is None else label_separator,
+            wordpieces=config.wordpieces,
             classes_per_pass=classes_per_pass,
+            minimum=1 if config.problem_type == "multi_label_classification" else 2,
         )
+        # All lists are read in the same way, which stands once in the config.
+        del resolved["wordpieces"]
+        former, tokens = config.label_lists, len(self.label_bank.label_token_ids)
+        config.label_lists = [other for other in former if other["name"] != name] + [{"name": name, **resolved}]
+        try:
+            config.check_vocabulary(LabelListBank(config.all_label_lists).templates, config.language_model_config)
+            self._set_label_lists()
+        except ValueError:
+            config.label_lists = former
+            raise
+        if "label_bias" in new:
+            self.label_bias = _grown(self.label_bias, self.label_bank.num_classes)
+        if "label_tokens" in new:
+            ids = self.label_bank.label_token_ids
+            self.label_tokens = _grown(self.label_tokens, len(ids))
+            words: Any = self.get_input_embeddings()
+            with torch.no_grad():
+                self.label_tokens.weight[tokens:] = words.weight[ids[tokens:]]
 
     def calibrate(
-        self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str] = ("", "N/A"), *, task: str = OWN_TASK
+        self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str] = ("", "N/A"), *, label_list: str = OWN_LIST
     ) -> torch.Tensor:
         """Take from every class what it gets without any content, for use without (or with little) training.
 
@@ -334,12 +436,48 @@ class DPTForSequenceClassification(DiscriminatorWrapper):
         Args:
             tokenizer: Tokenizer of the discriminator.
             texts: Texts without content. None at all takes the calibration away.
-            task: Which task is calibrated.
+            label_list: Which label list is calibrated.
 
         Returns:
             (classes,): what is subtracted.
 
         Raises:
-            ValueError: There is no such task.
+            ValueError: There is no such label list.
         """
-        return calibrate(self, tokenizer, texts, task)
+        if label_list not in self.list_names:
+            known = ", ".join(map(repr, self.list_names))
+            raise ValueError(f"`label_list` {label_list!r} does not exist; there are {known}")
+        if isinstance(texts, str):
+            raise TypeError(f"`texts` must be a list of texts, got the string {texts!r}")
+        self._set_calibration(label_list, None)
+        if not texts:
+            return torch.zeros(self.config.all_label_lists[label_list].num_classes)
+        rows = tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt").to(self.device)
+        training = self.training
+        self.eval()
+        with torch.no_grad():
+            logits = self(**rows, list_names=[label_list] * len(texts)).logits
+        self.train(training)
+        means = logits.float().mean(0)
+        self._set_calibration(label_list, means.tolist())
+        return means
+
+    def _set_calibration(self, label_list: str, values: list[float] | None) -> None:
+        if label_list == OWN_LIST:
+            self.config.calibration = values
+        else:
+            self.config.label_lists = [
+                {**own, "calibration": values} if own["name"] == label_list else own for own in self.config.label_lists
+            ]
+        self._set_label_lists()
+
+
+def _grown(table: nn.Embedding, rows: int) -> nn.Embedding:
+    """The same table with further rows of zeros."""
+    weight = table.weight
+    grown = nn.Embedding(rows, table.embedding_dim, device=weight.device, dtype=weight.dtype)
+    with torch.no_grad():
+        grown.weight.zero_()
+        grown.weight[: len(weight)] = weight
+    grown.weight.requires_grad_(weight.requires_grad)
+    return grown

@@ -3,23 +3,191 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase, initialization as init
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import can_return_tuple
 
-from .base import DiscriminatorWrapper
+from .base import HUB_ARGUMENTS, TemplateConfig, TemplateModel
 from .beam import Branches, beam_search, groups_of_like_length
-from .dpt_hierarchical_config import DPTForHierarchicalClassificationConfig
 from .label_clusters import build_label_tree
 from .label_tree import LabelTree
-from .loading import HUB_ARGUMENTS
-from .scoring import class_scores
-from .splice import TemplateSplicer
+from .loss import NO_CLASS, check_class_indices, dpt_loss
+from .splice import Tables, class_scores
+from .template import DEFAULT_SEPARATOR, DEFAULT_TEMPLATE, ResolvedTemplate, choose_wordpieces, resolve_template
+
+PATH_SCORES = ("sigmoid", "softmax")
+
+
+class DPTForHierarchicalClassificationConfig(TemplateConfig):
+    """Configuration of `DPTForHierarchicalClassification`, usually made by its `from_pretrained`.
+
+    Attributes:
+        label_tree: The tree, as `LabelTree.to_dict` writes it; `tree` is the object.
+        template: Template string with `{labels}` and `{text}`, or `{text_a}` and `{text_b}` (paper, Eq. 1), the same
+            for all branches.
+        label_separator: What stands between two names.
+        wordpieces: Which logit stands for a name of several wordpieces: that of the `"first"` one (paper, footnote 1),
+            the `"mean"` or the `"max"` of all. Names read at the first one must differ there within a branch.
+        templates: For every branch (see `Branches`) the template with the names below it, in token ids.
+        path_score: Factor of a name on the path to a class: `"sigmoid"`, its score of Eq. 2, or `"softmax"`, that
+            score's softmax over the names of the same branch.
+        beam_width: Most branches of a row that are followed at a level; `None`: all.
+        beam_threshold: A branch is followed only if its score is at least this share of the row's best (0 to 1). With
+            0 and all branches the search is exhaustive.
+    """
+
+    model_type = "dpt_hierarchical_classification"
+    tokenizer_options: ClassVar[tuple[str, ...]] = (
+        "label_tree",
+        "template",
+        "label_separator",
+        "wordpieces",
+        "max_length",
+    )
+    own_attributes: ClassVar[tuple[str, ...]] = (
+        *TemplateConfig.own_attributes,
+        "path_score",
+        "beam_width",
+        "beam_threshold",
+    )
+
+    label_tree: dict[str, Any] | None = None
+    label_separator: str = DEFAULT_SEPARATOR
+    path_score: str = "sigmoid"
+    beam_width: int | None = 2
+    beam_threshold: float = 0.3
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Derive the labels from the tree and check the choices."""
+        if self.path_score not in PATH_SCORES:
+            raise ValueError(f"`path_score` must be one of {PATH_SCORES}, got {self.path_score!r}")
+        if self.beam_width is not None and not (isinstance(self.beam_width, int) and self.beam_width >= 1):
+            raise ValueError(
+                f"`beam_width` must be a whole number from 1, or None for all branches, got {self.beam_width!r}"
+            )
+        if not 0 <= self.beam_threshold <= 1:
+            raise ValueError(f"`beam_threshold` must be between 0 and 1, got {self.beam_threshold}")
+        if self.problem_type not in (None, "single_label_classification"):
+            raise ValueError(
+                f"`problem_type` {self.problem_type!r} is not for a label tree, where a text has one path; "
+                "DPTForSequenceClassification takes several labels a text"
+            )
+        if self.label_tree is not None:
+            self._name_classes(
+                self.label_tree["classes"], "classes in the label tree", num_labels=kwargs.pop("num_labels", None)
+            )
+        super().__post_init__(**kwargs)
+
+    @property
+    def tree(self) -> LabelTree:
+        """The label tree as an object."""
+        if self.label_tree is None:
+            raise ValueError("the config has no label tree")
+        return LabelTree.from_dict(self.label_tree)
+
+    @classmethod
+    def expand_arguments(cls, arguments: dict[str, Any], path: Any, tokenizer: Any) -> dict[str, Any]:
+        """Build a `label_tree` of `label_words`.
+
+        Raises:
+            ValueError: Both are given.
+        """
+        label_words = arguments.pop("label_words", None)
+        if label_words is None:
+            return arguments
+        if arguments.get("label_tree") is not None:
+            raise ValueError(
+                "give `label_tree`, or `label_words` to build one of; the words of a tree's names are an argument "
+                "of LabelTree"
+            )
+        where = {name: arguments[name] for name in HUB_ARGUMENTS if name in arguments}
+        return {**arguments, "label_tree": build_label_tree(label_words, path, tokenizer=tokenizer, **where)}
+
+    @classmethod
+    def check_options(cls, options: dict[str, Any], path: str | os.PathLike[str]) -> None:
+        """Raise a `ValueError` if there is no label tree."""
+        if "label_tree" not in options:
+            raise ValueError(
+                f"`label_tree` is missing: {path} is a discriminator without a task. Pass a dpt_peft.LabelTree or "
+                "nested dicts, or one word a class as `label_words`, and a tree is built of them"
+            )
+
+    def outdated_by(self, changed: set[str]) -> dict[str, Any]:
+        """Return what does not hold any more for other classes."""
+        outdated = super().outdated_by(changed)
+        if "label_tree" in changed:
+            outdated |= {"id2label": None, "label2id": None}
+            outdated |= {"wordpieces": None} if self.wordpieces == "first" else {}
+        return outdated
+
+    def kept_options(self) -> dict[str, Any]:
+        """Return the arguments that make this config again, with the tree as an object."""
+        return super().kept_options() | {"label_tree": self.tree}
+
+    @classmethod
+    def from_language_model_config(
+        cls,
+        language_model_config: PreTrainedConfig,
+        tokenizer: PreTrainedTokenizerBase | None,
+        label_tree: LabelTree | Mapping[str, Any] | None = None,
+        *,
+        template: str = DEFAULT_TEMPLATE,
+        label_separator: str = DEFAULT_SEPARATOR,
+        wordpieces: str | None = None,
+        max_length: int | None = None,
+        **kwargs: Any,
+    ) -> DPTForHierarchicalClassificationConfig:
+        """Turn a label tree into templates in token ids, and everything into a config.
+
+        Args:
+            language_model_config: Config of the discriminator.
+            tokenizer: Its tokenizer.
+            label_tree: The tree, or nested dicts as `LabelTree.from_nested` takes them.
+            template: Template string with `{labels}` and `{text}`, or with `{labels}`, `{text_a}` and `{text_b}`.
+            label_separator: What stands between two names.
+            wordpieces: Which wordpieces of a name are read: `"first"`, `"mean"` or `"max"`. Default: `"first"`, unless
+                names of one branch begin with the same token; then `"mean"`, in all branches.
+            max_length: Longest row in tokens; default and upper bound: what model and tokenizer allow.
+            **kwargs: Further attributes of the config, such as `beam_width` or `id2label`.
+
+        Raises:
+            TypeError, ValueError: Tree, words, template, length or tokenizer cannot work together; what is wrong with
+                the words of one branch is said with its path.
+        """
+        assert tokenizer is not None
+        tree = label_tree if isinstance(label_tree, LabelTree) else LabelTree.from_nested(label_tree)
+        branches = Branches.of(tree)
+
+        def resolve(wordpieces: str) -> list[ResolvedTemplate]:
+            templates = []
+            for words, path in zip(branches.words, branches.paths, strict=True):
+                try:
+                    resolved = resolve_template(
+                        template, words, tokenizer, label_separator=label_separator, wordpieces=wordpieces
+                    )
+                except ValueError as error:
+                    where = " > ".join(path) or "the top"
+                    raise type(error)(f"below {where} of the label tree: {error}") from error
+                templates.append(resolved)
+            return templates
+
+        wordpieces, templates = choose_wordpieces(wordpieces, resolve)
+        cls.check_vocabulary(templates, language_model_config)
+        rows = cls.row_options(tokenizer, language_model_config, max_length)
+        return cls(
+            language_model_config=language_model_config,
+            label_tree=tree.to_dict(),
+            template=template,
+            label_separator=label_separator,
+            wordpieces=wordpieces,
+            templates=[resolved.to_dict() for resolved in templates],
+            **{**rows, **kwargs},
+        )
 
 
 class _Texts(NamedTuple):
@@ -29,6 +197,11 @@ class _Texts(NamedTuple):
     attention_mask: torch.Tensor | None
     token_type_ids: torch.Tensor | None
     further: dict[str, Any]
+
+    def rows(self, chosen: torch.Tensor) -> dict[str, torch.Tensor | None]:
+        """Return the arguments of a splicer for some rows, by their indices (pairs,)."""
+        values = {name: getattr(self, name) for name in ("input_ids", "attention_mask", "token_type_ids")}
+        return {name: None if value is None else value.index_select(0, chosen) for name, value in values.items()}
 
     def lengths(self, pad_token_id: int) -> torch.Tensor:
         """Tokens of every text, padding left out, (batch,)."""
@@ -44,32 +217,7 @@ class _Asked(NamedTuple):
     logits: torch.Tensor
 
 
-class _BranchTables(nn.Module):
-    """The arrays of `Branches`, and every template's length, on the model's device; the config holds what they say."""
-
-    targets: torch.Tensor
-    gold_branches: torch.Tensor
-    gold_children: torch.Tensor
-    lengths: torch.Tensor
-
-    def __init__(self, branches: Branches, lengths: list[int]) -> None:
-        super().__init__()
-        self._values: dict[str, Any] = {
-            "targets": branches.targets,
-            "gold_branches": branches.gold_branches,
-            "gold_children": branches.gold_children,
-            "lengths": lengths,
-        }
-        for name, values in self._values.items():
-            setattr(self, name, nn.Buffer(torch.tensor(values), persistent=False))
-
-    def reset_buffers(self) -> None:
-        """Fill the buffers again after transformers has made the model on the meta device."""
-        for name, values in self._values.items():
-            init.copy_(getattr(self, name), torch.tensor(values))
-
-
-class DPTForHierarchicalClassification(DiscriminatorWrapper):
+class DPTForHierarchicalClassification(TemplateModel):
     """Classifies texts into the leaves of a label tree, level by level, with the pretrained head of a discriminator.
 
     Every branch of the tree has a template of its own with the names right below it. A text is read with the template
@@ -80,11 +228,15 @@ class DPTForHierarchicalClassification(DiscriminatorWrapper):
     The score of a class is the product of the scores (Eq. 2) of the names on the path to it; names without a sibling
     count as 1. `logits` (batch, classes) are the logits of these products: `sigmoid(logits)` is the score, the highest
     logit is the class, and a tree of one level gives the logits of `DPTForSequenceClassification`. Classes that the
-    beam did not reach have the score zero and the lowest number of the type as their logit.
+    beam did not reach have the score zero and `NO_CLASS` (-16384) as their logit.
 
     Trained are all branches on the path to the right class, together. The loss is Eq. 3 of every such branch (the
     binary cross entropy, summed over its names), summed over the levels, mean over the rows. In training mode, with
     labels, the loss is all that is computed: `logits` is `None`.
+
+    `from_pretrained` takes the arguments of `DPTForHierarchicalClassificationConfig.from_language_model_config`, the
+    config's attributes, and `label_words` in place of a tree: one word a class, of which `LabelTree.from_label_words`
+    builds one with the discriminator's own embeddings.
 
     `config.beam_width`, `config.beam_threshold` and `config.path_score` may be changed at any time.
 
@@ -96,95 +248,26 @@ class DPTForHierarchicalClassification(DiscriminatorWrapper):
     """
 
     config_class = DPTForHierarchicalClassificationConfig
+    tables: Any
 
     def __init__(self, config: DPTForHierarchicalClassificationConfig) -> None:
         super().__init__(config)
         if config.label_tree is None:
             raise ValueError(
-                f"the config has no label tree: make it with {type(config).__name__}.from_discriminator_config, or "
+                f"the config has no label tree: make it with {type(config).__name__}.from_language_model_config, or "
                 f"the model with {type(self).__name__}.from_pretrained(discriminator, label_tree=...)"
             )
         self.num_labels = config.num_labels
         templates = config.resolved_templates
-        self.tables = _BranchTables(Branches.of(config.tree), [len(template.ids) for template in templates])
-        self.splicer = TemplateSplicer(
-            templates,
-            max_length=config.max_length,
-            cls_token_id=config.cls_token_id,
-            sep_token_id=config.sep_token_id,
-            pad_token_id=config.pad_token_id,
+        branches = Branches.of(config.tree)
+        self.tables = Tables(
+            targets=branches.targets,
+            gold_branches=branches.gold_branches,
+            gold_children=branches.gold_children,
+            lengths=[len(template.ids) for template in templates],
         )
+        self.splicer = self._make_splicer(templates)
         self.post_init()
-
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, _BranchTables):
-            module.reset_buffers()
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        pretrained_model_name_or_path: str | os.PathLike[str],
-        *model_args: Any,
-        label_tree: LabelTree | Mapping[str, Any] | None = None,
-        label_words: Sequence[str] | None = None,
-        template: str | None = None,
-        tokenizer: PreTrainedTokenizerBase | str | os.PathLike[str] | None = None,
-        label_separator: str | None = None,
-        wordpieces: str | None = None,
-        max_length: int | None = None,
-        config: PreTrainedConfig | str | os.PathLike[str] | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Load a plain discriminator and put the wrapper around it, or load a saved wrapper.
-
-        Args:
-            pretrained_model_name_or_path: Folder or Hub id of a discriminator, or of a saved wrapper.
-            *model_args: Passed on to `__init__`.
-            label_tree: The tree of the classes: a `LabelTree`, or nested dicts as `LabelTree.from_nested` takes them.
-                Given for a saved wrapper, it replaces its own.
-            label_words: In place of a tree: one word a class, of which `LabelTree.from_label_words` builds one with
-                the discriminator's own embeddings.
-            template: Template string, default `"{text} Class: {labels}."`.
-            tokenizer: Tokenizer of the discriminator, or where to read it; default: the same place as the weights. A
-                saved wrapper needs none unless tree, template, separator, wordpieces or length change.
-            label_separator: What stands between two names, default `", "`.
-            wordpieces: Which wordpieces of a name are read: `"first"` (default), `"mean"` or `"max"`.
-            max_length: Longest row in tokens, template included; default: what model and tokenizer allow.
-            config: Config in place of the one read from the folder.
-            **kwargs: As everywhere in transformers (`dtype`, `revision`, `cache_dir`, `attn_implementation`, ...);
-                `beam_width`, `beam_threshold`, `path_score`, `id2label`, `label2id` go to the wrapper's config, other
-                config attributes (`hidden_dropout_prob`, ...) to the discriminator's.
-
-        Returns:
-            The model, in evaluation mode; with `output_loading_info=True` the pair (model, loading info).
-
-        Raises:
-            TypeError, ValueError: Tree or template cannot work, both `label_tree` and `label_words` are given, or the
-                checkpoint has no pretrained replaced-token head.
-        """
-        if label_words is not None:
-            if label_tree is not None:
-                raise ValueError(
-                    "give `label_tree`, or `label_words` to build one of; the words of a tree's names are an argument "
-                    "of LabelTree"
-                )
-            hub_arguments = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
-            label_tree = build_label_tree(
-                label_words, pretrained_model_name_or_path, tokenizer=tokenizer, **hub_arguments
-            )
-        return super().from_pretrained(
-            pretrained_model_name_or_path,
-            *model_args,
-            tokenizer=tokenizer,
-            config=config,
-            label_tree=label_tree,
-            template=template,
-            label_separator=label_separator,
-            wordpieces=wordpieces,
-            max_length=max_length,
-            **kwargs,
-        )
 
     @can_return_tuple
     def forward(
@@ -220,11 +303,8 @@ class DPTForHierarchicalClassification(DiscriminatorWrapper):
         Raises:
             ValueError: An argument is refused, or labels have the wrong shape, type or range.
         """
-        if input_ids is None or inputs_embeds is not None or position_ids is not None:
-            raise ValueError(
-                "DPT splices its templates into `input_ids`: pass these, and neither `inputs_embeds` nor "
-                "`position_ids`"
-            )
+        self._refuse_other_inputs(input_ids, inputs_embeds, position_ids)
+        assert input_ids is not None
         if output_attentions or output_hidden_states:
             raise ValueError(
                 "a label tree reads a text several times, so there is no one set of attentions or hidden states: "
@@ -238,23 +318,8 @@ class DPTForHierarchicalClassification(DiscriminatorWrapper):
 
     def _ask(self, texts: _Texts, rows: torch.Tensor, branches: torch.Tensor) -> torch.Tensor:
         """Read rows with branches' templates: (pairs, most children), minus infinity where there is no child."""
-
-        def of_rows(values: torch.Tensor | None) -> torch.Tensor | None:
-            return None if values is None else values.index_select(0, rows)
-
-        spliced = self.splicer(
-            texts.input_ids.index_select(0, rows),
-            of_rows(texts.attention_mask),
-            of_rows(texts.token_type_ids),
-            template_index=branches,
-        )
-        further = dict(texts.further)
-        if spliced.token_type_ids is not None:
-            further["token_type_ids"] = spliced.token_type_ids
-        outputs = self.discriminator(
-            input_ids=spliced.input_ids, attention_mask=spliced.attention_mask, return_dict=True, **further
-        )
-        logits = class_scores(-outputs.logits, spliced, self.config.wordpieces, self.splicer.num_wordpieces)
+        outputs, spliced = self._read(texts.rows(rows), branches, return_dict=True, **texts.further)
+        logits = class_scores(-outputs.logits, spliced, self.config.wordpieces, self.splicer.longest_label)
         # Half precision is too coarse for products along a path and sums over names.
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return logits.masked_fill(~spliced.label_mask, -torch.inf)
@@ -275,7 +340,7 @@ class DPTForHierarchicalClassification(DiscriminatorWrapper):
 
     def _loss(self, texts: _Texts, labels: torch.Tensor) -> tuple[torch.Tensor, _Asked]:
         batch = texts.input_ids.shape[0]
-        labels = _checked(labels, batch, self.num_labels)
+        labels = check_class_indices(labels, batch, self.num_labels)
         gold = self.tables.gold_branches[labels]
         rows, levels = gold.ge(0).nonzero(as_tuple=True)
         branches, children = gold[rows, levels], self.tables.gold_children[labels[rows], levels]
@@ -284,12 +349,9 @@ class DPTForHierarchicalClassification(DiscriminatorWrapper):
             logits = self._ask(texts, rows, branches)
         else:
             logits = self._ask_by_length(texts, rows, branches, most_rows=rows.numel())
-        targets = nn.functional.one_hot(children, logits.shape[1]).to(logits.dtype)
-        there = logits.ne(-torch.inf)
-        losses = nn.functional.binary_cross_entropy_with_logits(
-            logits.masked_fill(~there, 0.0), targets, weight=there.to(logits.dtype), reduction="sum"
-        )
-        return losses / batch, _Asked(rows, branches, logits)
+        smoothing = self.config.label_smoothing
+        loss = dpt_loss(logits, children, multi_label=False, label_smoothing=smoothing) * (rows.numel() / batch)
+        return self._checked(loss), _Asked(rows, branches, logits)
 
     def _search(self, texts: _Texts, asked: _Asked | None = None) -> torch.Tensor:
         batch = texts.input_ids.shape[0]
@@ -323,21 +385,11 @@ class DPTForHierarchicalClassification(DiscriminatorWrapper):
             beam_width=self.config.beam_width,
             beam_threshold=self.config.beam_threshold,
         )
-        limits = torch.finfo(scores.dtype)
-        return (scores - torch.log(-torch.expm1(scores))).clamp(limits.min, limits.max)
+        # A score of exactly 1 has no finite logit (and no gradient), one of 0 stands for what was not reached.
+        scores = scores.clamp(max=-torch.finfo(scores.dtype).tiny)
+        return (scores - torch.log(-torch.expm1(scores))).clamp(min=NO_CLASS)
 
 
 def _several_processes() -> bool:
     distributed = torch.distributed
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
-
-
-def _checked(labels: torch.Tensor, batch: int, classes: int) -> torch.Tensor:
-    if labels.is_floating_point() or labels.numel() != batch:
-        raise ValueError(
-            f"`labels` must be {batch} class indices, one a row, got {labels.dtype} of shape {tuple(labels.shape)}"
-        )
-    low, high = torch.stack(labels.aminmax()).tolist()
-    if low < 0 or high >= classes:
-        raise ValueError(f"`labels` must be class indices from 0 to {classes - 1}, got values from {low} to {high}")
-    return labels.reshape(batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any, ClassVar
 
@@ -11,19 +12,18 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.modeling_outputs import TokenClassifierOutput
 from transformers.utils import can_return_tuple
 
-from .base import DiscriminatorWrapper, DiscriminatorWrapperConfig
-from .dpt_config import SCORE_FUNCTIONS
+from .base import PretrainedHeadConfig, PretrainedHeadModel
+from .dpt import SCORE_FUNCTIONS
 
 LOSS_REDUCTIONS = ("mean", "sum")
 #: Label of tokens without a loss: question, special tokens, padding.
 IGNORED = -100
 
 
-class DPTForMultiSpanQuestionAnsweringConfig(DiscriminatorWrapperConfig):
+class DPTForMultiSpanQuestionAnsweringConfig(PretrainedHeadConfig):
     """Configuration of `DPTForMultiSpanQuestionAnswering`.
 
     Attributes:
-        discriminator_config: Config of the discriminator.
         threshold: Between 0 and 1, on the score sigmoid(z) that a token was replaced (paper, appendix A: 0.6). With
             `score_function="one_minus_sigmoid"` a token is part of the answer if its score is below, with "sigmoid"
             if it is above.
@@ -36,8 +36,8 @@ class DPTForMultiSpanQuestionAnsweringConfig(DiscriminatorWrapperConfig):
     model_type = "dpt_multi_span_question_answering"
 
     needs_tokenizer: ClassVar[bool] = False
-    task_attributes: ClassVar[tuple[str, ...]] = (
-        *DiscriminatorWrapperConfig.task_attributes,
+    own_attributes: ClassVar[tuple[str, ...]] = (
+        *PretrainedHeadConfig.own_attributes,
         "threshold",
         "score_function",
         "loss_reduction",
@@ -72,20 +72,20 @@ class DPTForMultiSpanQuestionAnsweringConfig(DiscriminatorWrapperConfig):
         self.threshold = threshold
 
     @classmethod
-    def from_discriminator_config(
-        cls, discriminator_config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase | None = None, **options: Any
+    def from_language_model_config(
+        cls, language_model_config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase | None = None, **options: Any
     ) -> DPTForMultiSpanQuestionAnsweringConfig:
         """Make the config.
 
         Args:
-            discriminator_config: Config of the discriminator.
+            language_model_config: Config of the discriminator.
             tokenizer: Not needed.
             **options: Attributes of the config.
         """
-        return cls(discriminator_config=discriminator_config, **options)
+        return cls(language_model_config=language_model_config, **options)
 
 
-class DPTForMultiSpanQuestionAnswering(DiscriminatorWrapper):
+class DPTForMultiSpanQuestionAnswering(PretrainedHeadModel):
     """Finds the spans of a paragraph that answer a question by asking a discriminator which tokens look original.
 
     The model takes ordinary tokenizer output, `[CLS] question [SEP] paragraph [SEP]`, without a template, and reads
@@ -104,9 +104,14 @@ class DPTForMultiSpanQuestionAnswering(DiscriminatorWrapper):
 
     def __init__(self, config: DPTForMultiSpanQuestionAnsweringConfig) -> None:
         super().__init__(config)
-        # Trainer counts the labelled tokens of all accumulated batches; a mean over rows has no use for that.
-        self.accepts_loss_kwargs = config.loss_reduction == "mean"
+        # Those without (Funnel) count positions relative to each other.
+        self._takes_positions = "position_ids" in inspect.signature(self.language_model.forward).parameters
         self.post_init()
+
+    @property
+    def accepts_loss_kwargs(self) -> bool:
+        """Whether the loss counts the labelled tokens of all accumulated batches; a mean over rows does not."""
+        return super().accepts_loss_kwargs or self.config.loss_reduction == "mean"
 
     @can_return_tuple
     def forward(
@@ -128,7 +133,8 @@ class DPTForMultiSpanQuestionAnswering(DiscriminatorWrapper):
             input_ids: (batch, length), pairs of question and paragraph.
             attention_mask: (batch, length), zero = padding.
             token_type_ids: (batch, length).
-            position_ids: (batch, length).
+            position_ids: (batch, length). Default: counted from each row's first visible token, so that padding on the
+                left moves nothing.
             inputs_embeds: (batch, length, embedding size), in the place of `input_ids`.
             labels: (batch, length), integers: 1 = part of the answer, 0 = another token of the paragraph, -100 = not
                 of the paragraph (`DataCollatorForTokenClassification` pads with it).
@@ -146,21 +152,30 @@ class DPTForMultiSpanQuestionAnswering(DiscriminatorWrapper):
             ValueError: Labels have the wrong shape or other values.
         """
         config: Any = self.config
-        outputs = self.discriminator(
+        if self._takes_positions and position_ids is None and attention_mask is not None and attention_mask.dim() == 2:
+            columns = torch.arange(attention_mask.shape[1], device=attention_mask.device)
+            position_ids = (columns - attention_mask.ne(0).long().argmax(1, keepdim=True)).clamp(min=0)
+        if position_ids is not None:
+            kwargs["position_ids"] = position_ids
+        outputs = self.language_model(
             input_ids=input_ids,
             attention_mask=attention_mask,
             token_type_ids=token_type_ids,
-            position_ids=position_ids,
             inputs_embeds=inputs_embeds,
-            output_attentions=config.output_attentions if output_attentions is None else output_attentions,
-            output_hidden_states=config.output_hidden_states if output_hidden_states is None else output_hidden_states,
-            return_dict=True,
+            **self._wanted_outputs(output_attentions, output_hidden_states),
             **kwargs,
         )
         logits = outputs.logits if config.score_function == "sigmoid" else -outputs.logits
         loss = None
         if labels is not None:
-            loss = span_loss(logits, labels, reduction=config.loss_reduction, num_items_in_batch=num_items_in_batch)
+            loss = span_loss(
+                logits,
+                labels,
+                reduction=config.loss_reduction,
+                num_items_in_batch=num_items_in_batch,
+                label_smoothing=config.label_smoothing,
+            )
+            loss = self._checked(loss)
         return TokenClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
@@ -172,6 +187,7 @@ def span_loss(
     *,
     reduction: str,
     num_items_in_batch: torch.Tensor | int | None = None,
+    label_smoothing: float = 0.0,
 ) -> torch.Tensor:
     """Binary cross entropy of every paragraph token's score (Eq. 3, tokens in the place of classes).
 
@@ -180,6 +196,7 @@ def span_loss(
         labels: (batch, length): 1, 0, or -100 for tokens without a loss.
         reduction: "mean" over the labelled tokens of the batch, or "sum" over a row's tokens and mean over rows.
         num_items_in_batch: The number to divide the sum by in the place of the labelled tokens; for "mean" only.
+        label_smoothing: How far targets are drawn from 0 and 1 towards 1/2.
 
     Returns:
         A scalar, in single precision at least; zero without labelled tokens.
@@ -196,8 +213,9 @@ def span_loss(
     if not torch.compiler.is_compiling() and not bool((labels.eq(0) | labels.eq(1) | ~labelled).all()):
         raise ValueError("`labels` must be 1 (part of the answer), 0 (paragraph) or -100 (anything else)")
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    targets = labels.eq(1).to(logits.dtype) * (1 - label_smoothing) + label_smoothing / 2
     total = nn.functional.binary_cross_entropy_with_logits(
-        logits, labels.eq(1).to(logits.dtype), weight=labelled.to(logits.dtype), reduction="sum"
+        logits, targets, weight=labelled.to(logits.dtype), reduction="sum"
     )
     if reduction == "sum":
         return total / logits.shape[0]

@@ -16,6 +16,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from dpt_peft._compatibility import no_progress_bars
+
+from .base import PretrainedHeadConfig
 from .discriminators import get_discriminator
 from .label_tree import LabelNode, LabelTree
 from .template import check_label_words
@@ -165,7 +168,8 @@ def _ward(vectors: np.ndarray) -> list[list[int]]:
 
 def _load(path: Any, **hub_arguments: Any) -> PreTrainedModel:
     config = AutoConfig.from_pretrained(path, **hub_arguments)
-    if hasattr(config, "discriminator_config"):
-        # A saved wrapper, whose class the auto class knows.
-        return AutoModelForSequenceClassification.from_pretrained(path, **hub_arguments)
-    return get_discriminator(config).load_class().from_pretrained(path, **hub_arguments)
+    # A saved wrapper's class is known to the auto class.
+    is_wrapper = isinstance(config, PretrainedHeadConfig)
+    model_class: Any = AutoModelForSequenceClassification if is_wrapper else get_discriminator(config)
+    with no_progress_bars():
+        return model_class.from_pretrained(path, **hub_arguments)

@@ -1,9 +1,9 @@
-"""Tasks that one discriminator serves: label words in templates, and where every class's score comes from.
+"""Label lists that one model serves: label words in templates, and where every class's score comes from.
 
-A task is a list of label words and its template in token ids: one template with all classes, or several that share the
-classes out, for a list too long for one row (each of them is one pass over the text; Eq. 2 scores every class by
-itself). A `TaskBank` puts the templates of all tasks into one bank and knows, for every template, which class of which
-task each of its columns is.
+A label list is some label words and their template in token ids: one template with all classes, or several that share
+the classes out, for a list too long for one row (each of them is one pass over the text; Eq. 2 scores every class by
+itself). A `LabelListBank` puts the templates of all lists into one bank and knows, for every template, which class of
+which list each of its columns is.
 """
 
 from __future__ import annotations
@@ -13,35 +13,35 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
-from transformers import PreTrainedTokenizerBase, initialization as init
+from transformers import PreTrainedTokenizerBase
 
+from .splice import Tables
 from .template import (
     DEFAULT_SEPARATOR,
     DEFAULT_TEMPLATE,
     ResolvedTemplate,
     check_label_words,
+    choose_wordpieces,
     resolve_label_order,
     resolve_template,
 )
 
-OWN_TASK = "default"
-"""Name of the task that a wrapper was made for, beside those added later."""
+OWN_LIST = "default"
+"""Name of the label list that a wrapper was made for, beside those added later."""
 
 
-def resolve_task(
+def resolve_label_list(
     tokenizer: PreTrainedTokenizerBase,
     label_words: Sequence[str],
     *,
     template: str = DEFAULT_TEMPLATE,
     label_order: Sequence[int] | int | None = None,
     label_separator: str = DEFAULT_SEPARATOR,
-    wordpieces: str = "first",
+    wordpieces: str | None = None,
     classes_per_pass: int | None = None,
-    vocab_size: int,
     minimum: int = 2,
 ) -> dict[str, Any]:
-    """Turn the choices for a task into what a config keeps of it.
+    """Turn the choices for a label list into what a config keeps of it.
 
     Args:
         tokenizer: Tokenizer of the discriminator.
@@ -49,13 +49,12 @@ def resolve_task(
         template: Template string.
         label_order: `None`, a seed, or a permutation.
         label_separator: What stands between two classes.
-        wordpieces: `"first"`, `"mean"` or `"max"`.
+        wordpieces: `"first"`, `"mean"`, `"max"`, or `None`, see `choose_wordpieces`.
         classes_per_pass: Classes in one template at most; `None`: all.
-        vocab_size: Number of tokens that the discriminator knows.
         minimum: Fewest classes allowed.
 
     Returns:
-        The choices, with the order as a permutation, and the `templates` in token ids.
+        The choices, with the order as a permutation and the wordpieces as chosen, and the `templates` in token ids.
 
     Raises:
         TypeError, ValueError: They cannot work together.
@@ -64,30 +63,30 @@ def resolve_task(
     order = resolve_label_order(label_order, len(words))
     if classes_per_pass is not None and (not isinstance(classes_per_pass, int) or classes_per_pass < 1):
         raise ValueError(f"`classes_per_pass` must be a positive number of classes, got {classes_per_pass!r}")
-    templates = []
-    for classes in _classes_of_templates(order, classes_per_pass):
-        # Words of the pass, in class order where it has all of them; the template keeps the order that was chosen.
-        in_order = [index for index in order if index in set(classes)]
-        resolved = resolve_template(
-            template,
-            [words[index] for index in classes],
-            tokenizer,
-            [classes.index(index) for index in in_order],
-            label_separator=label_separator,
-            wordpieces=wordpieces,
-        )
-        highest = max(resolved.ids)
-        if highest >= vocab_size:
-            raise ValueError(
-                f"`tokenizer` gives the id {highest}, but the discriminator knows {vocab_size} tokens: it is not the "
-                "tokenizer of this discriminator"
+
+    def resolve(wordpieces: str) -> list[dict[str, Any]]:
+        templates = []
+        for classes in _classes_of_templates(order, classes_per_pass):
+            # Words in class order, where each template keeps the order that was chosen.
+            in_order = [classes.index(index) for index in order if index in set(classes)]
+            resolved = resolve_template(
+                template,
+                [words[index] for index in classes],
+                tokenizer,
+                in_order,
+                label_separator=label_separator,
+                wordpieces=wordpieces,
             )
-        templates.append(resolved.to_dict())
+            templates.append(resolved.to_dict())
+        return templates
+
+    wordpieces, templates = choose_wordpieces(wordpieces, resolve)
     return {
         "label_words": words,
         "template": template,
         "label_order": order,
         "label_separator": label_separator,
+        "wordpieces": wordpieces,
         "classes_per_pass": classes_per_pass,
         "templates": templates,
     }
@@ -100,8 +99,8 @@ def _classes_of_templates(order: Sequence[int], classes_per_pass: int | None) ->
 
 
 @dataclass(frozen=True)
-class Task:
-    """One task.
+class LabelList:
+    """One label list.
 
     Attributes:
         num_classes: Number of its classes.
@@ -116,8 +115,8 @@ class Task:
     calibration: tuple[float, ...]
 
     @classmethod
-    def from_config(cls, values: Mapping[str, Any]) -> Task:
-        """The task that `resolve_task` has described."""
+    def from_config(cls, values: Mapping[str, Any]) -> LabelList:
+        """Make the object of what `resolve_label_list` has described."""
         count = len(values["label_words"])
         return cls(
             num_classes=count,
@@ -127,136 +126,125 @@ class Task:
         )
 
 
-class TaskBank(nn.Module):
-    """The templates of all tasks as one bank, and the way from their columns to the classes of each task.
+class LabelListBank(Tables):
+    """The templates of all label lists as one bank, and the way from their columns to the classes of each list.
 
     Args:
-        tasks: Tasks by name; the first one is the wrapper's own.
+        lists: Label lists by name; the first one is the wrapper's own.
 
     Attributes:
-        names: Names of the tasks.
-        templates: All templates, task by task.
-        label_token_ids: The wordpieces of all label lists (separators between classes too), template by template.
-        label_tokens: For every template and every id in it, its index in `label_token_ids`, -1 outside of the list.
-        num_classes: Number of classes of all tasks together.
+        names: Names of the lists.
+        templates: All templates, list by list.
+        label_token_ids: The wordpieces of all lists (separators between classes too), template by template.
+        label_token_index: For every template and every id in it, its index in `label_token_ids`, -1 outside of the
+            list.
+        num_classes: Number of classes of all lists together.
+        is_calibrated: Whether anything is taken from a logit.
     """
 
-    _classes: torch.Tensor
-    _rows: torch.Tensor
-    _first_template: torch.Tensor
-    _passes: torch.Tensor
-    _calibration: torch.Tensor
+    classes: torch.Tensor
+    rows: torch.Tensor
+    first_template: torch.Tensor
+    pass_counts: torch.Tensor
+    calibration: torch.Tensor
 
-    def __init__(self, tasks: Mapping[str, Task]) -> None:
-        super().__init__()
-        self.names = list(tasks)
-        self._tasks = list(tasks.values())
-        self.templates = [template for task in self._tasks for template in task.templates]
-        self.num_classes = sum(task.num_classes for task in self._tasks)
+    def __init__(self, lists: Mapping[str, LabelList]) -> None:
+        templates = [template for own in lists.values() for template in own.templates]
+        width = max(len(template.label_spans) for template in templates)
+        classes: list[list[int]] = []
+        rows, first_templates, offset = [], [], 0
+        for own in lists.values():
+            first_templates.append(len(classes))
+            for columns in own.classes:
+                filler = width - len(columns)
+                classes.append([*columns, *[-1] * filler])
+                rows.append([*(offset + column for column in columns), *[0] * filler])
+            offset += own.num_classes
+        super().__init__(
+            classes=classes,
+            rows=rows,
+            first_template=first_templates,
+            pass_counts=[len(own.templates) for own in lists.values()],
+            calibration=[bias for own in lists.values() for bias in own.calibration],
+        )
+        self.names = list(lists)
+        self.templates = templates
+        self.num_classes = offset
+        self.is_calibrated = any(any(own.calibration) for own in lists.values())
+        self._lists = list(lists.values())
         self.label_token_ids: list[int] = []
-        self.label_tokens: list[list[int]] = []
-        for template in self.templates:
+        self.label_token_index: list[list[int]] = []
+        for template in templates:
             begin = min(start for start, _ in template.label_spans)
             end = max(end for _, end in template.label_spans)
             first = len(self.label_token_ids)
-            self.label_tokens.append(
+            self.label_token_index.append(
                 [first + column - begin if begin <= column < end else -1 for column in range(len(template.ids))]
             )
             self.label_token_ids += template.ids[begin:end]
 
-        width = max(len(template.label_spans) for template in self.templates)
-        classes, rows, first_templates, passes = [], [], [], []
-        offset = count = 0
-        for task in self._tasks:
-            first_templates.append(count)
-            passes.append(len(task.templates))
-            count += len(task.templates)
-            for columns in task.classes:
-                filler = [-1] * (width - len(columns))
-                classes.append([*columns, *filler])
-                rows.append([*(offset + column for column in columns), *(0 for _ in filler)])
-            offset += task.num_classes
-        self._tables: dict[str, list] = {
-            "classes": classes,
-            "rows": rows,
-            "first_template": first_templates,
-            "passes": passes,
-            "calibration": [bias for task in self._tasks for bias in task.calibration],
-        }
-        for name, table in self._tables.items():
-            setattr(self, f"_{name}", nn.Buffer(torch.tensor(table), persistent=False))
-        self.is_calibrated = any(self._tables["calibration"])
-
-    def reset_buffers(self) -> None:
-        """Fill the buffers again after transformers has made the model on the meta device."""
-        for name, table in self._tables.items():
-            init.copy_(getattr(self, f"_{name}"), torch.tensor(table))
-
-    def task_index(self, task_names: Sequence[str] | torch.Tensor, batch: int) -> torch.Tensor:
-        """Task names (or their indices in `names`) as a tensor (batch,).
+    def list_index(self, list_names: Sequence[str] | torch.Tensor, batch: int) -> torch.Tensor:
+        """Return the names of label lists (or their indices in `names`) as a tensor (batch,).
 
         Raises:
             TypeError: Neither a list of strings nor a tensor of integers.
-            ValueError: Not one a row, or a task that does not exist.
+            ValueError: Not one a row, or a list that does not exist.
         """
-        if isinstance(task_names, torch.Tensor):
-            index = task_names.to(self._passes.device)
+        device = self.pass_counts.device
+        if isinstance(list_names, torch.Tensor):
+            index = list_names.to(device)
             if index.is_floating_point():
-                raise TypeError(f"`task_names` as a tensor must hold indices of tasks, got {index.dtype}")
+                raise TypeError(f"`list_names` as a tensor must hold indices of label lists, got {index.dtype}")
         else:
-            if isinstance(task_names, str) or not all(isinstance(name, str) for name in task_names):
-                raise TypeError(f"`task_names` must be a list with one task name per row, got {task_names!r}")
-            unknown = sorted(set(task_names) - set(self.names))
+            if isinstance(list_names, str) or not all(isinstance(name, str) for name in list_names):
+                raise TypeError(f"`list_names` must be a list with one name per row, got {list_names!r}")
+            unknown = sorted(set(list_names) - set(self.names))
             if unknown:
                 raise ValueError(
-                    f"`task_names` names tasks that do not exist: {', '.join(map(repr, unknown))}; there are "
-                    f"{', '.join(map(repr, self.names))} (add_task adds one)"
+                    f"`list_names` names lists that do not exist: {', '.join(map(repr, unknown))}; there are "
+                    f"{', '.join(map(repr, self.names))} (add_label_list adds one)"
                 )
-            index = torch.tensor([self.names.index(name) for name in task_names], device=self._passes.device)
+            index = torch.tensor([self.names.index(name) for name in list_names], device=device)
         if index.shape != (batch,):
-            raise ValueError(f"`task_names` has {len(task_names)} names, but the batch has {batch} rows")
+            raise ValueError(f"`list_names` has {len(list_names)} names, but the batch has {batch} rows")
         return index
 
-    def passes(self, task_names: Sequence[str] | torch.Tensor | None, batch: int) -> list[torch.Tensor | None]:
-        """Which template every row takes, pass by pass; `None`: all take the first of the bank.
+    def passes(self, list_names: Sequence[str] | torch.Tensor | None, batch: int) -> list[torch.Tensor | None]:
+        """Return which template every row takes, pass by pass; `None`: all take the first of the bank.
 
-        A row whose task needs fewer passes than others in the batch repeats its last one.
+        A row whose list needs fewer passes than others in the batch repeats its last one.
 
         Args:
-            task_names: See `task_index`; `None`: the wrapper's own task.
+            list_names: See `list_index`; `None`: the wrapper's own list.
             batch: Number of rows.
         """
-        count = max(len(task.templates) for task in self._wanted(task_names))
-        if task_names is None and count == 1:
+        count = max(len(own.templates) for own in self._wanted(list_names))
+        if list_names is None and count == 1:
             return [None]
-        if task_names is None:
-            return [torch.full((batch,), number, device=self._passes.device) for number in range(count)]
-        task_index = self.task_index(task_names, batch)
-        first, last = self._first_template[task_index], self._passes[task_index] - 1
+        if list_names is None:
+            return [torch.full((batch,), number, device=self.pass_counts.device) for number in range(count)]
+        index = self.list_index(list_names, batch)
+        first, last = self.first_template[index], self.pass_counts[index] - 1
         return [first + last.clamp(max=number) for number in range(count)]
 
-    def width(self, task_names: Sequence[str] | torch.Tensor | None) -> int:
-        """Columns of the logits: the classes of the largest task in the batch (of all, if names are a tensor)."""
-        return max(task.num_classes for task in self._wanted(task_names))
+    def width(self, list_names: Sequence[str] | torch.Tensor | None) -> int:
+        """Return the columns of the logits: the classes of the largest list in the batch (of all, for a tensor)."""
+        return max(own.num_classes for own in self._wanted(list_names))
 
-    def _wanted(self, task_names: Sequence[str] | torch.Tensor | None) -> list[Task]:
-        if task_names is None:
-            return self._tasks[:1]
-        if isinstance(task_names, torch.Tensor):
-            return self._tasks
-        return [task for name, task in zip(self.names, self._tasks, strict=True) if name in task_names] or self._tasks
+    def _wanted(self, list_names: Sequence[str] | torch.Tensor | None) -> list[LabelList]:
+        if list_names is None:
+            return self._lists[:1]
+        if isinstance(list_names, torch.Tensor):
+            return self._lists
+        return [own for name, own in zip(self.names, self._lists, strict=True) if name in list_names] or self._lists
 
     def class_rows(self, template_index: torch.Tensor | None) -> torch.Tensor:
-        """(batch or 1, columns): the number of every column's class, counted through all tasks."""
-        return self._rows[:1] if template_index is None else self._rows[template_index]
-
-    def calibrated(self, logits: torch.Tensor, template_index: torch.Tensor | None) -> torch.Tensor:
-        """Logits by column, less the calibration of their classes."""
-        return logits - self._calibration.to(logits.dtype)[self.class_rows(template_index)]
+        """Return the number of every column's class, counted through all lists: (batch or 1, columns)."""
+        return self.rows[:1] if template_index is None else self.rows[template_index]
 
     def place(self, logits: torch.Tensor, template_index: torch.Tensor, into: torch.Tensor) -> torch.Tensor:
         """Put logits by column (batch, columns) to their classes in `into` (batch, classes)."""
-        classes = self._classes[template_index]
+        classes = self.classes[template_index]
         # Columns that a row's template does not have go to a column that is cut off again.
         wide = torch.cat([into, into[:, :1]], dim=1)
         target = torch.where(classes < 0, into.shape[1], classes)

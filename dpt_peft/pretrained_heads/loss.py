@@ -5,6 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+#: Logit of a class that a row does not have, or that was not looked at. It is finite in every precision, as losses of
+#: others may add it up, and its score is zero.
+NO_CLASS = -(2.0**14)
+
 
 def dpt_loss(
     logits: torch.Tensor,
@@ -17,8 +21,8 @@ def dpt_loss(
     """Binary cross entropy of every class's score, summed over classes, mean over rows (Eq. 3).
 
     Args:
-        logits: (batch, classes), high = the class word looks original. `-inf` says that a row has no such class: it
-            adds nothing.
+        logits: (batch, classes), high = the class word looks original. `NO_CLASS` or `-inf` says that a row has no
+            such class: it adds nothing.
         labels: (batch,) class indices, or with `multi_label` (batch, classes) numbers between 0 and 1.
         multi_label: Which of the two.
         class_weights: (classes,). For single labels the weight of a row is that of its class, and the mean is the
@@ -36,7 +40,7 @@ def dpt_loss(
     """
     # Half precision is too coarse for a sum over classes.
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    present = logits > -torch.inf
+    present = logits > NO_CLASS
     targets = _multi_label_targets(labels, logits) if multi_label else _class_targets(labels, logits, present)
     targets = targets * (1 - label_smoothing) + label_smoothing / 2
     weights = None if class_weights is None else class_weights.to(logits)
@@ -51,18 +55,41 @@ def dpt_loss(
     return (rows * row_weights).sum() / row_weights.sum().clamp(min=torch.finfo(rows.dtype).tiny)
 
 
-def _class_targets(labels: torch.Tensor, logits: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-    batch, classes = logits.shape
+def check_class_indices(labels: torch.Tensor, batch: int, classes: int, hint: str = "") -> torch.Tensor:
+    """Return labels as class indices (batch,).
+
+    Args:
+        labels: What was given.
+        batch: Number of rows.
+        classes: Number of classes.
+        hint: What else may be meant by labels of another shape, for the message.
+
+    Raises:
+        ValueError: Labels of the wrong shape, type or range. The range is not checked inside `torch.compile`.
+    """
     if labels.is_floating_point() or labels.numel() != batch:
         raise ValueError(
-            f"`labels` must be {batch} class indices, one a row, got {labels.dtype} of shape {tuple(labels.shape)}; "
-            "for labels of shape (batch, classes) load the model with problem_type='multi_label_classification'"
+            f"`labels` must be {batch} class indices, one a row, "
+            f"got {labels.dtype} of shape {tuple(labels.shape)}{hint}"
         )
-    labels = labels.reshape(batch, 1)
-    _check_range(labels, classes - 1, f"class indices from 0 to {classes - 1}, for {classes} label words")
+    labels = labels.reshape(batch)
+    _check_range(labels, classes - 1, f"class indices from 0 to {classes - 1}")
+    return labels
+
+
+def told_problem_type(problem_type: str | None, labels: torch.Tensor) -> str:
+    """Return the problem type, told by the labels where none is set, as transformers' own classifiers do."""
+    told = "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
+    return problem_type or told
+
+
+def _class_targets(labels: torch.Tensor, logits: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+    batch, classes = logits.shape
+    hint = "; for labels of shape (batch, classes) load the model with problem_type='multi_label_classification'"
+    labels = check_class_indices(labels, batch, classes, hint)[:, None]
     targets = labels.eq(torch.arange(classes, device=labels.device))
     if not torch.compiler.is_compiling() and bool((targets & ~present).any()):
-        raise ValueError("`labels` names a class that its row's task does not have")
+        raise ValueError("`labels` names a class that its row's label list does not have")
     return targets.to(logits.dtype)
 
 

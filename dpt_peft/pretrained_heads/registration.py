@@ -1,14 +1,18 @@
-"""Makes the wrapper known to transformers' auto classes and pipelines, and to PEFT. Runs once, on import."""
+"""Make the wrappers known to transformers' auto classes and pipelines, and to PEFT. Runs once, on import."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from peft import PeftModel
 from peft.utils import constants
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
-from .base import DiscriminatorWrapper
+from dpt_peft._compatibility import call_when_an_adapter_is_saved
+
+from .base import DISCRIMINATOR_HEAD, PretrainedHeadModel
 from .discriminators import supported_model_types
 from .dpt import DPTForSequenceClassification
 from .dpt_hierarchical import DPTForHierarchicalClassification
@@ -17,7 +21,8 @@ from .verbalizer import VerbalizerForSequenceClassification
 
 # The reader of several spans gives a score a token and takes a label a token, as token classifiers do; transformers'
 # own question answering models point at one start and one end.
-_WRAPPERS: tuple[tuple[Any, Any], ...] = (
+#: The wrappers, each with transformers' auto class for it.
+WRAPPERS: tuple[tuple[Any, Any], ...] = (
     (DPTForSequenceClassification, AutoModelForSequenceClassification),
     (DPTForHierarchicalClassification, AutoModelForSequenceClassification),
     (DPTForMultiSpanQuestionAnswering, AutoModelForTokenClassification),
@@ -25,9 +30,19 @@ _WRAPPERS: tuple[tuple[Any, Any], ...] = (
 )
 
 
+def _save_config_beside(model: PeftModel, folder: Path) -> None:
+    """Save a wrapper's config beside an adapter over it; other adapters stay as PEFT writes them."""
+    base = model.get_base_model()
+    if isinstance(base, PretrainedHeadModel):
+        base.config.save_pretrained(folder)
+
+
+call_when_an_adapter_is_saved(_save_config_beside)
+
+
 def register() -> None:
     """Register the wrappers; called again, it takes discriminators into account that were registered since."""
-    for model_class, auto_class in _WRAPPERS:
+    for model_class, auto_class in WRAPPERS:
         config_class = model_class.config_class
         AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
         auto_class.register(config_class, model_class, exist_ok=True)
@@ -40,5 +55,6 @@ def register() -> None:
         if name.endswith("_TARGET_MODULES_MAPPING") and "electra" in mapping:
             modules = {module for inner in supported_model_types() for module in mapping.get(inner, ())}
             if modules:
-                for model_class in (model for model, _ in _WRAPPERS if issubclass(model, DiscriminatorWrapper)):
-                    mapping[model_class.config_class.model_type] = sorted(modules)
+                for model_class, _ in WRAPPERS:
+                    if model_class.config_class.head_kind is DISCRIMINATOR_HEAD:
+                        mapping[model_class.config_class.model_type] = sorted(modules)

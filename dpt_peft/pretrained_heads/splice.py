@@ -1,25 +1,54 @@
-"""Puts templates into a batch of ordinary tokenizer output, without a loop over rows.
+"""Put templates into a batch of ordinary tokenizer output, without a loop over rows, and read the scores of classes.
 
-Input rows: `[CLS] a [SEP]` or `[CLS] a [SEP] b [SEP]`, padded on either side, special tokens optional.
-Output rows: `[CLS] prefix a ([SEP] b) suffix [SEP]`, padded on the right; with a template that names both texts,
-`[CLS] prefix a between b suffix [SEP]`, or b before a.
+Input rows: `[CLS] a [SEP]` or `[CLS] a [SEP] b [SEP]`, padded on either side, special tokens optional. Output rows,
+padded on the right, are five pieces, each a stretch of the template or of the input:
 
-A splicer holds a bank of templates, and every row of a batch may name its own (`template_index`): the tasks that one
-backbone serves, the nodes of a label hierarchy, the parts of a list of classes too long for one row. The templates are
-tables padded to the longest one; a row gathers its line of each table, so a bank of a thousand costs what one costs.
-Templates may have different numbers of classes: `label_lengths` is zero where a row has no such class.
+    piece        head            left       middle              right      tail             padding
+    from         template        input      see below           input      template
+                 [CLS] prefix    text a     [SEP] or between    text b     suffix [SEP]     [PAD] [PAD]
+
+With one `{text}` the middle is the separator that the tokenizer put into a pair (nothing for a single text); with
+`{text_a}` and `{text_b}` it is what the template has between them, and left and right are in the template's order.
+
+    template     "{text} Class: {labels}."   ->  head [CLS], tail "class : bad , good . [SEP]"
+    input        [PAD] [CLS] a film [SEP] of news [SEP]
+    output       [CLS] | a film | [SEP] | of news | class : bad , good . [SEP]
+
+A splicer holds a bank of templates, and every row of a batch may name its own (`template_index`): the label lists that
+one model serves, the nodes of a label hierarchy, the parts of a list of classes too long for one row. The templates
+are tables padded to the longest one; a row gathers its line of each table, so a bank of a thousand costs what one
+costs. Templates may have different numbers of classes: `label_lengths` is zero where a row has no such class.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from transformers import initialization as init
 
 from .template import ResolvedTemplate
+
+
+class Tables(nn.Module):
+    """Constant tensors that follow from the config: on the model's device, and in no checkpoint.
+
+    Args:
+        **tables: Nested lists of numbers by name. They become buffers of these names.
+    """
+
+    def __init__(self, **tables: Any) -> None:
+        super().__init__()
+        self._tables = tables
+        for name, table in tables.items():
+            setattr(self, name, nn.Buffer(torch.tensor(table), persistent=False))
+
+    def reset_buffers(self) -> None:
+        """Fill the buffers again after transformers has made the model on the meta device."""
+        for name, table in self._tables.items():
+            init.copy_(getattr(self, name), torch.tensor(table))
 
 
 class SplicedInputs(NamedTuple):
@@ -33,8 +62,8 @@ class SplicedInputs(NamedTuple):
             label words, not their order in the template. 0 where the row's template has no such class.
         label_lengths: (batch, classes): the number of a class's wordpieces, which stand side by side. 0 where the
             row's template has no such class.
-        label_tokens: (batch, length): which token of the splicer's `label_tokens` stands in a column, -1 for none;
-            `None` where the splicer has no such tokens.
+        label_token_index: (batch, length): which of the model's `label_tokens` stands in a column, -1 for none; `None`
+            where it has none.
     """
 
     input_ids: torch.Tensor
@@ -42,7 +71,7 @@ class SplicedInputs(NamedTuple):
     token_type_ids: torch.Tensor | None
     label_positions: torch.Tensor
     label_lengths: torch.Tensor
-    label_tokens: torch.Tensor | None = None
+    label_token_index: torch.Tensor | None = None
 
     @property
     def label_mask(self) -> torch.Tensor:
@@ -50,33 +79,27 @@ class SplicedInputs(NamedTuple):
         return self.label_lengths > 0
 
 
-class _Lines(NamedTuple):
-    """The lines of the bank's tables that a batch uses: (batch, ...), or (1, ...) where all rows share a template."""
+class _Span(NamedTuple):
+    """A stretch of columns in every row, (batch, 1) each, or (1, 1) where it is the same in all."""
 
-    ids: torch.Tensor
+    start: torch.Tensor
     length: torch.Tensor
-    first_slot: torch.Tensor
-    second_slot: torch.Tensor
-    by_name: torch.Tensor
-    second_first: torch.Tensor
-    label_columns: torch.Tensor
-    label_lengths: torch.Tensor
-    label_tokens: torch.Tensor
 
 
 class _Texts(NamedTuple):
-    """Where the texts of every row stand in the input, (batch, 1) each."""
+    """Where the texts of every row and the separators between them stand in the input.
 
-    row_start: torch.Tensor
-    row_end: torch.Tensor
-    first_start: torch.Tensor
-    first_length: torch.Tensor
-    separators: torch.Tensor
-    second_start: torch.Tensor
-    second_length: torch.Tensor
+    `runs` (batch, length) is true where a run of separators begins that may divide the row, for lack of token types.
+    """
+
+    row: _Span
+    first: _Span
+    separators: _Span
+    second: _Span
+    runs: torch.Tensor | None
 
 
-class TemplateSplicer(nn.Module):
+class TemplateSplicer(Tables):
     """Splices templates into batches of token ids; only the text is cut to fit, never a template.
 
     Args:
@@ -85,16 +108,27 @@ class TemplateSplicer(nn.Module):
         cls_token_id: Id of the first token of every row.
         sep_token_id: Id of the last token of every row and of the separator between a pair.
         pad_token_id: Id that fills short rows.
-        label_tokens: For every template and every one of its `ids`, which token of a table of its own stands there
-            (the released code's label tokens), -1 for none. `SplicedInputs.label_tokens` then says where they are.
+        pair_separators: Separators that the tokenizer puts between the texts of a pair: 1, or 2 (RoBERTa).
+        truncation_side: Which end of a text that is too long is cut, `"right"` or `"left"`.
+        label_token_index: For every template and every one of its `ids`, which of the model's `label_tokens` (released
+            code) stands there, -1 for none.
 
     Attributes:
-        num_classes: Classes of the largest template.
-        num_wordpieces: Wordpieces of the longest class.
+        num_templates: Number of templates.
+        longest_label: Wordpieces of the longest class.
 
     Raises:
         ValueError: There is no template, or one leaves no room for the text.
     """
+
+    ids: torch.Tensor
+    length: torch.Tensor
+    head_length: torch.Tensor
+    tail_start: torch.Tensor
+    names_both: torch.Tensor
+    second_first: torch.Tensor
+    label_columns: torch.Tensor
+    label_lengths: torch.Tensor
 
     def __init__(
         self,
@@ -104,21 +138,13 @@ class TemplateSplicer(nn.Module):
         cls_token_id: int,
         sep_token_id: int,
         pad_token_id: int,
-        label_tokens: Sequence[Sequence[int]] | None = None,
+        pair_separators: int = 1,
+        truncation_side: str = "right",
+        label_token_index: Sequence[Sequence[int]] | None = None,
     ) -> None:
-        super().__init__()
         if not templates:
             raise ValueError("`templates` is empty: a splicer needs at least one template")
-        self.max_length = max_length
-        self.cls_token_id = cls_token_id
-        self.sep_token_id = sep_token_id
-        self.pad_token_id = pad_token_id
-        self.num_templates = len(templates)
-        self.num_classes = max(len(template.label_spans) for template in templates)
-        self.num_wordpieces = max(end - start for template in templates for start, end in template.label_spans)
-        self._names_both_texts = any(len(template.slots) == 2 for template in templates)
         rows = [[cls_token_id, *template.ids, sep_token_id] for template in templates]
-        self._width = max(map(len, rows))
         for template, row in zip(templates, rows, strict=True):
             if len(row) >= max_length:
                 raise ValueError(
@@ -127,29 +153,28 @@ class TemplateSplicer(nn.Module):
                     "`max_length`, several passes over the text (`classes_per_pass`), or for many classes a "
                     "hierarchy of labels (`dpt_peft.LabelTree`)"
                 )
-        first_slots = [1 + len(template.prefix_ids) for template in templates]
-        self._tables: dict[str, list] = {
+        tables: dict[str, list[list[int]]] = {
             "ids": _padded(rows, pad_token_id),
             "length": [[len(row)] for row in rows],
-            "first_slot": [[column] for column in first_slots],
-            "second_slot": [
-                [column + len(template.between_ids)] for column, template in zip(first_slots, templates, strict=True)
-            ],
-            "by_name": [[len(template.slots) == 2] for template in templates],
+            "head_length": [[1 + len(template.prefix_ids)] for template in templates],
+            "tail_start": [[1 + len(template.prefix_ids + template.between_ids)] for template in templates],
+            "names_both": [[len(template.slots) == 2] for template in templates],
             "second_first": [[template.slots[0] == "text_b"] for template in templates],
             "label_columns": _padded([[1 + start for start, _ in t.label_spans] for t in templates], 0),
             "label_lengths": _padded([[end - start for start, end in t.label_spans] for t in templates], 0),
         }
-        self._has_label_tokens = label_tokens is not None
-        own = [[-1, *tokens, -1] for tokens in label_tokens] if label_tokens is not None else [[-1]] * len(templates)
-        self._tables["label_tokens"] = _padded(own, -1)
-        for name, table in self._tables.items():
-            setattr(self, f"_{name}", nn.Buffer(torch.tensor(table), persistent=False))
-
-    def reset_buffers(self) -> None:
-        """Fill the buffers again after transformers has made the model on the meta device."""
-        for name, table in self._tables.items():
-            init.copy_(getattr(self, f"_{name}"), torch.tensor(table))
+        if label_token_index is not None:
+            tables["label_token_index"] = _padded([[-1, *indices, -1] for indices in label_token_index], -1)
+        super().__init__(**tables)
+        self.max_length = max_length
+        self.cls_token_id = cls_token_id
+        self.sep_token_id = sep_token_id
+        self.pad_token_id = pad_token_id
+        self.pair_separators = pair_separators
+        self.truncation_side = truncation_side
+        self.num_templates = len(templates)
+        self.longest_label = max(map(max, tables["label_lengths"]))
+        self._divides_pairs = any(len(template.slots) == 2 for template in templates)
 
     def forward(
         self,
@@ -160,132 +185,213 @@ class TemplateSplicer(nn.Module):
     ) -> SplicedInputs:
         """Splice the templates in.
 
-        A row's text runs from its first to its last visible token. A text too long for `max_length` loses its end; of
-        a pair the longer text loses first, as with the tokenizers' `longest_first`. Template tokens before the text
-        take the token type of the text's first token, those behind it the type of the last, and those between two
-        texts the type of the text before them.
+        A row's text runs from its first to its last visible token. A text too long for `max_length` loses its end (or
+        its beginning, see `truncation_side`); of a pair the longer text loses first, as with the tokenizers'
+        `longest_first`. Template tokens before the text take the token type of the text's first token, those behind
+        it the type of the last, and those between two texts the type of the text before them.
+
+        Special tokens are told by where they stand, so that those which users type are text: [CLS] at a row's
+        beginning, [SEP] at its end, and between the texts of a pair where the token type changes. Without token types
+        (or with types that are all the same, from a tokenizer that puts two separators into pairs) the first run of
+        `pair_separators` separators divides a row.
 
         Args:
             input_ids: (batch, length), ordinary tokenizer output.
-            attention_mask: (batch, length), zero = padding. Default: everything but the padding id is visible.
+            attention_mask: (batch, length), zero = padding. Default: what is between a row's first and last token that
+                is not the padding id is visible.
             token_type_ids: (batch, length).
             template_index: (batch,), integers: which template each row takes. Default: all take the first.
 
         Raises:
-            ValueError: `template_index` is not one integer a row.
+            ValueError: `template_index` is not one integer a row; or the template names both texts, and a row without
+                token types could be divided at several places (not checked in `torch.compile` and exports).
         """
         if input_ids.shape[1] == 0:
             # Texts without a single token: one column of padding lets the arithmetic below hold.
             input_ids = input_ids.new_full((input_ids.shape[0], 1), self.pad_token_id)
             attention_mask = torch.zeros_like(input_ids)
             token_type_ids = None if token_type_ids is None else torch.zeros_like(input_ids)
-        batch, length = input_ids.shape
-        if attention_mask is None:
-            attention_mask = input_ids.ne(self.pad_token_id)
-        visible = attention_mask.ne(0)
-        lines = self._lines(template_index, batch)
-        texts = self._texts(input_ids, visible)
+        batch, width = input_ids.shape
+        visible = _visible(input_ids.ne(self.pad_token_id)) if attention_mask is None else attention_mask.ne(0)
+        template = self._lines(template_index, batch)
+        texts = self._find_texts(input_ids, visible, token_type_ids)
+        pieces = self._pieces(template, texts, self.ids.shape[1])
 
-        # A separator inside the row is part of the text, unless the template says what stands between the texts.
-        separators = texts.separators.masked_fill(lines.by_name, 0) if self._names_both_texts else texts.separators
-        room = self.max_length - lines.length
-        first_kept, second_kept = _fit(texts.first_length, texts.second_length, (room - separators).clamp(min=0))
-        text_length = torch.minimum(first_kept + separators + second_kept, room)
+        starts = torch.cat([piece.start.expand(batch, 1) for piece in pieces], dim=1)
+        lengths = torch.cat([piece.length.expand(batch, 1) for piece in pieces], dim=1)
+        ends = lengths.cumsum(1)
+        begins = ends - lengths
+        if torch.compiler.is_compiling():
+            longest = min(width + self.ids.shape[1], self.max_length)
+        else:
+            # Reading the longest row costs one wait for the device, as building the attention mask does anyway, and
+            # saves the columns that all rows have as padding.
+            longest = int(ends[:, -1].amax())
 
-        # Every output column is read from [template | input], so one gather each does the work.
-        out = torch.arange(self._output_length(lines.length + text_length, length), device=input_ids.device)
-        at = out - lines.first_slot
-        skipped = (at >= first_kept) * (texts.first_length - first_kept)
-        in_slot = text_length
-        start = texts.first_start
-        if self._names_both_texts:
-            skipped = skipped.masked_fill(lines.by_name, 0)
-            in_slot = torch.where(lines.by_name, torch.where(lines.second_first, second_kept, first_kept), text_length)
-            start = torch.where(lines.second_first, texts.second_start, texts.first_start)
-        index = torch.where(out < lines.first_slot, out, out - in_slot)
-        columns = lines.label_columns
-        positions = columns + (columns >= lines.first_slot) * in_slot
-        if self._names_both_texts:
-            # The second slot; it is empty in the rows of templates with one {text}.
-            in_second_slot = text_length - in_slot
-            positions = positions + (columns >= lines.second_slot) * in_second_slot
-            at_second = out - lines.second_slot - in_slot
-            second_start = torch.where(lines.second_first, texts.first_start, texts.second_start)
-            index = torch.where(at_second < 0, index, out - text_length)
-            index = torch.where(
-                (at_second >= 0) & (at_second < in_second_slot), self._width + second_start + at_second, index
-            )
-        index = torch.where((at >= 0) & (at < in_slot), self._width + start + at + skipped, index)
-        real = out < lines.length + text_length
-        index = torch.where(real, index, 0)
+        # Where every output column is read from, in [template | input]: shifted as the last piece that begins before.
+        column = torch.arange(longest, device=input_ids.device)
+        shifts = starts - begins
+        shift = shifts[:, :1]
+        for piece in range(1, len(pieces)):
+            shift = torch.where(column < begins[:, piece : piece + 1], shift, shifts[:, piece : piece + 1])
+        real = column < ends[:, -1:]
+        source = torch.where(real, column + shift, 0)
 
-        def spliced(template_values: torch.Tensor, values: torch.Tensor, fill: int) -> torch.Tensor:
-            template_values = template_values.expand(batch, -1)
-            source = torch.cat([template_values, values.to(template_values.dtype)], dim=1)
-            return torch.where(real, source.gather(1, index), fill)
+        def spliced(of_template: torch.Tensor, of_input: torch.Tensor, fill: int) -> torch.Tensor:
+            of_template = of_template.expand(batch, -1)
+            values = torch.cat([of_template, of_input.to(of_template.dtype)], dim=1)
+            return torch.where(real, values.gather(1, source), fill)
 
+        # A class stands in the head, the middle or the tail of its template; it moves with its piece.
+        labels = template["label_columns"]
+        moved = torch.where(
+            labels >= template["tail_start"],
+            begins[:, 4:] - template["tail_start"],
+            torch.where(labels >= template["head_length"], begins[:, 2:3] - template["head_length"], 0),
+        )
+        types, label_token_index = None, template.get("label_token_index")
         if token_type_ids is not None:
-            token_type_ids = spliced(self._template_types(token_type_ids, texts, lines), token_type_ids, 0)
+            types = spliced(self._template_types(token_type_ids, texts, template), token_type_ids, 0)
+        if label_token_index is not None:
+            label_token_index = spliced(label_token_index, torch.full_like(input_ids, -1), -1)
         return SplicedInputs(
-            input_ids=spliced(lines.ids, input_ids, self.pad_token_id),
-            attention_mask=spliced(torch.ones_like(lines.ids), visible, 0),
-            token_type_ids=token_type_ids,
-            label_positions=positions,
-            label_lengths=lines.label_lengths.expand(batch, -1),
-            label_tokens=(
-                spliced(lines.label_tokens, torch.full_like(input_ids, -1), -1) if self._has_label_tokens else None
-            ),
+            input_ids=spliced(template["ids"], input_ids, self.pad_token_id),
+            attention_mask=spliced(torch.ones_like(template["ids"]), visible, 0),
+            token_type_ids=types,
+            label_positions=labels + moved,
+            label_lengths=template["label_lengths"].expand(batch, -1),
+            label_token_index=label_token_index,
         )
 
-    def _lines(self, template_index: torch.Tensor | None, batch: int) -> _Lines:
-        tables = (getattr(self, f"_{name}") for name in _Lines._fields)
+    def _lines(self, template_index: torch.Tensor | None, batch: int) -> dict[str, torch.Tensor]:
+        """The lines of the tables that a batch uses: (batch, ...), or (1, ...) where all rows share a template."""
+        tables = {name: getattr(self, name) for name in self._tables}
         if template_index is None:
-            return _Lines(*(tables if self.num_templates == 1 else (table[:1] for table in tables)))
+            return {name: table[:1] for name, table in tables.items()}
         if template_index.shape != (batch,) or template_index.is_floating_point():
             raise ValueError(
                 f"`template_index` must be one integer for each of {batch} rows, "
                 f"got {template_index.dtype} of shape {tuple(template_index.shape)}"
             )
-        return _Lines(*(table.index_select(0, template_index) for table in tables))
+        return {name: table.index_select(0, template_index) for name, table in tables.items()}
 
-    def _texts(self, input_ids: torch.Tensor, visible: torch.Tensor) -> _Texts:
-        length = input_ids.shape[1]
-        columns = torch.arange(length, device=input_ids.device)
-        # Where the row begins and ends, special tokens at its ends left out.
-        row_start = _first_true(visible, columns, length)
+    def _find_texts(
+        self, input_ids: torch.Tensor, visible: torch.Tensor, token_type_ids: torch.Tensor | None
+    ) -> _Texts:
+        width = input_ids.shape[1]
+        columns = torch.arange(width, device=input_ids.device)
+        # Where the row begins and ends, its special tokens at both ends left out.
+        row_start = _first_true(visible, columns, width)
         row_end = torch.where(visible, columns + 1, 0).amax(1, keepdim=True)
-        has_cls = (input_ids.eq(self.cls_token_id) & columns.eq(row_start)).any(1, keepdim=True)
-        has_sep = (input_ids.eq(self.sep_token_id) & columns.eq(row_end - 1)).any(1, keepdim=True)
+        last = (row_end - 1).clamp(min=0)
+        has_cls = input_ids.gather(1, row_start.clamp(max=width - 1)).eq(self.cls_token_id) & (row_start < row_end)
+        has_sep = input_ids.gather(1, last).eq(self.sep_token_id) & (row_start < row_end)
         start = row_start + has_cls.long()
         end = torch.maximum(row_end - has_sep.long(), start)
 
-        # The pair's separator: one token, or two (RoBERTa). Without one, the first text is all there is.
-        separator = input_ids.eq(self.sep_token_id) & (columns >= start) & (columns < end)
-        boundary = torch.minimum(_first_true(separator, columns, length), end)
-        separators = (separator & (columns >= boundary) & (columns <= boundary + 1)).sum(1, keepdim=True)
-        second_start = boundary + separators
-        return _Texts(row_start, row_end, start, boundary - start, separators, second_start, end - second_start)
-
-    def _output_length(self, row_length: torch.Tensor, input_length: int) -> int:
-        if torch.compiler.is_compiling():
-            return min(input_length + self._width, self.max_length)
-        # Reading the longest row costs one wait for the device, as building the attention mask does anyway, and saves
-        # the columns that all rows have as padding.
-        return int(row_length.amax())
-
-    def _template_types(self, token_type_ids: torch.Tensor, texts: _Texts, lines: _Lines) -> torch.Tensor:
-        last_column = token_type_ids.shape[1] - 1
-        at_cls, left, right = (
-            token_type_ids.gather(1, column.clamp(0, last_column)).long()
-            for column in (texts.row_start, texts.first_start, texts.row_end - 1)
+        # The second text begins where the token type changes to that of the row's last token,
+        divided, second_start = torch.zeros_like(has_cls), end
+        if token_type_ids is not None:
+            last_type = token_type_ids.gather(1, last)
+            divided = token_type_ids.gather(1, start.clamp(max=width - 1)).ne(last_type) & (start < row_end)
+            of_last = token_type_ids.eq(last_type) & visible & (columns >= start)
+            second_start = torch.where(divided, _first_true(of_last, columns, width), end)
+        # or behind the first run of separators. Tokenizers that put one into pairs give them types: then these tell.
+        runs = None
+        if token_type_ids is None or self.pair_separators > 1:
+            runs = input_ids.eq(self.sep_token_id) & (columns >= start) & (columns < end)
+            for _ in range(self.pair_separators - 1):
+                runs = runs & nn.functional.pad(runs[:, 1:], (0, 1))
+            runs = runs & ~divided
+            run = _first_true(runs, columns, width)
+            second_start = torch.where(run < width, run + self.pair_separators, second_start)
+            divided = divided | (run < width)
+        second_start = torch.minimum(second_start, end)
+        boundary = second_start
+        for _ in range(self.pair_separators):
+            before = input_ids.gather(1, (boundary - 1).clamp(min=0))
+            boundary = boundary - (divided & before.eq(self.sep_token_id) & (boundary > start)).long()
+        return _Texts(
+            row=_Span(row_start, row_end - row_start),
+            first=_Span(start, boundary - start),
+            separators=_Span(boundary, second_start - boundary),
+            second=_Span(second_start, end - second_start),
+            runs=runs,
         )
-        if self._names_both_texts:
-            left, right = (
-                torch.where(lines.second_first, right, left),
-                torch.where(lines.second_first, left, right),
+
+    def _pieces(self, template: dict[str, torch.Tensor], texts: _Texts, offset: int) -> list[_Span]:
+        """The five pieces of every row as columns of [template | input]; the input begins at `offset`."""
+        named, swapped = template["names_both"], template["second_first"]
+        runs = texts.runs if self._divides_pairs and not torch.compiler.is_compiling() else None
+        if runs is not None and bool((runs & named).sum(1).amax() > 1):
+            raise ValueError(
+                "`input_ids` without `token_type_ids` has rows with several separators, and the template names both "
+                "texts: which of them divides the pair? Pass `token_type_ids`, or tokenize with "
+                "split_special_tokens=True, so that separators which users have typed become ordinary tokens"
             )
-        columns = torch.arange(self._width, device=token_type_ids.device)
-        return torch.where(columns == 0, at_cls, torch.where(columns < lines.second_slot, left, right))
+        room = self.max_length - template["length"]
+        separators = texts.separators.length.masked_fill(named, 0)
+        kept = _fit(texts.first.length, texts.second.length, (room - separators).clamp(min=0))
+        first, second = (
+            _Span(offset + text.start + (text.length - length if self.truncation_side == "left" else 0), length)
+            for text, length in zip((texts.first, texts.second), kept, strict=True)
+        )
+        head, tail = template["head_length"], template["tail_start"]
+        return [
+            _Span(torch.zeros_like(head), head),
+            _Span(*(torch.where(swapped, b, a) for a, b in zip(first, second, strict=True))),
+            _Span(
+                torch.where(named, head, offset + texts.separators.start),
+                torch.where(named, tail - head, torch.minimum(separators, room)),
+            ),
+            _Span(*(torch.where(swapped, a, b) for a, b in zip(first, second, strict=True))),
+            _Span(tail, template["length"] - tail),
+        ]
+
+    def _template_types(
+        self, token_type_ids: torch.Tensor, texts: _Texts, template: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
+        """The token type of every column of the templates: that of the text beside it."""
+        last_column = token_type_ids.shape[1] - 1
+        at_cls, first, last = (
+            token_type_ids.gather(1, column.clamp(0, last_column)).long()
+            for column in (texts.row.start, texts.first.start, texts.row.start + texts.row.length - 1)
+        )
+        left = torch.where(template["second_first"], last, first)
+        right = torch.where(template["second_first"], first, last)
+        columns = torch.arange(self.ids.shape[1], device=token_type_ids.device)
+        return torch.where(columns == 0, at_cls, torch.where(columns < template["tail_start"], left, right))
+
+
+def class_scores(tokens: torch.Tensor, spliced: SplicedInputs, wordpieces: str, longest: int) -> torch.Tensor:
+    """Read the score of every class at its wordpieces.
+
+    Args:
+        tokens: (batch, length), a score per token, high = original.
+        spliced: The batch with its templates.
+        wordpieces: `"first"`: the score of the class's first wordpiece (paper, footnote 1); `"mean"`: the mean of all
+            of them; `"max"`: the highest.
+        longest: Wordpieces of the longest class.
+
+    Returns:
+        (batch, columns of the templates). What stands where a row has no such class means nothing.
+    """
+    first = spliced.label_positions
+    if wordpieces == "first" or longest == 1:
+        return tokens.gather(1, first)
+    piece = torch.arange(longest, device=tokens.device)
+    present = piece < spliced.label_lengths.unsqueeze(-1)
+    positions = (first.unsqueeze(-1) + piece).clamp(max=tokens.shape[1] - 1)
+    scores = tokens.gather(1, positions.flatten(1)).view(positions.shape)
+    if wordpieces == "max":
+        return scores.masked_fill(~present, -torch.inf).amax(-1)
+    return scores.where(present, 0).sum(-1) / spliced.label_lengths.clamp(min=1)
+
+
+def _visible(known: torch.Tensor) -> torch.Tensor:
+    """What lies between the first and the last true column of every row, (batch, length)."""
+    begun, not_over = known.long().cummax(1).values, known.long().flip(1).cummax(1).values.flip(1)
+    return (begun & not_over).bool()
 
 
 def _fit(first: torch.Tensor, second: torch.Tensor, budget: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

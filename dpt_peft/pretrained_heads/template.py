@@ -7,11 +7,12 @@ integers which the model's config keeps, so that a saved model needs no tokenize
 
 from __future__ import annotations
 
+import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from string import Formatter
-from typing import Any
+from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
@@ -22,6 +23,12 @@ DEFAULT_TEMPLATES = {"labels": DEFAULT_TEMPLATE, "mask": "{text} It was {mask}."
 DEFAULT_SEPARATOR = ", "
 WORDPIECES = ("first", "mean", "max")
 _FIELDS = ("text", "text_a", "text_b", "sep")
+_Resolved = TypeVar("_Resolved")
+_logger = logging.getLogger(__name__)
+
+
+class WordsBeginAlikeError(ValueError):
+    """Two label words begin with the same token, and are read there only."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ class ResolvedTemplate:
         return self.prefix_ids + self.between_ids + self.suffix_ids
 
     def to_dict(self) -> dict[str, Any]:
-        """As lists and strings, for a config."""
+        """Write the template as lists and strings, for a config."""
         return {
             "prefix_ids": list(self.prefix_ids),
             "between_ids": list(self.between_ids),
@@ -61,7 +68,7 @@ class ResolvedTemplate:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ResolvedTemplate:
-        """The template that `to_dict` has written."""
+        """Read back what `to_dict` wrote."""
         spans = tuple((int(start), int(end)) for start, end in values["label_spans"])
         ids = {name: tuple(values[name]) for name in ("prefix_ids", "between_ids", "suffix_ids")}
         return cls(**ids, label_spans=spans, slots=tuple(values["slots"]))
@@ -235,6 +242,28 @@ def resolve_template(
     return ResolvedTemplate(ids[0], ids[-1], tuple(checked), between, tuple(slots))
 
 
+def choose_wordpieces(wordpieces: str | None, resolve: Callable[[str], _Resolved]) -> tuple[str, _Resolved]:
+    """Return which wordpieces of the classes are read, and the templates resolved for them.
+
+    Args:
+        wordpieces: `"first"`, `"mean"`, `"max"`; or `None`: `"first"` (the paper's) unless words begin alike, then
+            `"mean"`.
+        resolve: Resolves the templates for one of the three.
+
+    Raises:
+        ValueError: `resolve` does, or `wordpieces` is none of the three.
+    """
+    if wordpieces not in (None, *WORDPIECES):
+        raise ValueError(f"`wordpieces` must be one of {WORDPIECES}, got {wordpieces!r}")
+    try:
+        return wordpieces or "first", resolve(wordpieces or "first")
+    except WordsBeginAlikeError:
+        if wordpieces is not None:
+            raise
+        _logger.info("Label words begin alike: classes are read at all of their wordpieces (wordpieces='mean')")
+        return "mean", resolve("mean")
+
+
 def _tokenize(
     tokenizer: PreTrainedTokenizerBase, text: str, char_spans: list[tuple[int, int]]
 ) -> tuple[list[int], list[tuple[int, int] | None]]:
@@ -280,7 +309,7 @@ def _check_tokens(
                 "tokenizer; choose another word"
             )
         if read in seen and first_only:
-            raise ValueError(
+            raise WordsBeginAlikeError(
                 f"`label_words`: {seen[read]!r} and {word!r} begin with the same token "
                 f"{tokenizer.convert_ids_to_tokens(read[0])!r}, and a class is read at its first token; "
                 "choose words that differ there, or read all of them with wordpieces='mean' or 'max'"

@@ -4,32 +4,134 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from copy import deepcopy
-from typing import Any
+from dataclasses import field
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoModelForMaskedLM,
-    AutoTokenizer,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    initialization as init,
-)
+from transformers import MODEL_FOR_MASKED_LM_MAPPING, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import can_return_tuple
 
-from dpt_peft.pretrained_heads.loading import HUB_ARGUMENTS
-from dpt_peft.pretrained_heads.splice import TemplateSplicer
-
-from .verbalizer_config import VerbalizerForSequenceClassificationConfig
-
-_LABELS = ("id2label", "label2id", "problem_type")
+from .base import HeadKind, TemplateConfig, TemplateModel
+from .loss import told_problem_type
+from .splice import Tables
+from .template import DEFAULT_TEMPLATES, check_label_words, resolve_template
 
 
-class VerbalizerForSequenceClassification(PreTrainedModel):
+def _masked_language_model(config: PreTrainedConfig) -> type[PreTrainedModel]:
+    try:
+        return MODEL_FOR_MASKED_LM_MAPPING[type(config)]
+    except KeyError:
+        raise ValueError(
+            f"a verbalizer needs a masked language model; {config.model_type!r} models have no class in "
+            "transformers' AutoModelForMaskedLM"
+        ) from None
+
+
+class VerbalizerForSequenceClassificationConfig(TemplateConfig):
+    """Configuration of `VerbalizerForSequenceClassification`, usually made by its `from_pretrained`.
+
+    Attributes:
+        label_words: One word a class, in the order of the logits' columns.
+        label_token_ids: The token of every class: the first one of its word, as it stands in the template.
+        template: Template string with `{mask}` and `{text}`, or `{text_a}` and `{text_b}`; the one label of the
+            template in token ids is the mask.
+        problem_type: `None` (told from the labels at the first labelled batch), `"single_label_classification"` or
+            `"multi_label_classification"`.
+    """
+
+    model_type = "verbalizer_sequence_classification"
+    head_kind: ClassVar[HeadKind] = HeadKind(
+        "language-model head",
+        _masked_language_model,
+        "it was saved as an encoder, a discriminator or a task model. Use the checkpoint of a masked language model "
+        "(AutoModelForMaskedLM)",
+    )
+    tokenizer_options: ClassVar[tuple[str, ...]] = ("label_words", "template", "max_length")
+
+    label_words: list[str] = field(default_factory=list)
+    label_token_ids: list[int] = field(default_factory=list)
+    template: str = DEFAULT_TEMPLATES["mask"]
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Derive the labels from the label words and check the choices."""
+        if self.problem_type == "regression":
+            raise ValueError("`problem_type` 'regression' makes no sense for a verbalizer, whose classes are words")
+        if self.label_words:
+            self._name_classes(self.label_words, "label words", num_labels=kwargs.pop("num_labels", None))
+        super().__post_init__(**kwargs)
+
+    @classmethod
+    def check_options(cls, options: dict[str, Any], path: str | os.PathLike[str]) -> None:
+        """Raise a `ValueError` if there are no label words."""
+        if "label_words" not in options:
+            raise ValueError(
+                f"`label_words` is missing: {path} is a model without a task. "
+                "Pass one word a class, such as label_words=['terrible', 'great']"
+            )
+
+    def outdated_by(self, changed: set[str]) -> dict[str, Any]:
+        """Return what does not hold any more for other classes."""
+        labels = {"id2label": None, "label2id": None} if "label_words" in changed else {}
+        return super().outdated_by(changed) | labels
+
+    @classmethod
+    def from_language_model_config(
+        cls,
+        language_model_config: PreTrainedConfig,
+        tokenizer: PreTrainedTokenizerBase | None,
+        label_words: Sequence[str] | None = None,
+        *,
+        template: str = DEFAULT_TEMPLATES["mask"],
+        max_length: int | None = None,
+        **kwargs: Any,
+    ) -> VerbalizerForSequenceClassificationConfig:
+        """Turn label words and template into token ids, and everything into a config.
+
+        Args:
+            language_model_config: Config of the masked language model.
+            tokenizer: Its tokenizer.
+            label_words: One word a class, at least two.
+            template: Template string with `{mask}` and `{text}`, or with `{mask}`, `{text_a}` and `{text_b}`.
+            max_length: Longest row in tokens; default and upper bound: what model and tokenizer allow.
+            **kwargs: Further attributes of the config, such as `id2label`.
+
+        Raises:
+            TypeError, ValueError: Label words, template, length or tokenizer cannot work together; the first tokens
+                of two label words are the same.
+        """
+        assert tokenizer is not None
+        if tokenizer.mask_token is None:
+            raise ValueError("`tokenizer` has no mask token, which a verbalizer is read at")
+        words = check_label_words(label_words)  # type: ignore[arg-type]
+        resolved = resolve_template(template, [tokenizer.mask_token], tokenizer, asked="mask")
+        token_ids: list[int] = []
+        for word in words:
+            # The word's tokens are those that it has in the place of the mask.
+            filled = resolve_template(template, [word], tokenizer, asked="mask")
+            token_id = filled.ids[filled.label_spans[0][0]]
+            if token_id in token_ids:
+                raise ValueError(
+                    f"`label_words`: {words[token_ids.index(token_id)]!r} and {word!r} begin with the same token "
+                    f"{tokenizer.convert_ids_to_tokens(token_id)!r}, and a gap is filled by one token; "
+                    "choose words that differ there, such as `label_words=` other than the names of the classes, "
+                    "which `id2label` can keep"
+                )
+            token_ids.append(token_id)
+        cls.check_vocabulary([resolved], language_model_config)
+        rows = cls.row_options(tokenizer, language_model_config, max_length)
+        return cls(
+            language_model_config=language_model_config,
+            label_words=words,
+            label_token_ids=token_ids,
+            template=template,
+            templates=[resolved.to_dict()],
+            **{**rows, **kwargs},
+        )
+
+
+class VerbalizerForSequenceClassification(TemplateModel):
     """Classifies texts by asking a masked language model which of the label words fits a gap.
 
     The model takes ordinary tokenizer output, splices a template with the mask token in (`"{text} It was {mask}."`),
@@ -38,31 +140,19 @@ class VerbalizerForSequenceClassification(PreTrainedModel):
     `logits` (batch, classes) are the head's logits at the mask, those of the label words' first tokens, in the order
     of the label words.
 
+    `from_pretrained` takes the arguments of `VerbalizerForSequenceClassificationConfig.from_language_model_config`
+    and the config's attributes.
+
     Example:
         >>> model = VerbalizerForSequenceClassification.from_pretrained(
         ...     "FacebookAI/roberta-base", label_words=["terrible", "great"]
         ... )
-
-    Attributes:
-        language_model: The masked language model, as its own class in transformers.
     """
 
     config_class = VerbalizerForSequenceClassificationConfig
-    base_model_prefix = "language_model"
-    supports_gradient_checkpointing = True
-    # What the language model inside cannot do, it refuses itself.
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
-    # The loss is a mean over the rows of one batch: Trainer divides by the accumulation steps.
-    accepts_loss_kwargs = False
+    _loss_is_softmax = True
 
-    def __init__(
-        self,
-        config: VerbalizerForSequenceClassificationConfig,
-        language_model: PreTrainedModel | None = None,
-    ) -> None:
+    def __init__(self, config: VerbalizerForSequenceClassificationConfig) -> None:
         super().__init__(config)
         if not config.label_words:
             raise ValueError(
@@ -70,127 +160,9 @@ class VerbalizerForSequenceClassification(PreTrainedModel):
                 f"{type(self).__name__}.from_pretrained(language_model, label_words=[...])"
             )
         self.num_labels = config.num_labels
-        if language_model is None:
-            language_model = AutoModelForMaskedLM.from_config(config.language_model_config)
-        self.language_model = language_model
-        self.splicer = TemplateSplicer(
-            [config.resolved_template],
-            max_length=config.max_length,
-            cls_token_id=config.cls_token_id,
-            sep_token_id=config.sep_token_id,
-            pad_token_id=config.pad_token_id,
-        )
-        self.label_token_ids = nn.Buffer(torch.tensor(config.label_token_ids), persistent=False)
+        self.splicer = self._make_splicer(config.resolved_templates)
+        self.words = Tables(token_ids=config.label_token_ids)
         self.post_init()
-
-    def reset_buffers(self) -> None:
-        """Fill the buffer again after transformers has made the model on the meta device."""
-        init.copy_(self.label_token_ids, torch.tensor(self.config.label_token_ids))
-
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if (reset := getattr(module, "reset_buffers", None)) is not None:
-            reset()
-
-    def get_input_embeddings(self) -> nn.Module:
-        """Return the language model's word embeddings."""
-        return self.language_model.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the language model's word embeddings."""
-        self.language_model.set_input_embeddings(value)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        pretrained_model_name_or_path: str | os.PathLike[str],
-        *model_args: Any,
-        label_words: Sequence[str] | None = None,
-        template: str | None = None,
-        tokenizer: PreTrainedTokenizerBase | str | os.PathLike[str] | None = None,
-        max_length: int | None = None,
-        config: PreTrainedConfig | str | os.PathLike[str] | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Load a masked language model and put the wrapper around it, or load a saved wrapper.
-
-        Args:
-            pretrained_model_name_or_path: Folder or Hub id of a masked language model, or of a saved wrapper.
-            *model_args: Passed on to `__init__` (saved wrappers).
-            label_words: One word a class. Needed for a language model; given for a saved wrapper, they replace its
-                own.
-            template: Template string with `{mask}` and `{text}`, or with `{mask}`, `{text_a}` and `{text_b}`; default
-                `"{text} It was {mask}."`.
-            tokenizer: Tokenizer of the language model, or where to read it; default: the same place as the weights. A
-                saved wrapper needs none unless label words, template or length change.
-            max_length: Longest row in tokens, template included; default: what model and tokenizer allow.
-            config: Config in place of the one read from the folder.
-            **kwargs: As everywhere in transformers (`dtype`, `revision`, `attn_implementation`, ...); `id2label`,
-                `label2id` and `problem_type` go to the wrapper's config, the rest to the language model.
-
-        Returns:
-            The model, in evaluation mode; with `output_loading_info=True` the pair (model, loading info).
-
-        Raises:
-            TypeError, ValueError: Label words or template cannot work, or the checkpoint has no weights of a
-                language-model head.
-        """
-        hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
-        if not isinstance(config, PreTrainedConfig):
-            config = AutoConfig.from_pretrained(config or pretrained_model_name_or_path, **hub)
-        saved = config if isinstance(config, cls.config_class) else None
-        changes = {"label_words": label_words, "template": template, "max_length": max_length}
-        changes = {name: value for name, value in changes.items() if value is not None}
-        labels = {name: kwargs.pop(name) for name in _LABELS if name in kwargs}
-        if saved is None and label_words is None:
-            raise ValueError(
-                f"`label_words` is missing: {pretrained_model_name_or_path} is a model without a task. "
-                "Pass one word a class, such as label_words=['terrible', 'great']"
-            )
-
-        def complete(language_model_config: Any) -> VerbalizerForSequenceClassificationConfig:
-            kept: dict[str, Any] = {}
-            if saved is not None:
-                names = ["label_words", "template", "max_length", "problem_type"]
-                names += [] if "label_words" in changes else ["id2label", "label2id"]
-                kept = {name: getattr(saved, name) for name in names}
-            place: Any = pretrained_model_name_or_path if tokenizer is None else tokenizer
-            where = hub if tokenizer is None else {}
-            if not isinstance(place, PreTrainedTokenizerBase):
-                place = AutoTokenizer.from_pretrained(place, **where)
-            return cls.config_class.from_language_model_config(
-                language_model_config, place, **{**kept, **changes, **labels}
-            )
-
-        if saved is not None:
-            if changes:
-                saved = complete(saved.language_model_config)
-            elif labels:
-                if "id2label" in labels:
-                    labels.setdefault("label2id", None)
-                saved = type(saved).from_dict({**saved.to_dict(), **labels})
-            return super().from_pretrained(pretrained_model_name_or_path, *model_args, config=saved, **kwargs)
-        output_loading_info = kwargs.pop("output_loading_info", False)
-        language_model, info = AutoModelForMaskedLM.from_pretrained(
-            pretrained_model_name_or_path, config=config, output_loading_info=True, **kwargs
-        )
-        backbone = f"{language_model.base_model_prefix}."
-        missing = sorted(key for key in info["missing_keys"] if not key.startswith(backbone))
-        if missing:
-            raise ValueError(
-                f"{pretrained_model_name_or_path} has no pretrained language-model head ({', '.join(missing)} are not "
-                "in the checkpoint): it was saved as an encoder, a discriminator or a task model. Use the checkpoint "
-                "of a masked language model (AutoModelForMaskedLM)"
-            )
-        # A copy: a config sets its sub-configs' attention kernel, and the language model has chosen its own already.
-        made = complete(deepcopy(language_model.config))
-        made.dtype = language_model.dtype
-        model = cls(made, language_model).eval()
-        made.name_or_path = model.name_or_path = str(pretrained_model_name_or_path)
-        # The language model may have been loaded onto an accelerator.
-        model.splicer.to(language_model.device)
-        model.label_token_ids = model.label_token_ids.to(language_model.device)
-        return (model, info) if output_loading_info else model
 
     @can_return_tuple
     def forward(
@@ -226,29 +198,15 @@ class VerbalizerForSequenceClassification(PreTrainedModel):
         Raises:
             ValueError: An argument is refused.
         """
-        if input_ids is None or inputs_embeds is not None or position_ids is not None:
-            raise ValueError(
-                "a verbalizer splices its template into `input_ids`: pass these, and neither `inputs_embeds` nor "
-                "`position_ids`"
-            )
-        spliced = self.splicer(input_ids, attention_mask, token_type_ids)
-        if spliced.token_type_ids is not None:
-            kwargs["token_type_ids"] = spliced.token_type_ids
-        outputs = self.language_model(
-            input_ids=spliced.input_ids,
-            attention_mask=spliced.attention_mask,
-            output_attentions=self.config.output_attentions if output_attentions is None else output_attentions,
-            output_hidden_states=(
-                self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
-            ),
-            return_dict=True,
-            **kwargs,
-        )
+        self._refuse_other_inputs(input_ids, inputs_embeds, position_ids)
+        rows = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        kwargs |= self._wanted_outputs(output_attentions, output_hidden_states)
+        outputs, spliced = self._read(rows, None, **kwargs)
         # A model spread over devices gives its output on another one than it takes its input.
         device = outputs.logits.device
-        rows = torch.arange(input_ids.shape[0], device=device)
-        at_mask = outputs.logits[rows, spliced.label_positions[:, 0].to(device)]
-        logits = at_mask.index_select(1, self.label_token_ids.to(device))
+        row = torch.arange(outputs.logits.shape[0], device=device)
+        at_mask = outputs.logits[row, spliced.label_positions[:, 0].to(device)]
+        logits = at_mask.index_select(1, self.words.token_ids.to(device))
         return SequenceClassifierOutput(
             loss=None if labels is None else self._loss(logits, labels),
             logits=logits,
@@ -257,10 +215,9 @@ class VerbalizerForSequenceClassification(PreTrainedModel):
         )
 
     def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        if self.config.problem_type is None:
-            # As transformers' own classifiers do: the first labelled batch tells, and the config remembers.
-            kind = "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
-            self.config.problem_type = kind
+        self.config.problem_type = told_problem_type(self.config.problem_type, labels)
+        smoothing = self.config.label_smoothing
         if self.config.problem_type == "multi_label_classification":
-            return nn.functional.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
-        return nn.functional.cross_entropy(logits, labels)
+            targets = labels.to(logits.dtype) * (1 - smoothing) + smoothing / 2
+            return self._checked(nn.functional.binary_cross_entropy_with_logits(logits, targets))
+        return self._checked(nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing))

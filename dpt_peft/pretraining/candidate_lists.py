@@ -1,8 +1,8 @@
 """Rows for discriminator pre-training: clean text, and candidate lists in the form of DPT's template.
 
-A candidate list is a piece of a document, then `Class: w1, w2, ... .` whose words come from the unseen neighbourhood
-of the piece (original) or from other documents (replaced). It practises what DPT asks for: judging, at a listed word,
-whether the word belongs to the text. It is part of neither the DPT nor the ELECTRA paper.
+A candidate list is a piece of a document, then the template's list, `Class: w1, w2, ... .`, whose words come from the
+unseen neighbourhood of the piece (original) or from other documents (replaced). It practises what DPT asks for:
+judging, at a listed word, whether the word belongs to the text. It is part of neither the DPT nor the ELECTRA paper.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from dpt_peft.pretrained_heads.template import DEFAULT_SEPARATOR, DEFAULT_TEMPLATE, parse_template
 from dpt_peft.pretraining.replaced_tokens import IGNORED
 
 _MARKERS = ("Ġ", "▁")
@@ -61,14 +62,14 @@ class WholeWords:
         self.true_weight = telling * (1 - frequency)
 
     def at(self, tokens: np.ndarray) -> np.ndarray:
-        """Boolean, shape (tokens,): the token stands for a whole word of this text."""
+        """Tell which tokens stand for whole words of their text; boolean, shape (tokens,)."""
         whole = self.is_word[tokens]
         whole[:-1] &= ~self.continues[tokens[1:]]
         return whole
 
 
 class DocumentCollator:
-    """Turns documents into padded rows, half of them (say) candidate lists; `data_collator` of a Trainer.
+    """Turn documents into padded rows, half of them (say) candidate lists; `data_collator` of a Trainer.
 
     Documents of a batch are each other's "other documents". Randomness comes from torch's global generator, which
     Trainer seeds, gives each data worker its own of, and restores on resume.
@@ -79,14 +80,15 @@ class DocumentCollator:
         words: The words that may be listed; None makes no candidate lists.
         candidate_list_share: Probability that a row is a candidate list. A document too short to leave words unseen,
             or a batch with no other document, gives a row of text in its place.
-        prompt: What stands between text and list.
+        template: Template string, first `{text}`, then `{labels}`. Default: DPT's own.
+        label_separator: What stands between two listed words.
         min_candidates: Fewest listed words, at least 2.
         max_candidates: Most listed words.
         max_true: Most words of the row's own document among them; at least one is always true and at least one false.
 
     Raises:
-        ValueError: A share outside [0, 1], a share without `words`, numbers of candidates out of order, or a
-            `max_length` that leaves the text fewer than 8 tokens.
+        ValueError: A template in another order, a share outside [0, 1], a share without `words`, numbers of candidates
+            out of order, or a `max_length` that leaves the text fewer than 8 tokens.
     """
 
     def __init__(
@@ -95,7 +97,8 @@ class DocumentCollator:
         max_length: int = 64,
         words: WholeWords | None = None,
         candidate_list_share: float = 0.0,
-        prompt: str = "Class:",
+        template: str | None = None,
+        label_separator: str = DEFAULT_SEPARATOR,
         min_candidates: int = 2,
         max_candidates: int = 6,
         max_true: int = 3,
@@ -116,19 +119,24 @@ class DocumentCollator:
         self.min_candidates, self.max_candidates, self.max_true = min_candidates, max_candidates, max_true
         frame = tokenizer("")["input_ids"]
         self.head, self.tail = frame[:1], frame[1:]
-        self.prompt = tokenizer(f" {prompt}", add_special_tokens=False)["input_ids"]
-        self.comma = tokenizer(",", add_special_tokens=False)["input_ids"][-1:]
-        self.stop = tokenizer(".", add_special_tokens=False)["input_ids"][-1:]
+        pieces = parse_template(template or DEFAULT_TEMPLATE)
+        if [field for _, field in pieces[:2]] != ["text", "labels"] or pieces[0][0] or len(pieces) > 3:
+            raise ValueError(f"template={template!r} must be {{text}}, some words, {{labels}}, and what may follow.")
+        texts = (pieces[1][0], label_separator, pieces[2][0] if len(pieces) == 3 else "")
+        self.prompt, self.separator, self.stop = (_behind_a_word(tokenizer, text) for text in texts)
         self.special = np.zeros(len(tokenizer), dtype=bool)
         self.special[tokenizer.all_special_ids] = True
-        listed = len(self.prompt) + 2 * max_candidates if candidate_list_share > 0 else 0
+        listed = len(self.prompt) + self._list_length(max_candidates) if candidate_list_share > 0 else 0
         if max_length - len(frame) - listed < 8:
             raise ValueError(
                 f"max_length={max_length} leaves the text {max_length - len(frame) - listed} tokens; it needs 8."
             )
 
+    def _list_length(self, count: int) -> int:
+        return count + (count - 1) * len(self.separator) + len(self.stop)
+
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        """Makes a batch.
+        """Make a batch.
 
         Args:
             rows: Documents (`input_ids` without special tokens), or finished rows that carry `labels`, which are only
@@ -178,7 +186,7 @@ class DocumentCollator:
     def _draw(
         self, document: np.ndarray, window: tuple[int, int], weight: np.ndarray, count: int, barred: np.ndarray
     ) -> list[int]:
-        """Up to `count` distinct words outside the window that occur neither in it nor among `barred`."""
+        """Draw up to `count` distinct words outside the window that occur neither in it nor among `barred`."""
         if self.words is None:
             return []
         whole = self.words.at(document)
@@ -200,7 +208,8 @@ class DocumentCollator:
         document = documents[index]
         count = int(torch.randint(self.min_candidates, self.max_candidates + 1, ()))
         wanted_true = int(torch.randint(1, min(self.max_true, count - 1) + 1, ()))
-        room = self.max_length - len(self.head) - len(self.tail) - len(self.prompt) - 2 * count
+        room = self.max_length - len(self.head) - len(self.tail) - len(self.prompt)
+        room -= self._list_length(count)
         # Texts to classify are often short: the list must not always stand at the end of a full row.
         room = int(torch.randint(max(room // 4, 1), room + 1, ()))
         start, end = self._window(document, room)
@@ -221,8 +230,15 @@ class DocumentCollator:
         words, answers = true + false, [0] * len(true) + [1] * len(false)
         tokens = [*self.head, *document[start:end].tolist(), *self.prompt]
         labels = [IGNORED] * len(tokens)
-        for place in torch.randperm(len(words)).tolist():
-            tokens += [words[place], *self.comma]
-            labels += [answers[place], IGNORED]
-        tokens[-1:] = self.stop
-        return tokens + self.tail, labels + [IGNORED] * len(self.tail)
+        for number, place in enumerate(torch.randperm(len(words)).tolist()):
+            separator = self.separator if number else []
+            tokens += [*separator, words[place]]
+            labels += [*[IGNORED] * len(separator), answers[place]]
+        behind = [*self.stop, *self.tail]
+        return tokens + behind, labels + [IGNORED] * len(behind)
+
+
+def _behind_a_word(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """The tokens of a text as they stand behind a word, without those of the word."""
+    word, both = (tokenizer(words, add_special_tokens=False)["input_ids"] for words in ("a", f"a{text.rstrip()}"))
+    return both[len(word) :]

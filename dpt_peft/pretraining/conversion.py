@@ -7,11 +7,16 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModel, ElectraConfig, ElectraForPreTraining, PreTrainedConfig, PreTrainedModel
 
+from dpt_peft.pretrained_heads.base import unused_positions
 from dpt_peft.pretrained_heads.discriminators import get_discriminator, supported_model_types
 
-# Encoders whose layers are computed as ELECTRA's are, with the same parameter names; the value tells how many rows at
-# the head of the position table the tokens never use (RoBERTa counts positions from padding_idx + 1).
-_UNUSED_POSITIONS = {"bert": 0, "roberta": 2, "xlm-roberta": 2, "camembert": 2}
+# Encoders whose layers are computed as ELECTRA's are, with the same parameter names.
+_LIKE_ELECTRA = ("bert", "roberta", "xlm-roberta", "camembert")
+_SAME_IN_ELECTRA = (
+    *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act"),
+    *("hidden_dropout_prob", "attention_probs_dropout_prob", "type_vocab_size", "layer_norm_eps"),
+    *("initializer_range", "pad_token_id"),
+)
 # What the families call dropout on hidden states and on attention.
 _DROPOUT_ATTRIBUTES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "hidden_dropout", "attention_dropout")
 
@@ -19,7 +24,7 @@ _DROPOUT_ATTRIBUTES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "h
 def discriminator_from_encoder(
     encoder_name_or_path: str | Path, *, dropout: float | None = None, seed: int = 0
 ) -> PreTrainedModel:
-    """Loads an existing discriminator in float32, or an encoder as `ElectraForPreTraining`.
+    """Load an existing discriminator in float32, or an encoder as `ElectraForPreTraining`.
 
     A BERT-like encoder computes what ELECTRA's does when `embedding_size == hidden_size`, so its parameters only
     change their names; hidden states stay equal. The replaced-token head is kept for a discriminator, and new (random)
@@ -39,34 +44,23 @@ def discriminator_from_encoder(
     """
     config = AutoConfig.from_pretrained(encoder_name_or_path)
     if config.model_type in supported_model_types():
-        model_class = get_discriminator(config).load_class()
+        model_class = get_discriminator(config)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return model_class.from_pretrained(
                 encoder_name_or_path, dtype=torch.float32, **_dropout_changes(config, dropout)
             )
-    if config.model_type not in _UNUSED_POSITIONS:
+    if config.model_type not in _LIKE_ELECTRA:
         raise ValueError(
             f"encoder_name_or_path={str(encoder_name_or_path)!r} is of type {config.model_type!r}; the types that can "
-            f"become a discriminator are {', '.join([*_UNUSED_POSITIONS, *supported_model_types()])}."
+            f"become a discriminator are {', '.join([*_LIKE_ELECTRA, *supported_model_types()])}."
         )
     encoder = AutoModel.from_pretrained(encoder_name_or_path, dtype=torch.float32)
-    skip = _UNUSED_POSITIONS[config.model_type]
+    skip = unused_positions(config)
     electra_config = ElectraConfig(
-        vocab_size=config.vocab_size,
+        **{name: getattr(config, name) for name in _SAME_IN_ELECTRA},
         embedding_size=config.hidden_size,
-        hidden_size=config.hidden_size,
-        num_hidden_layers=config.num_hidden_layers,
-        num_attention_heads=config.num_attention_heads,
-        intermediate_size=config.intermediate_size,
-        hidden_act=config.hidden_act,
-        hidden_dropout_prob=config.hidden_dropout_prob,
-        attention_probs_dropout_prob=config.attention_probs_dropout_prob,
         max_position_embeddings=config.max_position_embeddings - skip,
-        type_vocab_size=config.type_vocab_size,
-        layer_norm_eps=config.layer_norm_eps,
-        initializer_range=config.initializer_range,
-        pad_token_id=config.pad_token_id,
     )
     electra_config.update(_dropout_changes(electra_config, dropout))
     with torch.random.fork_rng(devices=[]):

@@ -20,7 +20,7 @@ WHOLE_MODULES = ["LayerNorm", "token_type_embeddings", "discriminator_prediction
 def low_rank_discriminator(
     base: ElectraForPreTraining, tuned: ElectraForPreTraining | None = None, *, rank: int = 48
 ) -> PeftModel:
-    """Puts a LoRA adapter on every matrix of a discriminator; LayerNorms, biases and head are trained whole.
+    """Put a LoRA adapter on every matrix of a discriminator; LayerNorms, biases and head are trained whole.
 
     Args:
         base: The discriminator that stays frozen; it is changed in place, as `peft.get_peft_model` does.

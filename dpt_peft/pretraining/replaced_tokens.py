@@ -30,7 +30,7 @@ class ReplacementSource(Protocol):
     """Anything that proposes plausible tokens; a `torch.nn.Module` in practice, so that it moves with the model."""
 
     def __call__(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, positions: torch.Tensor) -> Replacements:
-        """Proposes one token for every True in `positions`.
+        """Propose one token for every True in `positions`.
 
         Args:
             input_ids: Original tokens, shape (batch, length).
@@ -104,7 +104,7 @@ class CorpusReplacements(nn.Module):
 
 
 def _nearest_tokens(embeddings: torch.Tensor, known: torch.Tensor, nearest: int, chunk: int = 1024) -> torch.Tensor:
-    """The `nearest` known tokens of every token by cosine, the token itself left out; shape (vocabulary, nearest)."""
+    """Find the `nearest` other known tokens of every token by cosine; shape (vocabulary, nearest)."""
     directions = nn.functional.normalize(embeddings.detach().float(), dim=-1)
     targets = directions[known]
     column = torch.full((embeddings.shape[0],), -1, dtype=torch.long)
@@ -150,7 +150,7 @@ class GeneratorReplacements(nn.Module):
 
 
 def draw_positions(replaceable: torch.Tensor, share: float) -> torch.Tensor:
-    """Draws `share` of each row's True positions, at least one where there is any; boolean, shape as `replaceable`."""
+    """Draw `share` of each row's True positions, at least one where there is any; boolean, shape as `replaceable`."""
     counts = replaceable.sum(1, keepdim=True)
     wanted = (counts * share).round().clamp(min=1).minimum(counts)
     order = (
@@ -180,7 +180,7 @@ def corrupt(
     source: ReplacementSource,
     share: float = 0.15,
 ) -> CorruptedRows:
-    """Replaces a share of the tokens; a proposal equal to the original counts as original (ELECTRA section 3.1).
+    """Replace a share of the tokens; a proposal equal to the original counts as original (ELECTRA section 3.1).
 
     Args:
         input_ids: Original tokens, shape (batch, length).
@@ -200,7 +200,7 @@ def corrupt(
 
 
 def replaced_token_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Binary cross entropy, the mean over each row's labelled positions, then over rows.
+    """Compute the binary cross entropy, the mean over each row's labelled positions, then over rows.
 
     ELECTRA's mean over all positions of the batch is the same thing when rows are equally long; by rows, a candidate
     list with its few labelled words counts as much as a row of text.
@@ -245,7 +245,7 @@ class ReplacedTokenPretraining(nn.Module):
         labels: torch.Tensor,
         replaceable: torch.Tensor | None = None,
     ) -> ElectraForPreTrainingOutput:
-        """Corrupts where `replaceable` says so, and scores every position.
+        """Corrupt where `replaceable` says so, and scores every position.
 
         Args:
             input_ids: Shape (batch, length).

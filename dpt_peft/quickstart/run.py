@@ -15,7 +15,6 @@ from rich.console import Console
 import dpt_peft
 from dpt_peft.quickstart.data import NEW_TEXTS, PACKAGED, load_data
 from dpt_peft.quickstart.report import Records, make_table, plot_spread
-from dpt_peft.tasks.data import longest_row
 from dpt_peft.tasks.sampling import ClassSamplingArguments
 from dpt_peft.tasks.text_classification import TextClassification
 from dpt_peft.training.fit import load
@@ -84,11 +83,9 @@ class Quickstart:
                 name, how = self.model.resolve(), self.model.for_loading()
                 try:
                     built = build_model(TASK, method, name, self.data, model_kwargs=how, **asked.options)
-                    limit = longest_row(None, TASK.load_tokenizer(name), built)
+                    TASK.longest_row(self.source, TASK.load_tokenizer(name), built)
                 except OSError as error:
                     raise OSError(f"`model_name_or_path`: there is no model {name!r}: {error}") from error
-                if limit is not None and (source.max_seq_length or 0) > limit:
-                    raise ValueError(f"`max_seq_length` is {source.max_seq_length}, but {name} reads {limit} tokens.")
 
     def run_arguments(self, method: str, seed: int, folder: str | Path) -> RunArguments:
         """Return a run's arguments."""

@@ -18,6 +18,7 @@ from datasets import Dataset
 from peft import PeftModel, TaskType
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
+from dpt_peft.pretrained_heads.base import longest_row
 from dpt_peft.tasks.data import DatasetArguments, load_splits, load_tokenizer
 from dpt_peft.tasks.heads import Head
 from dpt_peft.tasks.sampling import SamplingArguments, select_rows
@@ -80,6 +81,7 @@ class Task(ABC):
             works: labels by position (tokens, answers) would need to be moved along.
         can_cache: Whether frozen lower layers can be cached (`dpt_peft.training.LowerLayerCache`): one row of tokens
             an example.
+        default_length: Longest row where the arguments name none; None: as much as the model takes.
     """
 
     name: ClassVar[str]
@@ -90,6 +92,7 @@ class Task(ABC):
     heads: ClassVar[Mapping[str, Head]]
     prompts_as_tokens: ClassVar[bool] = False
     can_cache: ClassVar[bool] = False
+    default_length: ClassVar[int | None] = None
 
     # --- data ---
 
@@ -137,6 +140,16 @@ class Task(ABC):
         """Load the tokenizer as the family needs it; it reads special tokens that stand in texts as text."""
         return load_tokenizer(path, **kwargs)
 
+    def longest_row(self, args: Any, tokenizer: PreTrainedTokenizerBase, model: Any) -> int:
+        """Return the longest row in tokens that is asked for, or that the family and the model take.
+
+        Raises:
+            ValueError: If more is asked for than the model reads.
+        """
+        return longest_row(
+            args.max_seq_length, tokenizer, model, default=self.default_length, argument="max_seq_length"
+        )
+
     def settings(self, args: Any) -> dict[str, Any]:
         """Return attributes that the fresh model's config gets, such as a threshold."""
         return {}
@@ -152,7 +165,7 @@ class Task(ABC):
             tokenizer: From `load_tokenizer`.
             data: What `load` returned.
             args: The data arguments.
-            max_length: Longest row in tokens, special tokens included; None: no limit.
+            max_length: Longest row in tokens, special tokens included.
         """
 
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[dict[str, Any]]], Any]:

@@ -434,15 +434,3 @@ def load_tokenizer(path: str, **kwargs: Any) -> PreTrainedTokenizerBase:
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, **kwargs)
     split_special_tokens(tokenizer)
     return tokenizer
-
-
-def longest_row(asked: int | None, tokenizer: PreTrainedTokenizerBase, model: Any) -> int | None:
-    """Return the longest row in tokens: what was asked for, cut to what tokenizer and model take; None: no limit."""
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    tables = (module for name, module in model.named_modules() if name.endswith("embeddings.position_embeddings"))
-    padding = getattr(next(tables, None), "padding_idx", None)
-    if positions is not None and padding is not None:
-        positions -= padding + 1  # RoBERTa and its kin count from behind the padding token's position
-    limits = [tokenizer.model_max_length, positions]
-    known = [limit for limit in [asked, *limits] if limit is not None and 0 < limit < 1_000_000]
-    return min(known, default=None)

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from dpt_peft._compatibility import load_with_new_head
 from dpt_peft.pretrained_heads import DPTForSequenceClassification, VerbalizerForSequenceClassification
-from dpt_peft.pretrained_heads.loading import HUB_ARGUMENTS
+from dpt_peft.pretrained_heads.base import HUB_ARGUMENTS
 from dpt_peft.pretrained_heads.template_presets import PRESETS, preset_options
 
 NEW_HEAD, DISCRIMINATOR, LANGUAGE_MODEL = "new head", "discriminator", "language model"
@@ -114,8 +114,9 @@ class DPTOptions(LabelWordOptions):
             "choices": list(PRESETS),
         },
     )
-    wordpieces: Literal["first", "mean", "max"] = field(
-        default="first", metadata={"help": "Which wordpieces of a class are read."}
+    wordpieces: Literal["first", "mean", "max"] | None = field(
+        default=None,
+        metadata={"help": "Which wordpieces of a class are read. Default: the first, or all where classes share it."},
     )
     classes_per_pass: int | None = field(
         default=None,

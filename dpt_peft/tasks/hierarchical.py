@@ -13,7 +13,7 @@ from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from dpt_peft.pretrained_heads import DPTForHierarchicalClassification, LabelTree
-from dpt_peft.pretrained_heads.loading import HUB_ARGUMENTS
+from dpt_peft.pretrained_heads.base import HUB_ARGUMENTS
 from dpt_peft.tasks.base import Predictions, TaskData
 from dpt_peft.tasks.data import require_columns
 from dpt_peft.tasks.heads import (

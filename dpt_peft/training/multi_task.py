@@ -14,7 +14,6 @@ from datasets import Dataset
 from transformers import EvalPrediction, set_seed
 
 from dpt_peft.tasks.base import Features, Task, TaskData
-from dpt_peft.tasks.data import longest_row
 from dpt_peft.tasks.data_sets import DATA_SETS, data_arguments
 from dpt_peft.tasks.heads import NEW_HEAD, Head
 from dpt_peft.tasks.registry import TASKS
@@ -198,7 +197,7 @@ def run_multi_task(arguments: RunArguments, *, write_files: bool = True, command
                 tokenizer,
                 task.data,
                 task.arguments,
-                longest_row(task.arguments.max_seq_length, tokenizer, model.tasks[name]),
+                task.family.longest_row(task.arguments, tokenizer, model.tasks[name]),
             )
             for name, task in tasks.items()
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
@@ -17,15 +16,12 @@ from transformers.trainer_utils import get_last_checkpoint
 from dpt_peft.auto import WRAPPERS
 from dpt_peft.pretraining.embedded import embedded_discriminator
 from dpt_peft.tasks.base import Features, Predictions, Task, TaskData
-from dpt_peft.tasks.data import longest_row
 from dpt_peft.tasks.sampling import SamplingArguments
 from dpt_peft.training.cached_layers import CacheArguments, cached_features
 from dpt_peft.training.methods import METHODS, build_model, count_parameters, default_epochs, describe_options
 from dpt_peft.training.model_card import ModelCardFacts, write_model_card
 from dpt_peft.training.records import data_fingerprint
 from dpt_peft.training.trainer import RowsByLength, ScriptTrainingArguments, TaskTrainer
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -208,10 +204,7 @@ def run(
         task, arguments.method, name, data, model_kwargs=arguments.model.for_loading(), **arguments.options
     )
     _configure(model, task.settings(arguments.data))
-    asked_length = arguments.data.max_seq_length
-    max_length = longest_row(asked_length, tokenizer, model)
-    if asked_length is not None and max_length is not None and asked_length > max_length:
-        logger.warning("`max_seq_length` is %d, but %s reads %d tokens at most.", asked_length, name, max_length)
+    max_length = task.longest_row(arguments.data, tokenizer, model)
     features = {
         split: task.features(splits[split], tokenizer, data, arguments.data, max_length)
         for split in _splits_in_use(task, arguments)

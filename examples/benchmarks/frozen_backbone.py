@@ -16,6 +16,7 @@ import argparse
 import json
 import logging
 import platform
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -26,12 +27,15 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import PrefixTuningConfig, get_peft_model
-from tables import markdown_table
 from torch import nn
 from transformers import AutoModelForSequenceClassification, BertConfig
 
 from dpt_peft import DeepPromptConfig
 from dpt_peft.training import LowerLayerCache, Trial, command_line, join_trials, software_versions
+
+sys.path.append(str(Path(__file__).parents[1] / "experiments"))  # tables.py lies beside the experiments
+
+from tables import markdown_table
 
 PROMPTS = 20
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from peft import PeftModel
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from dpt_peft import (
@@ -116,8 +117,8 @@ def all_in_one_template(
     if not isinstance(model, DPTForHierarchicalClassification):
         return None
     try:
-        config = DPTForSequenceClassificationConfig.from_discriminator_config(
-            model.config.discriminator_config,
+        config = DPTForSequenceClassificationConfig.from_language_model_config(
+            model.config.language_model_config,
             tokenizer,
             model.config.tree.class_words,
             template=model.config.template,
@@ -127,7 +128,7 @@ def all_in_one_template(
         flat = DPTForSequenceClassification(config)
     except ValueError:
         return None
-    flat.discriminator = model.discriminator
+    flat.language_model = model.language_model
     return flat.to(model.device)
 
 
@@ -267,8 +268,9 @@ class _TokenCounts:
 
 
 def _backbone(model: torch.nn.Module) -> torch.nn.Module:
-    """Find what reads the spliced rows: a wrapper's discriminator, or else the model itself."""
-    return next((module for name, module in model.named_modules() if name.split(".")[-1] == "discriminator"), model)
+    """Find what reads the spliced rows: the language model in a wrapper, or else the model itself."""
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    return getattr(base, "language_model", model)
 
 
 def _wait(device: torch.device) -> None:

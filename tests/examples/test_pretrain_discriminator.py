@@ -128,7 +128,7 @@ def deberta_v3() -> PreTrainedModel:
         pos_att_type="p2c|c2p",
         position_biased_input=False,
     )
-    return get_discriminator(config).build(config)
+    return get_discriminator(config)(config)
 
 
 @pytest.mark.parametrize("start", ["electra", "deberta-v2"])
@@ -148,7 +148,7 @@ def test_a_discriminator_is_continued(start, encoder, texts, tmp_path):
     assert any(name.startswith(head) and not torch.equal(weight, before[name]) for name, weight in after.items())
     assert all((weight - before[name]).abs().max() < 0.1 for name, weight in after.items()), "no head is new"
     wrapper = DPTForSequenceClassification.from_pretrained(tmp_path / "adapted", label_words=WORDS[:3])
-    assert wrapper.discriminator.config.model_type == start
+    assert wrapper.language_model.config.model_type == start
 
 
 def test_same_seed_same_weights(encoder, texts, tmp_path):

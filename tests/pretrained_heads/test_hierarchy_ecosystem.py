@@ -81,7 +81,7 @@ def test_saved_and_loaded_again(load, rows, tokenizer, tmp_path):
     assert config.tree == TREE
     assert (config.beam_width, config.beam_threshold, config.path_score) == (1, 0.25, "softmax")
     assert json.loads((tmp_path / "config.json").read_text())["label_tree"]["classes"] == list(TREE.classes)
-    assert not [name for name in model.state_dict() if not name.startswith("discriminator.")]
+    assert not [name for name in model.state_dict() if not name.startswith("language_model.")]
 
     wide = AutoModelForSequenceClassification.from_pretrained(tmp_path, beam_width=2)
     assert wide.config.beam_width == 2
@@ -116,13 +116,16 @@ def test_a_tree_of_label_words(discriminator_path, rows):
     [
         ({"label_tree": None}, "`label_tree` is missing"),
         ({"label_words": ["a", "b"]}, "give `label_tree`, or `label_words`"),
-        ({"label_tree": {"sports": ["bad", "badly"], "world": None}}, "below sports of the label tree: .*same token"),
+        (
+            {"label_tree": {"sports": ["bad", "badly"], "world": None}, "wordpieces": "first"},
+            "below sports of the label tree: .*same token",
+        ),
         ({"beam_width": 0}, "`beam_width` must be a whole number from 1"),
         ({"beam_threshold": 1.5}, "`beam_threshold` must be between 0 and 1"),
         ({"wordpieces": "last"}, "`wordpieces` must be one of"),
         ({"path_score": "sum"}, "`path_score` must be one of"),
         ({"problem_type": "multi_label_classification"}, "a text has one path"),
-        ({"id2label": {0: "a"}}, "`id2label` says 1 classes, but the label tree has 4"),
+        ({"id2label": {0: "a"}}, "`id2label` says 1 classes, but there are 4 classes in the label tree"),
         ({"max_length": 8}, "no room for the text"),
     ],
 )

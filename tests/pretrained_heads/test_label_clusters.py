@@ -11,9 +11,10 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from transformers import ElectraForPreTraining
+from transformers.utils import logging
 
 from dpt_peft.pretrained_heads import DPTForSequenceClassification, LabelTree
-from dpt_peft.pretrained_heads.label_clusters import cluster_labels, word_vectors
+from dpt_peft.pretrained_heads.label_clusters import build_label_tree, cluster_labels, word_vectors
 from dpt_peft.pretrained_heads.label_tree import LabelNode
 
 GROUPS = {"animal": ["cat", "dog", "horse"], "drink": ["tea", "milk"], "town": ["rome", "paris", "oslo", "bern"]}
@@ -112,3 +113,10 @@ def test_intents_come_together_much_as_people_sorted_them(shared: Path):
     tree = LabelTree.from_label_words([intent.replace("_", " ") for _, intent in pairs], folder)
     # 0 is chance; 0.61 was measured, with 7 branches against 18 scenarios.
     assert metrics.adjusted_rand_score([scenario for scenario, _ in pairs], tree.level(1)) > 0.4
+
+
+def test_the_load_behind_the_scenes_shows_no_bar(discriminator_path, capfd):
+    logging.enable_progress_bar()
+    build_label_tree(["world", "sports", "business", "film", "news", "bank"], discriminator_path)
+    assert "Loading weights" not in "".join(capfd.readouterr())
+    assert logging.is_progress_bar_enabled()

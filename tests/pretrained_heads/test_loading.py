@@ -25,12 +25,12 @@ from transformers import (
 from transformers.models.electra.modeling_electra import ElectraForPreTrainingOutput
 
 from dpt_peft.pretrained_heads import (
-    Discriminator,
     DPTForSequenceClassification,
     DPTForSequenceClassificationConfig,
+    discriminators,
     register_discriminator,
 )
-from dpt_peft.pretrained_heads.discriminators import base, supported_model_types
+from dpt_peft.pretrained_heads.discriminators import supported_model_types
 
 from .conftest import MAX_LENGTH, make_config
 
@@ -49,9 +49,9 @@ def rows(tokenizer):
 
 def test_plain_discriminator(model, discriminator_path):
     plain = ElectraForPreTraining.from_pretrained(discriminator_path)
-    assert type(model.discriminator) is ElectraForPreTraining
+    assert type(model.language_model) is ElectraForPreTraining
     for name, values in plain.state_dict().items():
-        assert torch.equal(model.discriminator.state_dict()[name], values)
+        assert torch.equal(model.language_model.state_dict()[name], values)
     assert not model.training
     config = model.config
     assert config.num_labels == 3
@@ -59,7 +59,7 @@ def test_plain_discriminator(model, discriminator_path):
     assert config.label2id == {"bad": 0, "good": 1, "very": 2}
     assert config.max_length == MAX_LENGTH
     assert (config.cls_token_id, config.sep_token_id, config.pad_token_id) == (2, 3, 0)
-    assert config.get_text_config() is model.discriminator.config
+    assert config.get_text_config() is model.language_model.config
 
 
 def test_usual_arguments_pass_through(discriminator_path, tokenizer, tmp_path):
@@ -76,8 +76,8 @@ def test_usual_arguments_pass_through(discriminator_path, tokenizer, tmp_path):
         id2label={0: "Bad", 1: "Good", 2: "Very"},
     )
     assert model.dtype == torch.bfloat16
-    assert model.discriminator.electra.config._attn_implementation == "eager"
-    assert model.discriminator.electra.embeddings.dropout.p == 0.25
+    assert model.language_model.electra.config._attn_implementation == "eager"
+    assert model.language_model.electra.embeddings.dropout.p == 0.25
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]
     assert model.config.id2label == {0: "Bad", 1: "Good", 2: "Very"}
@@ -92,14 +92,27 @@ def test_a_config_that_is_passed_stays_as_it_was(discriminator_path):
     model = DPTForSequenceClassification.from_pretrained(
         discriminator_path, label_words=LABEL_WORDS, config=config, hidden_dropout_prob=0.25
     )
-    assert model.discriminator.config.hidden_dropout_prob == 0.25
+    assert model.language_model.config.hidden_dropout_prob == 0.25
     assert config.to_dict() == before
 
 
-def test_the_stored_precision_is_kept(discriminator_path, tokenizer, tmp_path):
+def test_the_stored_precision_is_kept_where_it_is_fast(discriminator_path, tokenizer, tmp_path, monkeypatch):
     ElectraForPreTraining.from_pretrained(discriminator_path).half().save_pretrained(tmp_path)
-    model = DPTForSequenceClassification.from_pretrained(tmp_path, label_words=LABEL_WORDS, tokenizer=tokenizer)
-    assert model.dtype == torch.float16
+
+    def load(**kwargs) -> DPTForSequenceClassification:
+        options = {"label_words": LABEL_WORDS, "tokenizer": tokenizer, **kwargs}
+        return DPTForSequenceClassification.from_pretrained(tmp_path, **options)
+
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    assert load().dtype == torch.float16
+    assert load(device_map="cpu").dtype == torch.float32
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    model = load()
+    assert {values.dtype for values in model.parameters()} == {torch.float32}
+    assert model.config.dtype == model.language_model.config.dtype == torch.float32
+    assert load(dtype=torch.float16).dtype == load(dtype="auto").dtype == torch.float16
+    ElectraForPreTraining.from_pretrained(discriminator_path).bfloat16().save_pretrained(tmp_path)
+    assert load().dtype == torch.bfloat16
 
 
 def test_tokenizer_can_be_given(discriminator_path, model, tokenizer, tmp_path):
@@ -151,9 +164,9 @@ def test_model_from_config_alone(model, rows):
 
 
 def test_the_discriminator_can_be_taken_out_again(model, rows, tmp_path):
-    model.discriminator.save_pretrained(tmp_path)
+    model.language_model.save_pretrained(tmp_path)
     assert torch.equal(
-        ElectraForPreTraining.from_pretrained(tmp_path)(**rows).logits, model.discriminator(**rows).logits
+        ElectraForPreTraining.from_pretrained(tmp_path)(**rows).logits, model.language_model(**rows).logits
     )
 
 
@@ -275,11 +288,11 @@ def test_an_encoder_that_is_no_discriminator(tokenizer, tmp_path):
 
 
 def test_a_new_discriminator_is_one_registration(tokenizer, rows, tmp_path, monkeypatch):
-    monkeypatch.setattr(base, "_DISCRIMINATORS", {})
+    monkeypatch.setattr(discriminators, "_CLASSES", {})
     BertTokenClassifier(BertConfig(**make_config().to_dict(), num_labels=1)).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="'bert' models have none"):
         DPTForSequenceClassification.from_pretrained(tmp_path, label_words=LABEL_WORDS, tokenizer=tokenizer)
-    register_discriminator(Discriminator("bert", lambda: BertTokenClassifier, head="head"))
+    register_discriminator(BertTokenClassifier)
     assert supported_model_types() == ("bert",)
     model = DPTForSequenceClassification.from_pretrained(tmp_path, label_words=LABEL_WORDS, tokenizer=tokenizer)
     spliced = model.splicer(**rows)

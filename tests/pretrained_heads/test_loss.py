@@ -82,9 +82,9 @@ def test_the_wrapper_hands_them_on(discriminator_path, tokenizer, tmp_path):
     model.save_pretrained(tmp_path)
     loaded = DPTForSequenceClassification.from_pretrained(tmp_path)
     assert torch.equal(loaded(**rows, labels=labels).loss, outputs.loss)
-    model.add_task("mood", ["bad", "good"], tokenizer)
-    with pytest.raises(ValueError, match="`class_weights` are those of the wrapper's own task"):
-        model(**rows, labels=torch.tensor([0, 1]), task_names=["mood", "default"])
+    model.add_label_list("mood", ["bad", "good"], tokenizer)
+    with pytest.raises(ValueError, match="`class_weights` are those of the wrapper's own label list"):
+        model(**rows, labels=torch.tensor([0, 1]), list_names=["mood", "default"])
 
 
 def test_refused_labels_do_not_tell_the_problem_type(discriminator_path, tokenizer):

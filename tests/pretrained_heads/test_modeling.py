@@ -146,7 +146,7 @@ def test_labels_before_the_text(load, tokenizer, discriminator_path):
 
 def test_byte_level_tokenizer_with_doubled_separators(byte_level_tokenizer):
     tokenizer = byte_level_tokenizer
-    config = DPTForSequenceClassificationConfig.from_discriminator_config(
+    config = DPTForSequenceClassificationConfig.from_language_model_config(
         make_config(vocab_size=len(tokenizer), pad_token_id=1), tokenizer, ["negative", "positive"]
     )
     model = DPTForSequenceClassification(config).double().eval()
@@ -157,7 +157,7 @@ def test_byte_level_tokenizer_with_doubled_separators(byte_level_tokenizer):
         ids = tokenizer(first, second)["input_ids"]
         ids = [*ids[:-1], *template, ids[-1]]
         positions = [ids.index(tokenizer.convert_tokens_to_ids(word)) for word in ("Ġnegative", "Ġpositive")]
-        expected = -model.discriminator(torch.tensor([ids])).logits[0, positions]
+        expected = -model.language_model(torch.tensor([ids])).logits[0, positions]
         torch.testing.assert_close(row, expected, rtol=0, atol=1e-12)
 
 
@@ -182,7 +182,7 @@ def test_the_first_labels_tell_the_problem_type(load, tokenizer):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([0, 4], "from 0 to 3, for 4 label words, got values from 0 to 4"),
+        ([0, 4], "class indices from 0 to 3, got values from 0 to 4"),
         ([-100, 1], "got values from -100 to 1"),
         ([0], "2 class indices"),
         ([[0, 1, 0, 1], [0, 0, 0, 0]], "multi_label_classification"),
@@ -234,7 +234,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(load, tokenizer):
         if checkpointing:
             # the name before transformers 5.21
             getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
-            assert model.discriminator.electra.encoder.layer[0].gradient_checkpointing
+            assert model.language_model.electra.encoder.layer[0].gradient_checkpointing
         model(**rows, labels=torch.tensor([0, 1, 2, 3])).loss.backward()
         gradients.append([parameter.grad for parameter in model.parameters()])
     for plain, checkpointed in zip(*gradients, strict=True):
@@ -244,7 +244,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(load, tokenizer):
 def test_every_parameter_is_trained_and_none_is_new(load, tokenizer, discriminator_path):
     model = load()
     plain = ElectraForPreTraining.from_pretrained(discriminator_path)
-    assert [name.removeprefix("discriminator.") for name in model.state_dict()] == list(plain.state_dict())
+    assert [name.removeprefix("language_model.") for name in model.state_dict()] == list(plain.state_dict())
     model(**tokenizer(TEXTS, padding=True, return_tensors="pt"), labels=torch.tensor([0, 1, 2, 3])).loss.backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
 
@@ -252,11 +252,11 @@ def test_every_parameter_is_trained_and_none_is_new(load, tokenizer, discriminat
 def test_embeddings_and_attention_implementation(load):
     model = load()
     embeddings = model.get_input_embeddings()
-    assert embeddings is model.discriminator.electra.embeddings.word_embeddings
+    assert embeddings is model.language_model.electra.embeddings.word_embeddings
     model.set_attn_implementation("eager")
-    assert model.discriminator.electra.encoder.layer[0].attention.self.config._attn_implementation == "eager"
+    assert model.language_model.electra.encoder.layer[0].attention.self.config._attn_implementation == "eager"
     model.resize_token_embeddings(len(WORDS) + 3)
-    assert model.config.discriminator_config.vocab_size == len(WORDS) + 3
+    assert model.config.language_model_config.vocab_size == len(WORDS) + 3
     model.set_input_embeddings(embeddings)
     assert model.get_input_embeddings() is embeddings
 
@@ -279,7 +279,7 @@ classes = [word for word in WORDS[11:] if not word.startswith("##")]
     max_length=st.integers(30, MAX_LENGTH),
 )
 def test_candidates_are_never_cut(tokenizer, label_words, lengths, seed, max_length):
-    config = DPTForSequenceClassificationConfig.from_discriminator_config(
+    config = DPTForSequenceClassificationConfig.from_language_model_config(
         make_config(num_hidden_layers=0), tokenizer, label_words, label_order=seed, max_length=max_length
     )
     model = DPTForSequenceClassification(config).eval()

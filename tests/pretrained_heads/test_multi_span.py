@@ -156,7 +156,7 @@ def test_saved_and_reloaded(model, rows, tmp_path):
         assert loaded.config.logit_threshold == pytest.approx(0.25)
     changed = DPTForMultiSpanQuestionAnswering.from_pretrained(tmp_path, threshold=0.3, hidden_dropout_prob=0.5)
     assert changed.config.threshold == 0.3
-    assert changed.config.discriminator_config.hidden_dropout_prob == 0.5
+    assert changed.config.language_model_config.hidden_dropout_prob == 0.5
 
 
 def test_a_classifiers_backbone_can_become_a_reader(path, model, rows, tmp_path):

@@ -127,10 +127,10 @@ def test_what_is_new_is_not_reported_as_missing(load, rows, tmp_path, caplog):
     try:
         model = load(label_words=LABEL_WORDS, preset="released")
         words = model.get_input_embeddings().weight
-        assert torch.equal(model.label_tokens.weight, words[torch.tensor(model.task_bank.label_token_ids)])
+        assert torch.equal(model.label_tokens.weight, words[torch.tensor(model.label_bank.label_token_ids)])
         assert not model.label_bias.weight.any()
         unloaded = DPTForSequenceClassification(model.config)
-        ids = torch.tensor(unloaded.task_bank.label_token_ids)
+        ids = torch.tensor(unloaded.label_bank.label_token_ids)
         assert torch.equal(unloaded.label_tokens.weight, unloaded.get_input_embeddings().weight[ids])
         with torch.no_grad():
             model.label_tokens.weight.add_(1)
@@ -179,23 +179,23 @@ def test_peft_keeps_them_per_adapter(model, rows, load, tmp_path):
 def test_another_task_brings_its_own_label_tokens(model, rows, load, tmp_path, released_path):
     tokenizer = BertTokenizer.from_pretrained(released_path)
     expected = logits(model, rows)
-    model.add_task("topics", ["game", "film"], tokenizer)
+    model.add_label_list("topics", ["game", "film"], tokenizer)
     assert torch.equal(logits(model, rows), expected)
     alone = load(label_words=["game", "film"], preset="released", dtype=torch.float64)
     with torch.no_grad():
-        topics = model(**rows, task_names=["topics"] * 4).logits
+        topics = model(**rows, list_names=["topics"] * 4).logits
         torch.testing.assert_close(topics, logits(alone, rows), rtol=0, atol=1e-12)
         model.label_bias.weight.copy_(torch.arange(5.0)[:, None])
-        biased = model(**rows, task_names=["topics"] * 4).logits
+        biased = model(**rows, list_names=["topics"] * 4).logits
         torch.testing.assert_close(biased, topics - torch.tensor([3.0, 4.0]), rtol=0, atol=1e-12)
         model.save_pretrained(tmp_path / "saved")
-        again = load(tmp_path / "saved")(**rows, task_names=["topics"] * 4).logits
+        again = load(tmp_path / "saved")(**rows, list_names=["topics"] * 4).logits
     assert torch.equal(again, biased)
     wrapped = get_peft_model(
         model, LoraConfig(task_type="SEQ_CLS", target_modules=["query"], modules_to_save=["label_tokens"])
     )
     with pytest.raises(ValueError, match="before get_peft_model"):
-        wrapped.add_task("mood", ["bad", "good"], tokenizer)
+        wrapped.add_label_list("mood", ["bad", "good"], tokenizer)
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -9,6 +9,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from dpt_peft import DeepPromptConfig
 from dpt_peft.pretrained_heads import DPTForSequenceClassification, DPTForSequenceClassificationConfig
+from dpt_peft.pretrained_heads.loss import NO_CLASS
 
 from .conftest import MAX_LENGTH, WORDS, make_config
 
@@ -80,9 +81,9 @@ def test_bad_sizes_of_a_pass(load, size):
 @pytest.mark.parametrize("passes", [None, 2])
 def test_rows_of_several_tasks_are_as_if_alone(load, rows, tokenizer, tmp_path, passes):
     model = load(classes_per_pass=passes)
-    model.add_task("topics", TOPICS, tokenizer, template="topic {labels}: {text}", label_order=[2, 0, 1])
-    model.add_task("mood", ["bad", "good"], tokenizer, template="{text} is {labels}!", label_separator=" or ")
-    assert model.task_names == ["default", "topics", "mood"]
+    model.add_label_list("topics", TOPICS, tokenizer, template="topic {labels}: {text}", label_order=[2, 0, 1])
+    model.add_label_list("mood", ["bad", "good"], tokenizer, template="{text} is {labels}!", label_separator=" or ")
+    assert model.list_names == ["default", "topics", "mood"]
     own = logits(load(classes_per_pass=passes), rows)
     topics = logits(load(TOPICS, template="topic {labels}: {text}", label_order=[2, 0, 1]), rows)
     mood = logits(load(["bad", "good"], template="{text} is {labels}!", label_separator=" or "), rows)
@@ -90,24 +91,24 @@ def test_rows_of_several_tasks_are_as_if_alone(load, rows, tokenizer, tmp_path, 
 
     names = ["topics", "default", "mood", "topics"]
     for given_names in (names, torch.tensor([1, 0, 2, 1])):
-        mixed = logits(model, rows, task_names=given_names)
+        mixed = logits(model, rows, list_names=given_names)
         assert mixed.shape == (4, 5)
         for index, (name, alone) in enumerate(zip(names, (topics, own, mood, topics), strict=True)):
             torch.testing.assert_close(mixed[index, : alone.shape[1]], alone[index], rtol=0, atol=1e-12)
-            assert (mixed[index, alone.shape[1] :] == -torch.inf).all(), name
-    assert logits(model, rows, task_names=["mood"] * 4).shape == (4, 2)
+            assert (mixed[index, alone.shape[1] :] == NO_CLASS).all(), name
+    assert logits(model, rows, list_names=["mood"] * 4).shape == (4, 2)
 
     model.save_pretrained(tmp_path)
     loaded = DPTForSequenceClassification.from_pretrained(tmp_path)
-    assert loaded.task_names == model.task_names
-    assert torch.equal(logits(loaded, rows, task_names=names), logits(model, rows, task_names=names))
+    assert loaded.list_names == model.list_names
+    assert torch.equal(logits(loaded, rows, list_names=names), logits(model, rows, list_names=names))
 
 
 def test_the_loss_of_several_tasks_is_the_mean_over_rows(load, rows, tokenizer):
     model = load()
-    model.add_task("mood", ["bad", "good"], tokenizer)
+    model.add_label_list("mood", ["bad", "good"], tokenizer)
     labels = torch.tensor([1, 4, 0, 2])
-    mixed = model(**rows, task_names=["mood", "default", "mood", "default"], labels=labels).loss
+    mixed = model(**rows, list_names=["mood", "default", "mood", "default"], labels=labels).loss
     mixed.backward()
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
     losses = []
@@ -115,28 +116,28 @@ def test_the_loss_of_several_tasks_is_the_mean_over_rows(load, rows, tokenizer):
         row = {name: values[index : index + 1] for name, values in rows.items()}
         losses.append(load(words)(**row, labels=labels[index : index + 1]).loss)
     torch.testing.assert_close(mixed, sum(losses) / 4)
-    with pytest.raises(ValueError, match="a class that its row's task does not have"):
-        model(**rows, task_names=["mood", "default", "mood", "default"], labels=torch.tensor([2, 0, 0, 0]))
+    with pytest.raises(ValueError, match="a class that its row's label list does not have"):
+        model(**rows, list_names=["mood", "default", "mood", "default"], labels=torch.tensor([2, 0, 0, 0]))
 
 
 def test_tasks_are_checked(load, rows, tokenizer):
     model = load()
-    model.add_task("mood", ["bad", "good"], tokenizer)
+    model.add_label_list("mood", ["bad", "good"], tokenizer)
     for names, error, message in (
         (["mood"] * 3, ValueError, "has 3 names, but the batch has 4 rows"),
         (["mood", "x", "mood", "mood"], ValueError, "do not exist: 'x'; there are 'default', 'mood'"),
-        ("mood", TypeError, "one task name per row"),
-        ([0, 1, 0, 1], TypeError, "one task name per row"),
-        (torch.zeros(4), TypeError, "indices of tasks"),
+        ("mood", TypeError, "one name per row"),
+        ([0, 1, 0, 1], TypeError, "one name per row"),
+        (torch.zeros(4), TypeError, "indices of label lists"),
     ):
         with pytest.raises(error, match=message):
-            model(**rows, task_names=names)
-    with pytest.raises(ValueError, match="wrapper's own task"):
-        model.add_task("default", ["bad", "good"], tokenizer)
+            model(**rows, list_names=names)
+    with pytest.raises(ValueError, match="wrapper's own list"):
+        model.add_label_list("default", ["bad", "good"], tokenizer)
     with pytest.raises(ValueError, match="no room"):
-        model.add_task("long", ["bad", "good"], tokenizer, template="{text}" + "very " * MAX_LENGTH + "{labels}")
-    assert model.task_names == ["default", "mood"]
-    assert logits(model, rows, task_names=["mood"] * 4).shape == (4, 2)
+        model.add_label_list("long", ["bad", "good"], tokenizer, template="{text}" + "very " * MAX_LENGTH + "{labels}")
+    assert model.list_names == ["default", "mood"]
+    assert logits(model, rows, list_names=["mood"] * 4).shape == (4, 2)
 
 
 @pytest.mark.parametrize("passes", [None, 2])
@@ -151,7 +152,7 @@ def test_tasks_are_checked(load, rows, tokenizer):
 def test_one_adapter_and_one_task_per_row(load, rows, tokenizer, tmp_path, config, passes):
     """One backbone, several DPT tasks in one batch: every row as if its adapter and its label words were alone."""
     wrapper = load(classes_per_pass=passes)
-    wrapper.add_task("mood", ["bad", "good"], tokenizer)
+    wrapper.add_label_list("mood", ["bad", "good"], tokenizer)
     model = get_peft_model(wrapper, config, adapter_name="news")
     model.add_adapter("mood", config)
     with torch.no_grad():
@@ -159,23 +160,23 @@ def test_one_adapter_and_one_task_per_row(load, rows, tokenizer, tmp_path, confi
             if ".mood" in name:
                 parameter.mul_(-2)
     adapters, tasks = ["news", "mood", "__base__", "mood"], ["default", "mood", "mood", "default"]
-    mixed = logits(model.eval(), rows, adapter_names=adapters, task_names=tasks)
+    mixed = logits(model.eval(), rows, adapter_names=adapters, list_names=tasks)
     for index, (adapter, task) in enumerate(zip(adapters, tasks, strict=True)):
         if adapter == "__base__":
             with model.disable_adapter():
-                alone = logits(model, rows, task_names=[task] * 4)[index]
+                alone = logits(model, rows, list_names=[task] * 4)[index]
         else:
             model.set_adapter(adapter)
-            alone = logits(model, rows, task_names=[task] * 4)[index]
+            alone = logits(model, rows, list_names=[task] * 4)[index]
         torch.testing.assert_close(mixed[index, : len(alone)], alone, rtol=0, atol=1e-9)
 
     # Adapters only, put back around the wrapper.
     model.save_pretrained(tmp_path / "adapters")
     wrapper = load(classes_per_pass=passes)
-    wrapper.add_task("mood", ["bad", "good"], tokenizer)
+    wrapper.add_label_list("mood", ["bad", "good"], tokenizer)
     loaded = PeftModel.from_pretrained(wrapper, tmp_path / "adapters" / "news", adapter_name="news")
     loaded.load_adapter(tmp_path / "adapters" / "mood", "mood")
-    again = logits(loaded.eval(), rows, adapter_names=adapters, task_names=tasks)
+    again = logits(loaded.eval(), rows, adapter_names=adapters, list_names=tasks)
     torch.testing.assert_close(again, mixed, rtol=0, atol=1e-6)
 
 
@@ -204,33 +205,33 @@ def test_calibration_takes_the_content_free_logits_away(load, rows, tokenizer, t
 @pytest.mark.parametrize("change", [{"score_function": "sigmoid"}, {"wordpieces": "mean"}], ids=str)
 def test_a_calibration_does_not_outlive_the_way_it_was_measured(load, rows, tokenizer, tmp_path, change):
     model = load()
-    model.add_task("mood", ["bad", "good"], tokenizer)
-    for task in model.task_names:
-        model.calibrate(tokenizer, task=task)
+    model.add_label_list("mood", ["bad", "good"], tokenizer)
+    for task in model.list_names:
+        model.calibrate(tokenizer, label_list=task)
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     changed = from_saved(tmp_path, **change)
     assert changed.config.calibration is None
-    assert changed.config.tasks[0]["calibration"] is None
+    assert changed.config.label_lists[0]["calibration"] is None
     fresh = load(**change)
     torch.testing.assert_close(logits(changed, rows), logits(fresh, rows), rtol=0, atol=1e-12)
     # What does not concern it leaves it.
     kept = from_saved(tmp_path, label_smoothing=0.1)
     assert kept.config.calibration == model.config.calibration
-    assert kept.config.tasks == model.config.tasks
+    assert kept.config.label_lists == model.config.label_lists
 
 
 def test_calibration_of_another_task(load, rows, tokenizer):
     model = load()
-    model.add_task("mood", ["bad", "good"], tokenizer)
-    before, own = logits(model, rows, task_names=["mood"] * 4), logits(model, rows)
-    taken = model.train().calibrate(tokenizer, task="mood")
+    model.add_label_list("mood", ["bad", "good"], tokenizer)
+    before, own = logits(model, rows, list_names=["mood"] * 4), logits(model, rows)
+    taken = model.train().calibrate(tokenizer, label_list="mood")
     assert model.training
     model.eval()
-    torch.testing.assert_close(logits(model, rows, task_names=["mood"] * 4), before - taken, rtol=0, atol=1e-5)
+    torch.testing.assert_close(logits(model, rows, list_names=["mood"] * 4), before - taken, rtol=0, atol=1e-5)
     assert torch.equal(logits(model, rows), own)
-    with pytest.raises(ValueError, match="`task` 'x' does not exist"):
-        model.calibrate(tokenizer, task="x")
+    with pytest.raises(ValueError, match="`label_list` 'x' does not exist"):
+        model.calibrate(tokenizer, label_list="x")
     with pytest.raises(TypeError, match="list of texts"):
         model.calibrate(tokenizer, "N/A")
 
@@ -241,7 +242,7 @@ def test_classes_of_several_wordpieces(load, rows, wordpieces):
     pieces = [["bad", "##ly"], ["good"], ["very", "sad", "##ness", "film"]]
     model = load(words, wordpieces=wordpieces)
     spliced = model.splicer(**rows)
-    z = model.discriminator(spliced.input_ids, spliced.attention_mask, spliced.token_type_ids).logits
+    z = model.language_model(spliced.input_ids, spliced.attention_mask, spliced.token_type_ids).logits
     for row, found in enumerate(logits(model, rows)):
         ids = spliced.input_ids[row].tolist()
         begin = len(ids) - ids[::-1].index(WORDS.index("class"))
@@ -253,10 +254,24 @@ def test_classes_of_several_wordpieces(load, rows, wordpieces):
             torch.testing.assert_close(found[column], expected, rtol=0, atol=1e-12)
 
 
-def test_classes_with_the_same_first_wordpiece(load, rows):
+def test_classes_with_the_same_first_wordpiece(load, rows, tokenizer, tmp_path, caplog):
     words = ["bad news", "bad film"]
     with pytest.raises(ValueError, match=r"begin with the same token 'bad'.*wordpieces='mean' or 'max'"):
-        load(words)
+        load(words, wordpieces="first")
+    # Without a choice they are told apart by all their wordpieces; it is said once, and stands in the config.
+    with caplog.at_level("INFO", logger="dpt_peft"):
+        model = load(words)
+    (record,) = caplog.records
+    assert "wordpieces='mean'" in record.getMessage()
+    assert model.config.wordpieces == "mean"
+    assert torch.equal(logits(model, rows), logits(load(words, wordpieces="mean"), rows))
+    assert load().config.wordpieces == "first"
+    # A saved wrapper chooses anew for other words.
+    load().save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    assert from_saved(tmp_path, label_words=words).config.wordpieces == "mean"
+    with pytest.raises(ValueError, match="begin with the same token"):
+        from_saved(tmp_path, label_words=words, wordpieces="first")
     assert logits(load(words, wordpieces="mean"), rows).shape == (4, 2)
     with pytest.raises(ValueError, match="the same to the tokenizer"):
         load(["bad news", "Bad News"], wordpieces="max")
@@ -294,7 +309,7 @@ texts = st.lists(st.sampled_from([*WORDS[5:], "zebra", "[SEP]", "\u200d"]), max_
 def test_no_input_crashes_and_no_candidate_is_cut(
     tokenizer, label_words, pairs, single, template, separator, order, size, max_length, side
 ):
-    config = DPTForSequenceClassificationConfig.from_discriminator_config(
+    config = DPTForSequenceClassificationConfig.from_language_model_config(
         make_config(num_hidden_layers=1, max_position_embeddings=64),
         tokenizer,
         label_words,
@@ -314,7 +329,7 @@ def test_no_input_crashes_and_no_candidate_is_cut(
     assert found.isfinite().all()
     wordpieces = [tokenizer.tokenize(word) for word in label_words]
     seen = []
-    for number, part in enumerate(config.all_tasks["default"].classes):
+    for number, part in enumerate(config.all_label_lists["default"].classes):
         spliced = model.splicer(**rows, template_index=torch.full((len(pairs),), number))
         assert spliced.input_ids.shape[1] <= max_length
         for ids, mask, starts, lengths in zip(

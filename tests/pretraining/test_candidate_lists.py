@@ -64,6 +64,24 @@ def test_candidate_lists_have_the_form_and_the_truth(tokenizer, documents, words
             assert "the" not in candidates  # in every document: it tells nothing
 
 
+def test_a_list_follows_the_template(tokenizer, documents, words):
+    collator = DocumentCollator(
+        tokenizer, 48, words, candidate_list_share=1.0, template="{text} the class {labels} the", label_separator=" :"
+    )
+    batch = collator(documents)
+    for row, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True):
+        tokens = tokenizer.convert_ids_to_tokens(row[mask.bool()].tolist())
+        start = tokens.index("class") + 1
+        assert tokens[start - 2] == "the"
+        listed = tokens[start:-2]
+        assert listed[1::2] == [":"] * (len(listed) // 2)
+        assert tokens[-2:] == ["the", "[SEP]"]
+        assert len(tokens) <= 48
+    for template in ("{labels} {text}", "{text_a} {text_b} {labels}", "so {text} {labels}"):
+        with pytest.raises(ValueError, match="template"):
+            DocumentCollator(tokenizer, 48, words, candidate_list_share=1.0, template=template)
+
+
 def test_text_rows_are_windows_between_special_tokens(tokenizer, documents, words):
     collator = DocumentCollator(tokenizer, 32, words)
     batch = collator(documents)

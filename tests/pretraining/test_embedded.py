@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
+import stat
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -71,6 +74,23 @@ def test_default_cache_is_under_the_hugging_face_home(tmp_path, monkeypatch):
     monkeypatch.setattr(embedded, "HF_HOME", str(tmp_path))
     monkeypatch.setattr(embedded, "_build", lambda _, folder: (folder / "config.json").write_text("{}"))
     assert Path(embedded_discriminator()).parent == tmp_path / "dpt_peft"
+
+
+@pytest.mark.parametrize(("umask", "folder", "file"), [(0o022, 0o755, 0o644), (0o027, 0o750, 0o640)])
+def test_who_may_read_the_cache_may_read_the_files(tmp_path, monkeypatch, umask, folder, file):
+    def build(_, folder: Path) -> None:
+        descriptor, name = tempfile.mkstemp(dir=folder)  # readable for its owner alone, as weights are written
+        os.close(descriptor)
+        Path(name).rename(folder / "model.safetensors")
+
+    monkeypatch.setattr(embedded, "_build", build)
+    former = os.umask(umask)
+    try:
+        found = Path(embedded_discriminator(tmp_path / "cache"))
+    finally:
+        os.umask(former)
+    assert stat.S_IMODE(found.stat().st_mode) == folder
+    assert stat.S_IMODE((found / "model.safetensors").stat().st_mode) == file
 
 
 def test_two_processes_at_once(tmp_path, monkeypatch):

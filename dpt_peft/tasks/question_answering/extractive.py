@@ -21,7 +21,6 @@ from dpt_peft.tasks.question_answering.data import (
     QuestionFeatures,
     QuestionTask,
     ThresholdSearch,
-    longest_window,
     write_by_id,
     write_spans,
 )
@@ -318,7 +317,7 @@ class QuestionAnswering(QuestionTask):
         return extractive_features(
             rows,
             tokenizer,
-            max_length=longest_window(args, max_length),
+            max_length=max_length or DEFAULT_MAX_LENGTH,
             doc_stride=args.doc_stride,
             n_best_size=args.n_best_size,
             max_answer_length=args.max_answer_length,

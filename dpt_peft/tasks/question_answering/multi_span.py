@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from dpt_peft.pretrained_heads import DPTForMultiSpanQuestionAnswering
+from dpt_peft.pretrained_heads.base import longest_row
 from dpt_peft.tasks.base import Features, Predictions, TaskData
 from dpt_peft.tasks.heads import DISCRIMINATOR, NEW_HEAD, Head, new_head
 from dpt_peft.tasks.question_answering.data import (
@@ -27,7 +28,6 @@ from dpt_peft.tasks.question_answering.data import (
     QuestionFeatures,
     QuestionTask,
     ThresholdSearch,
-    longest_window,
     predict_logits,
     write_by_id,
     write_spans,
@@ -46,7 +46,6 @@ from dpt_peft.tasks.question_answering.windows import (
     DEFAULT_MAX_LENGTH,
     Window,
     padding_right,
-    window_length,
 )
 
 Mentions = Literal["all", "given"]
@@ -274,7 +273,7 @@ def tune_threshold(
         rows: Questions with answers, see `multi_span_features`.
         metric: What should be best, "f1" or "exact_match".
         allow_no_answer: Whether there may be no answer.
-        max_length: See `window_length`.
+        max_length: Longest window in tokens. Default: 384, or what the model takes if less.
         doc_stride: Tokens that neighbouring windows share.
         batch_size: Windows a batch.
 
@@ -282,13 +281,13 @@ def tune_threshold(
         The threshold (as a logit; the wrapper's `config.threshold` is set to the same point) and the metrics.
 
     Raises:
-        TypeError, ValueError: See `multi_span_features`, `window_length` and `search_threshold`.
+        TypeError, ValueError: See `multi_span_features`, `longest_row` and `search_threshold`.
     """
     features = multi_span_features(
         rows,
         padding_right(tokenizer),
         allow_no_answer=allow_no_answer,
-        max_length=window_length(max_length, tokenizer, model.config),
+        max_length=longest_row(max_length, tokenizer, model, default=DEFAULT_MAX_LENGTH),
         doc_stride=doc_stride,
     )
     (logits,) = predict_logits(model, tokenizer, features, batch_size)
@@ -347,7 +346,7 @@ class MultiSpanQuestionAnswering(QuestionTask):
             tokenizer,
             mentions=args.mentions,
             allow_no_answer=args.allow_no_answer,
-            max_length=longest_window(args, max_length),
+            max_length=max_length or DEFAULT_MAX_LENGTH,
             doc_stride=args.doc_stride,
         )
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from dpt_peft.tasks.data import special_tokens_as_text
 
 DEFAULT_MAX_LENGTH = 384
 DEFAULT_DOC_STRIDE = 128
-
-#: Models that number their positions from `pad_token_id + 1`, so that the first ones are never used.
-_LATE_POSITIONS = ("roberta", "camembert", "longformer", "mpnet", "data2vec-text", "ibert", "luke", "lilt")
 
 
 @dataclass(frozen=True)
@@ -30,29 +27,6 @@ class Window:
     inputs: dict[str, list[int]]
     offsets: list[tuple[int, int] | None]
     null_position: int = 0
-
-
-def window_length(asked: int | None, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> int:
-    """Return the length of windows in tokens.
-
-    Args:
-        asked: What is asked for; `None`: `DEFAULT_MAX_LENGTH`, or less where the model takes less.
-        tokenizer: The tokenizer.
-        config: The model's config.
-
-    Raises:
-        ValueError: More is asked for than tokenizer or model take.
-    """
-    config = config.get_text_config()
-    limit = tokenizer.model_max_length
-    if (positions := getattr(config, "max_position_embeddings", None)) and positions > 0:
-        late = any(name in config.model_type for name in _LATE_POSITIONS) and config.pad_token_id is not None
-        limit = min(limit, positions - (config.pad_token_id + 1 if late else 0))
-    if asked is None:
-        return int(min(DEFAULT_MAX_LENGTH, limit))
-    if asked > limit:
-        raise ValueError(f"`max_seq_length` must be at most {limit}, the most that this model reads, got {asked}")
-    return asked
 
 
 def padding_right(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:

@@ -11,7 +11,8 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from dpt_peft.tasks.data import load_tokenizer, longest_row, special_tokens_as_text
+from dpt_peft.pretrained_heads.base import longest_row
+from dpt_peft.tasks.data import load_tokenizer, special_tokens_as_text
 from dpt_peft.tasks.tagging.schemes import OUTSIDE
 
 #: Label of tokens that no loss is computed on.
@@ -269,8 +270,8 @@ def tag_words(
         tokenizer: See `load_word_tokenizer`.
         sentences: Words of every sentence.
         predicates: Semantic roles: the position of the predicate in every sentence.
-        max_length: Longest row in tokens; a longer sentence becomes several. Default, and most: what tokenizer and
-            model take.
+        max_length: Longest row in tokens; a longer sentence becomes several. Default: what tokenizer and model
+            take.
         batch_size: Rows computed at a time.
 
     Returns:
@@ -278,7 +279,7 @@ def tag_words(
 
     Raises:
         ValueError: If a sentence is no list of words, or there is not one predicate in every sentence; or `max_length`
-            leaves no room for a word.
+            leaves no room for a word, or is more than they take.
     """
     words = words_of(sentences, "`sentences`")
     appended = None
@@ -304,8 +305,11 @@ def tag_words(
         with torch.inference_mode():
             for start in range(0, len(order), batch_size):
                 rows = order[start : start + batch_size]
-                batch = tokenizer.pad(features.dataset[rows], return_tensors="pt").to(model.device)
-                predicted.update(zip(rows, model(**batch).logits.argmax(-1).cpu().numpy(), strict=True))
+                # on the right, whatever the tokenizer's side, so that tokens keep their places
+                batch = tokenizer.pad(features.dataset[rows], padding_side="right", return_tensors="pt")
+                predicted.update(
+                    zip(rows, model(**batch.to(model.device)).logits.argmax(-1).cpu().numpy(), strict=True)
+                )
     finally:
         model.train(was_training)
     return features.decode([predicted[row] for row in range(len(order))], labels)

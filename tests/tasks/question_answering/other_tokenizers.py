@@ -23,7 +23,10 @@ def sentence_pieces() -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     special = ["[CLS]", "[SEP]", "[PAD]", "[UNK]"]
-    trainer = trainers.UnigramTrainer(vocab_size=60, special_tokens=special, unk_token="[UNK]")
+    letters = list("[PAD]")  # a real one can spell its special tokens
+    trainer = trainers.UnigramTrainer(
+        vocab_size=60, special_tokens=special, unk_token="[UNK]", initial_alphabet=letters
+    )
     tokenizer.train_from_iterator(["Bob met Carl, and Ringo Starr sings with Ann."] * 9, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 0), ("[SEP]", 1)]

@@ -5,13 +5,16 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from datasets import Dataset
 from hypothesis import given, settings, strategies as st
 from transformers import ElectraConfig, FunnelConfig, RobertaConfig, RobertaForQuestionAnswering, pipeline
 
+from dpt_peft.pretrained_heads.base import longest_row
+from dpt_peft.tasks import multi_span_features
 from dpt_peft.tasks.question_answering.data import Example
 from dpt_peft.tasks.question_answering.decoding import decode_spans, score_words, split_words
 from dpt_peft.tasks.question_answering.multi_span import answer_ranges, label_window
-from dpt_peft.tasks.question_answering.windows import make_windows, window_length
+from dpt_peft.tasks.question_answering.windows import DEFAULT_MAX_LENGTH, make_windows
 from tests.tasks.question_answering.multi_span import make_tokenizer
 from tests.tasks.question_answering.other_tokenizers import byte_level, sentence_pieces
 
@@ -156,10 +159,25 @@ def test_special_tokens_that_users_type_are_text(kind):
         assert window.inputs["input_ids"][first - 1 : -1][-len(ids) :] == ids
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_special_tokens_in_texts_have_other_ids_than_the_tokenizers_own(kind):
+    tokenizer = KINDS[kind]
+    row = {"question": "Who?", "context": f"Bob {' '.join(tokenizer.all_special_tokens)} met Ann."}
+    features = multi_span_features(Dataset.from_list([row]), tokenizer, max_length=200)
+    (window,) = features.windows
+    pairs = zip(window.inputs["input_ids"], window.offsets, strict=True)
+    ids = [token for token, offset in pairs if offset]
+    assert not set(ids) & (set(tokenizer.all_special_ids) - {tokenizer.unk_token_id})
+
+
 def tokenizer_of(limit):
     tokenizer = copy.copy(TOKENIZER)
     tokenizer.model_max_length = limit
     return tokenizer
+
+
+def window_length(asked, tokenizer, config):
+    return longest_row(asked, tokenizer, config, default=DEFAULT_MAX_LENGTH)
 
 
 def test_the_length_of_windows_is_what_tokenizer_and_model_take():
@@ -173,7 +191,7 @@ def test_the_length_of_windows_is_what_tokenizer_and_model_take():
     assert window_length(None, unlimited, roberta) == 128
     assert window_length(128, unlimited, roberta) == 128
     for config in (roberta, ElectraConfig(max_position_embeddings=128)):
-        with pytest.raises(ValueError, match="must be .*128"):
+        with pytest.raises(ValueError, match=r"must be .*128"):
             window_length(129, unlimited, config)
     # Funnel has relative positions.
     assert window_length(5000, unlimited, FunnelConfig()) == 5000

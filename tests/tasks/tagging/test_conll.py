@@ -194,7 +194,7 @@ def test_words_hold_what_is_no_tab(tmp_path):
         ("a\tO\n\nb\tO\nc\t\n", "line 4 of .* has 1 columns, line 3 has 2: 'c'"),
         ("a O\n O\n", "line 2 of .* has 1 columns"),
         ("a O\n# what is this\n", "line 2 of .* has 4 columns"),
-        ("New York\tB-X\nc\t\n", "line 2 of .* has 1 columns, line 1 has 2: 'c'"),
+        ("New York\tB-X\nc\t\n", "line 2 of .* has 1 columns, line 1 has 3: 'c'"),
         ("a\t \tO\nb\tO\tO\n", "`conll_tag_column` 1: line 1 of .* has no tag"),
         (
             "caf\u00e9 O\n".encode("latin-1"),
@@ -259,6 +259,8 @@ def test_a_file_of_words_alone_has_no_tags(tmp_path, text):
 
 
 def test_words_are_not_their_own_tags(tmp_path):
+    with pytest.raises(ValueError, match="the column of the words in line 3 of .*, which has 1 columns"):
+        read(tmp_path, "a\tO\n\nb\n")
     for columns in ({"conll_tag_column": 0}, {"conll_word_column": -1}, {"conll_word_column": 1}):
         with pytest.raises(ValueError, match="`conll_tag_column` .* is the column of the words"):
             read(tmp_path, "a O\n", **columns)
@@ -267,3 +269,36 @@ def test_words_are_not_their_own_tags(tmp_path):
 def test_an_empty_file_has_no_sentences(tmp_path):
     for text in ("", "\n \n", "\ufeff", "-DOCSTART-\n"):
         assert read(tmp_path, text) == []
+
+
+@st.composite
+def files(draw):
+    """A file with all that stands around words, and the sentences that are in it."""
+    tabs, end = draw(st.booleans()), draw(st.sampled_from(["\n", "\r\n", "\r", "\r\r\n"]))
+    word = WORDS if tabs else st.sampled_from(["Rome", "#", "#tag", "\u00a0", "e\u0301", "1-2", "10\u00a0000", "="])
+    tagged = st.tuples(word, st.sampled_from(["NN", "=", "id"]), st.sampled_from(["O", "B-X", "I-X"]))
+    sentences = draw(st.lists(st.lists(tagged, min_size=1, max_size=4), min_size=1, max_size=4))
+    sentences[0].append(("Rome", "NN", "O"))  # a file in which "#" is in all lines could be all comments
+    comment = st.sampled_from(["# newdoc", "# text = a b", "#", "# id 7-b domain=en split=dev", "#\ta source [2005]"])
+    lines = [""] * draw(st.integers(0, 2))
+    for sentence in sentences:
+        lines += draw(st.sampled_from([[], ["-DOCSTART- X O", ""], ["#begin document (a/b); part 000"]]))
+        lines += draw(st.lists(comment, max_size=2))
+        for number, cells in enumerate(sentence):
+            # a line of "# id x y" in spaces could be a comment as MultiCoNER has them, if it comes first
+            cells = ("Rome", *cells[1:]) if number == 0 and not tabs and cells[0] == "#" else cells
+            sentence[number] = cells
+            # where the separators differ, that of the first line is a space
+            lines.append(("\t" if tabs else draw(st.sampled_from([" ", "\t"])) if number else " ").join(cells))
+            lines[-1] += draw(st.sampled_from(["", " ", "\t" if tabs else " \t"]))
+        lines += draw(st.sampled_from([[""], ["", ""], [" \t"], ["\ufeff"]]))
+    marks = draw(st.lists(st.sampled_from(["", "", "\ufeff"]), min_size=len(lines), max_size=len(lines)))
+    text = end.join(mark + line for mark, line in zip(marks, lines, strict=True))
+    return text, [[(cells[0], cells[-1]) for cells in sentence] for sentence in sentences]
+
+
+@settings(deadline=None, max_examples=100)
+@given(files())
+def test_sentences_and_words_are_those_of_the_file(tmp_path_factory, file):
+    text, sentences = file
+    assert read(tmp_path_factory.mktemp("file"), text) == sentences
