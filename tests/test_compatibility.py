@@ -1,0 +1,97 @@
+"""Each name of the libraries underneath that may change, through the function that knows it."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from peft import PeftConfig
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
+from peft.tuners.tuners_utils import BaseTuner
+from peft.utils import ModulesToSaveWrapper
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+from transformers import BertConfig, DynamicCache, EncoderDecoderCache
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.models.bert import modeling_bert
+from transformers.models.mpnet.modeling_mpnet import MPNetSelfAttention
+
+from dpt_peft import _compatibility
+from tests.architectures import make_config
+
+
+def test_quiet_peft():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with _compatibility.quiet_peft():
+            warnings.warn("`is_gradient_checkpointing` is deprecated", FutureWarning, stacklevel=1)
+        with pytest.raises(UserWarning):
+            warnings.warn("anything else", stacklevel=1)
+
+
+def test_register_peft_type():
+    registries = (PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING)
+    try:
+        _compatibility.register_peft_type("TRIED_OUT", PeftConfig, BaseTuner, "tried_")
+        assert [registry["TRIED_OUT"] for registry in registries] == [PeftConfig, BaseTuner, "tried_"]
+    finally:
+        for registry in registries:
+            registry.pop("TRIED_OUT", None)
+
+
+def test_is_plain_trained_module_and_change_class():
+    class Other(ModulesToSaveWrapper):
+        pass
+
+    head = ModulesToSaveWrapper(nn.Linear(2, 2), "default")
+    state, identity = head.state_dict(), id(head)
+    assert _compatibility.is_plain_trained_module(head)
+    _compatibility.change_class(head, Other)
+    assert type(head) is Other
+    assert id(head) == identity
+    assert not _compatibility.is_plain_trained_module(head)
+    assert head.state_dict().keys() == state.keys()
+    with pytest.raises(AssertionError):
+        _compatibility.change_class(head, nn.Linear)
+
+
+def test_in_backward():
+    seen = []
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        seen.append(_compatibility.in_backward())
+        return x.sin()
+
+    checkpoint(run, torch.ones(2, requires_grad=True), use_reentrant=False).sum().backward()
+    assert seen == [False, True]
+    assert not _compatibility.in_backward()
+
+
+def test_asks_attention_interface_and_attention_kernels():
+    attention = modeling_bert.BertSelfAttention(make_config("bert"))
+    assert _compatibility.asks_attention_interface(attention)
+    eager, others = _compatibility.attention_kernels(attention)
+    assert eager is modeling_bert.eager_attention_forward
+    assert others["sdpa"] is sdpa_attention_forward
+    for module in (nn.Linear(2, 2), MPNetSelfAttention(make_config("mpnet"))):
+        assert not _compatibility.asks_attention_interface(module)
+
+
+def test_config_with_attention_and_attention_implementation():
+    config = BertConfig()
+    config._attn_implementation = "sdpa"
+    changed = _compatibility.config_with_attention(config, "another")
+    assert changed._attn_implementation == "another"
+    assert [_compatibility.attention_implementation(each) for each in (config, changed)] == ["sdpa", "another"]
+    assert _compatibility.attention_implementation(BertConfig()) == "eager"
+    assert "_attn_implementation_internal" not in changed.to_dict()
+
+
+@pytest.mark.parametrize("name", ["past_key_values", "cache"])
+def test_cache_of_call(name):
+    cache, cross = DynamicCache(), DynamicCache()
+    assert _compatibility.cache_of_call({name: cache}) is cache
+    assert _compatibility.cache_of_call({name: EncoderDecoderCache(cache, cross)}) is cache
+    assert _compatibility.cache_of_call({name: None}) is None
+    assert _compatibility.cache_of_call({}) is None
