@@ -4,9 +4,9 @@
 
 Every operation that torch dispatches in a forward pass, a training step, a mixed batch and a decoding step is counted
 on tiny models of 12 layers, beside the bare backbone, PEFT's prefix tuning and LoRA. Kernels are those that are no
-views: on an accelerator each of them is a launch. The last column of the first table is a clock all the same: the
-process time of a forward pass over that of the bare backbone, medians of interleaved runs; on models this small most of
-it is Python and dispatch.
+views: on an accelerator each of them is a launch. The last column of the first table is a clock all the same:
+the process time of a forward pass over that of the bare backbone, medians of interleaved runs. On models this small
+most of it is Python and dispatch.
 """
 
 from __future__ import annotations
