@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 from typing import Any, ClassVar
 
 import peft
@@ -36,6 +37,9 @@ WRAPPERS: dict[Any, Any] = {
 }
 # What of the arguments means nothing to the base model: PEFT's own options, and where in its place the adapter lies.
 _FOR_THE_ADAPTER = {*inspect.signature(PeftModel.from_pretrained).parameters, "subfolder"}
+
+# The weight of a task head, which PEFT saves whole; its LoRA factors have other names.
+_HEAD = re.compile(r".*\.(classifier|score|classification_head|logits_proj)(\.(dense|out_proj|linear|\d+))?\.weight")
 
 
 def _wrapper_config(path: str, where: dict[str, Any]) -> PreTrainedConfig | None:
@@ -68,15 +72,12 @@ def _refuse_lost_wrapper(path: str, adapter: PeftConfig, where: dict[str, Any]) 
     )
 
 
-def save_wrapper_config(model: Any, folder: str | os.PathLike[str]) -> None:
-    """Puts a task wrapper's config beside the adapter that was trained on it, where the classes here look for it.
-
-    Args:
-        model: A model; nothing is written unless it is an adapter over a task wrapper.
-        folder: Where the adapter was saved.
-    """
-    if isinstance(model, PeftModel) and type(model.config) in WRAPPERS:
-        model.config.save_pretrained(folder)
+def _classes_of_the_head(path: str, where: dict[str, Any]) -> dict[str, int]:
+    """How many classes the head saved in an adapter has, as an argument of the base model; nothing without a head."""
+    saved = load_peft_weights(path, **where)
+    sizes = [len(saved[name]) for name in saved if _HEAD.fullmatch(name) and saved[name].dim() == 2]
+    # Of a head of several layers, the last one is the smallest.
+    return {"num_labels": min(sizes)} if sizes else {}
 
 
 class _AutoPeftModel:
@@ -97,9 +98,9 @@ class _AutoPeftModel:
         """Load an adapter with the base model that it was trained on.
 
         Args:
-            pretrained_model_name_or_path: Folder or Hub id of the adapter. If a task wrapper's config lies beside it
-                (`model.config.save_pretrained(folder)`; the example scripts do so), the base model is that wrapper,
-                around the weights that the adapter's own config names.
+            pretrained_model_name_or_path: Folder or Hub id of the adapter. If a task wrapper's config lies beside it,
+                as it does where it was saved, the base model is that wrapper, around the weights that the adapter's
+                own config names. Over a plain model, the head gets as many classes as the adapter was saved with.
             adapter_name: Its name in the model.
             is_trainable: Whether it is to be trained on.
             config: The adapter's config in place of the one in the folder.
@@ -118,7 +119,11 @@ class _AutoPeftModel:
         adapter = PeftConfig.from_pretrained(path, revision=revision, **kwargs)
         wrapper_config = _wrapper_config(path, {**where, "revision": revision or "main"})
         if wrapper_config is None:
-            _refuse_lost_wrapper(path, adapter, {"device": "cpu", "revision": revision, **where})
+            for_weights = {"device": "cpu", "revision": revision, **where}
+            _refuse_lost_wrapper(path, adapter, for_weights)
+            if not kwargs.keys() & {"num_labels", "id2label", "config"}:
+                names = getattr(adapter, "id2label", None)
+                kwargs |= {"id2label": names} if names else _classes_of_the_head(path, for_weights)
             loaded: PeftModel = super().from_pretrained(  # type: ignore[misc]
                 path, adapter_name, is_trainable=is_trainable, config=config, revision=revision, **kwargs
             )
@@ -144,7 +149,6 @@ class AutoPeftModel(_AutoPeftModel, peft.AutoPeftModel):
 
     Example:
         >>> model.save_pretrained("sentiment")  # an adapter over a DPTForSequenceClassification
-        >>> model.config.save_pretrained("sentiment")
         >>> model = dpt_peft.AutoPeftModel.from_pretrained("sentiment")
     """
 

@@ -138,6 +138,7 @@ def test_without_its_config_the_error_gives_the_lines(plain, tmp_path, wrapper):
     rows = batch_of(wrapper)
     model = tune(plain, wrapper, "lora", auto._task_type)
     model.save_pretrained(tmp_path)
+    (tmp_path / "config.json").unlink()
     with pytest.raises(ValueError, match=r"config\.json.* does not lie beside it") as error:
         auto.from_pretrained(tmp_path)
     # They work as they stand there, but for the label words that nobody knows.

@@ -17,6 +17,7 @@ and the like to the language model's config.
 from __future__ import annotations
 
 import copy
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -24,16 +25,19 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from peft import PeftConfig
-from peft.utils import CONFIG_NAME as PEFT_CONFIG_NAME
+from peft import PeftConfig, PeftModel
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.configuration_utils import SubConfigSpec
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file, find_adapter_config_file
+
+from dpt_peft._compatibility import call_when_a_trainer_is_made
 
 from .discriminators import PRETRAINING_EXAMPLE, get_discriminator
 from .splice import SplicedInputs, TemplateSplicer
 from .template import DEFAULT_TEMPLATE, WORDPIECES, ResolvedTemplate
 
+_logger = logging.getLogger(__name__)
 # Arguments that say where files are; config and tokenizer are read from the same place as the weights.
 HUB_ARGUMENTS = (
     "cache_dir",
@@ -130,16 +134,27 @@ class PretrainedHeadConfig(PreTrainedConfig):
             that they cannot be changed in a finished config.
         own_attributes: Further attributes that describe the task rather than the language model.
         needs_tokenizer: Whether `from_language_model_config` gets a tokenizer or `None`.
+        label_smoothing: How far the loss draws its targets away from 0 and 1, at least 0 and less than 1.
     """
 
     sub_configs_defaults = {"language_model_config": SubConfigSpec(config_class=AutoConfig, model_type="electra")}  # noqa: RUF012
 
     head_kind: ClassVar[HeadKind] = DISCRIMINATOR_HEAD
     tokenizer_options: ClassVar[tuple[str, ...]] = ()
-    own_attributes: ClassVar[tuple[str, ...]] = ()
+    own_attributes: ClassVar[tuple[str, ...]] = ("label_smoothing",)
     needs_tokenizer: ClassVar[bool] = True
 
     language_model_config: PreTrainedConfig | dict[str, Any] | None = None
+    label_smoothing: float = 0.0
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Check the choices, and take over what every config has a value for."""
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"`label_smoothing` must be at least 0 and less than 1, got {self.label_smoothing}")
+        super().__post_init__(**kwargs)
+        inner: Any = self.language_model_config
+        self.is_encoder_decoder = inner.is_encoder_decoder
+        self.chunk_size_feed_forward = inner.chunk_size_feed_forward
 
     def __getattr__(self, name: str) -> Any:
         """Answer as the language model's config, for libraries that read sizes at the top level."""
@@ -189,6 +204,19 @@ class PretrainedHeadConfig(PreTrainedConfig):
         return {name: getattr(self, name) for name in names & {known.name for known in fields(self)}}
 
     @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Any:
+        """Read a config; that of a plain language model becomes the sub-config of one that has no task yet.
+
+        PEFT does so with the base model of an adapter, to see whether the embeddings were resized.
+        """
+        where = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+        found, _ = cls.get_config_dict(pretrained_model_name_or_path, **where)
+        if found.get("model_type", cls.model_type) == cls.model_type:
+            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        config = AutoConfig.from_pretrained(pretrained_model_name_or_path, **where)
+        return cls(language_model_config=_inner(config))
+
+    @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """Make a config from its dictionary, as in every transformers config.
 
@@ -228,13 +256,40 @@ class PretrainedHeadModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
-    # The loss is a mean over the rows of one batch: Trainer divides by the accumulation steps.
-    accepts_loss_kwargs = False
+    # Stands in the cards of models and adapters.
+    model_tags = ["dpt_peft"]  # noqa: RUF012
+    # Whether the loss is what Trainer's own label smoothing computes.
+    _loss_is_softmax = False
 
     def __init__(self, config: PretrainedHeadConfig) -> None:
         super().__init__(config)
         inner: Any = config.language_model_config
         self.language_model = config.head_kind.find_class(inner)(inner)
+
+    @property
+    def accepts_loss_kwargs(self) -> bool:
+        """Whether the loss counts the rows of all accumulated batches; if not, Trainer divides by their number."""
+        call_when_a_trainer_is_made(_refuse_label_smoothing)
+        return False
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+        """As in transformers; beside an adapter of `add_adapter`, the config is saved too."""
+        super().save_pretrained(save_directory, *args, **kwargs)
+        if getattr(self, "_hf_peft_config_loaded", False) and kwargs.get("is_main_process", True):
+            self.config.save_pretrained(save_directory)
+
+    def _checked(self, loss: torch.Tensor) -> torch.Tensor:
+        """Return the loss, or say at once that it is no number: Trainer's log would show 0 in its place.
+
+        Raises:
+            FloatingPointError: In training, but for mixed precision, whose scaler may get over a step.
+        """
+        if not torch.compiler.is_compiling() and not bool(loss.isfinite()):
+            message = f"the loss of this batch is {loss.item()}: is the learning rate too high, or a weight broken?"
+            if self.training and not torch.is_autocast_enabled(loss.device.type):
+                raise FloatingPointError(message)
+            _logger.warning(message)
+        return loss
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
@@ -292,14 +347,25 @@ class PretrainedHeadModel(PreTrainedModel):
             TypeError, ValueError: The options cannot work, or the checkpoint does not have the pretrained head.
         """
         path = pretrained_model_name_or_path
+        where = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+        adapter = _adapter_beside_config(path, where)
+        from_elsewhere = adapter is not None or isinstance(config, PreTrainedConfig)
         config, kwargs = _prepare_config(cls.config_class, path, config=config, tokenizer=tokenizer, arguments=kwargs)
         output_loading_info = kwargs.pop("output_loading_info", False)
-        adapter = _adapter_beside_config(path)
-        weights = path if adapter is None else adapter.base_model_name_or_path
+        weights = path
         if adapter is not None:
-            # Auto classes name the adapter too; it would be loaded twice.
-            kwargs.pop("adapter_kwargs", None)
+            weights = adapter.base_model_name_or_path
+            # Revision and subfolder are the adapter's. Auto classes name the adapter too; it would be loaded twice.
+            kwargs = {name: kwargs[name] for name in kwargs.keys() - {"revision", "subfolder", "adapter_kwargs"}}
+            kwargs |= {} if adapter.revision is None else {"revision": adapter.revision}
+        inner_config, vocabulary = config.get_text_config(), config.vocab_size
+        if from_elsewhere:
+            # Tokens may have been added since: load what is stored, and make room.
+            stored = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+            inner_config.vocab_size = AutoConfig.from_pretrained(weights, **stored).get_text_config().vocab_size
         model, info = super().from_pretrained(weights, *model_args, config=config, output_loading_info=True, **kwargs)
+        if inner_config.vocab_size != vocabulary:
+            model.resize_token_embeddings(vocabulary, mean_resizing=False)
         inner = model.language_model
         encoder = f"{cls.base_model_prefix}.{inner.base_model_prefix}."
         missing = [
@@ -317,7 +383,7 @@ class PretrainedHeadModel(PreTrainedModel):
             model.float()
             model.config.dtype = inner.config.dtype = torch.float32
         if adapter is not None:
-            model.load_adapter(path)
+            model.load_adapter(path, adapter_kwargs=where)
         return (model, info) if output_loading_info else model
 
 
@@ -337,7 +403,7 @@ class TemplateConfig(PretrainedHeadConfig):
         truncation_side: Which end of a text that is too long is cut, as the tokenizer has it: `"right"` or `"left"`.
     """
 
-    own_attributes: ClassVar[tuple[str, ...]] = ("truncation_side",)
+    own_attributes: ClassVar[tuple[str, ...]] = (*PretrainedHeadConfig.own_attributes, "truncation_side")
 
     template: str = DEFAULT_TEMPLATE
     templates: list[dict[str, Any]] = field(default_factory=list)
@@ -511,7 +577,7 @@ def _prepare_config(
 
     saved = config if isinstance(config, config_class) else None
     # The wrappers of one language model can be turned into each other: only this is taken over.
-    inner: Any = config.language_model_config if isinstance(config, PretrainedHeadConfig) else config
+    inner = _inner(config)
     config_class.head_kind.find_class(inner)
     if saved is None:
         config_class.check_options(options, path)
@@ -543,6 +609,22 @@ _TASK_ATTRIBUTES = (
 )
 
 
+def _inner(config: PreTrainedConfig) -> Any:
+    """The config of the language model in a wrapper's, or itself."""
+    return config.language_model_config if isinstance(config, PretrainedHeadConfig) else config
+
+
+def _refuse_label_smoothing(arguments: Any, model: Any) -> None:
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    factor = arguments.label_smoothing_factor
+    if factor and isinstance(base, PretrainedHeadModel) and not base._loss_is_softmax:
+        raise ValueError(
+            f"`label_smoothing_factor` = {factor} makes Trainer put a softmax cross entropy in the place of the loss "
+            f"of {type(base).__name__}. Leave it out and let the model smooth its own loss: "
+            f"from_pretrained(..., label_smoothing={factor}), or model.config.label_smoothing = {factor}"
+        )
+
+
 def _load_tokenizer(
     tokenizer: PreTrainedTokenizerBase | str | os.PathLike[str] | None,
     path: str | os.PathLike[str],
@@ -559,12 +641,15 @@ def _load_tokenizer(
     return loaded
 
 
-def _adapter_beside_config(path: str | os.PathLike[str]) -> PeftConfig | None:
-    """The config of a PEFT adapter in a folder that holds no weights of a model, else `None`."""
-    folder = Path(path)
-    if not (folder / PEFT_CONFIG_NAME).is_file() or any(folder.glob("model*.safetensors")):
+def _adapter_beside_config(path: str | os.PathLike[str], where: Mapping[str, Any]) -> PeftConfig | None:
+    """The config of a PEFT adapter in a folder or repository that holds no weights of a model, else `None`."""
+    where = {name: value for name, value in where.items() if name != "trust_remote_code"}
+    found = find_adapter_config_file(str(path), **where)
+    quiet = {f"_raise_exceptions_for_{what}": False for what in ("missing_entries", "connection_errors", "gated_repo")}
+    names = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)
+    if found is None or any(cached_file(str(path), name, **where, **quiet) is not None for name in names):
         return None
-    return PeftConfig.from_pretrained(str(folder))
+    return PeftConfig.from_pretrained(str(Path(found).parent))
 
 
 def _is_slow_half(model: PreTrainedModel, placed: bool) -> bool:

@@ -15,7 +15,7 @@ from transformers.utils import can_return_tuple
 
 from .base import TemplateConfig, TemplateModel
 from .label_lists import OWN_LIST, LabelList, LabelListBank, resolve_label_list
-from .loss import dpt_loss, told_problem_type
+from .loss import NO_CLASS, dpt_loss, told_problem_type
 from .splice import class_scores
 from .template import DEFAULT_SEPARATOR, DEFAULT_TEMPLATE
 from .template_presets import preset_options
@@ -44,7 +44,6 @@ class DPTForSequenceClassificationConfig(TemplateConfig):
             code).
         calibration: For every class what is taken from its logit, or `None`.
         class_weights: Weight of every class in the loss, or `None`; see `dpt_loss`.
-        label_smoothing: How far the loss draws its targets from 0 and 1 towards 1/2, at least 0 and less than 1.
         score_function: `"one_minus_sigmoid"` (paper, Eq. 2) or `"sigmoid"` (ablation, Table 3).
         problem_type: `None` (told from the labels at the first labelled batch), `"single_label_classification"` or
             `"multi_label_classification"`. `pipeline` applies softmax to single labels and sigmoid to multiple ones.
@@ -57,7 +56,6 @@ class DPTForSequenceClassificationConfig(TemplateConfig):
         "calibration",
         "class_weights",
         "label_bias",
-        "label_smoothing",
         "score_function",
         "untied_labels",
     )
@@ -72,15 +70,12 @@ class DPTForSequenceClassificationConfig(TemplateConfig):
     label_bias: bool = False
     calibration: list[float] | None = None
     class_weights: list[float] | None = None
-    label_smoothing: float = 0.0
     score_function: str = "one_minus_sigmoid"
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Derive the labels from the label words and check the choices."""
         if self.score_function not in SCORE_FUNCTIONS:
             raise ValueError(f"`score_function` must be one of {SCORE_FUNCTIONS}, got {self.score_function!r}")
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"`label_smoothing` must be at least 0 and less than 1, got {self.label_smoothing}")
         self.calibration = None if self.calibration is None else [float(bias) for bias in self.calibration]
         self.class_weights = None if self.class_weights is None else [float(weight) for weight in self.class_weights]
         if self.class_weights is not None and not all(0 <= weight < float("inf") for weight in self.class_weights):
@@ -292,7 +287,7 @@ class DPTForSequenceClassification(TemplateModel):
             `loss` (Eq. 3: the binary cross entropy, summed over classes, mean over rows), `logits` (batch, classes),
             `hidden_states`, `attentions` (of the first pass, where there are several). With `return_dict=False` a
             tuple of those that exist. With `list_names`, `logits` are as wide as the largest list in the batch, and
-            `-inf` where a row's own list has no such class.
+            `NO_CLASS` (-16384) where a row's own list has no such class.
 
         Raises:
             ValueError: An argument is refused, or labels have the wrong shape, type or range.
@@ -309,7 +304,7 @@ class DPTForSequenceClassification(TemplateModel):
             if template_index is None:
                 logits = columns[:, :width]
             else:
-                logits = columns.new_full((batch, width), -torch.inf) if logits is None else logits
+                logits = columns.new_full((batch, width), NO_CLASS) if logits is None else logits
                 logits = self.label_bank.place(columns, template_index, logits)
         assert outputs is not None
         assert logits is not None
@@ -349,7 +344,7 @@ class DPTForSequenceClassification(TemplateModel):
         )
         # The first labelled batch tells, and the config remembers. One that was refused tells nothing.
         self.config.problem_type = kind
-        return loss
+        return self._checked(loss)
 
     @property
     def new_modules(self) -> list[str]:

@@ -16,7 +16,7 @@ from .base import HUB_ARGUMENTS, TemplateConfig, TemplateModel
 from .beam import Branches, beam_search, groups_of_like_length
 from .label_clusters import build_label_tree
 from .label_tree import LabelTree
-from .loss import check_class_indices, dpt_loss
+from .loss import NO_CLASS, check_class_indices, dpt_loss
 from .splice import Tables, class_scores
 from .template import DEFAULT_SEPARATOR, DEFAULT_TEMPLATE, ResolvedTemplate, choose_wordpieces, resolve_template
 
@@ -228,7 +228,7 @@ class DPTForHierarchicalClassification(TemplateModel):
     The score of a class is the product of the scores (Eq. 2) of the names on the path to it; names without a sibling
     count as 1. `logits` (batch, classes) are the logits of these products: `sigmoid(logits)` is the score, the highest
     logit is the class, and a tree of one level gives the logits of `DPTForSequenceClassification`. Classes that the
-    beam did not reach have the score zero and the lowest number of the type as their logit.
+    beam did not reach have the score zero and `NO_CLASS` (-16384) as their logit.
 
     Trained are all branches on the path to the right class, together. The loss is Eq. 3 of every such branch (the
     binary cross entropy, summed over its names), summed over the levels, mean over the rows. In training mode, with
@@ -349,8 +349,9 @@ class DPTForHierarchicalClassification(TemplateModel):
             logits = self._ask(texts, rows, branches)
         else:
             logits = self._ask_by_length(texts, rows, branches, most_rows=rows.numel())
-        loss = dpt_loss(logits, children, multi_label=False) * (rows.numel() / batch)
-        return loss, _Asked(rows, branches, logits)
+        smoothing = self.config.label_smoothing
+        loss = dpt_loss(logits, children, multi_label=False, label_smoothing=smoothing) * (rows.numel() / batch)
+        return self._checked(loss), _Asked(rows, branches, logits)
 
     def _search(self, texts: _Texts, asked: _Asked | None = None) -> torch.Tensor:
         batch = texts.input_ids.shape[0]
@@ -384,8 +385,9 @@ class DPTForHierarchicalClassification(TemplateModel):
             beam_width=self.config.beam_width,
             beam_threshold=self.config.beam_threshold,
         )
-        limits = torch.finfo(scores.dtype)
-        return (scores - torch.log(-torch.expm1(scores))).clamp(limits.min, limits.max)
+        # A score of exactly 1 has no finite logit (and no gradient), one of 0 stands for what was not reached.
+        scores = scores.clamp(max=-torch.finfo(scores.dtype).tiny)
+        return (scores - torch.log(-torch.expm1(scores))).clamp(min=NO_CLASS)
 
 
 def _several_processes() -> bool:

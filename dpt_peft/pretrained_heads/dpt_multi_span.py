@@ -36,7 +36,12 @@ class DPTForMultiSpanQuestionAnsweringConfig(PretrainedHeadConfig):
     model_type = "dpt_multi_span_question_answering"
 
     needs_tokenizer: ClassVar[bool] = False
-    own_attributes: ClassVar[tuple[str, ...]] = ("threshold", "score_function", "loss_reduction")
+    own_attributes: ClassVar[tuple[str, ...]] = (
+        *PretrainedHeadConfig.own_attributes,
+        "threshold",
+        "score_function",
+        "loss_reduction",
+    )
 
     threshold: float = 0.6
     score_function: str = "one_minus_sigmoid"
@@ -99,11 +104,14 @@ class DPTForMultiSpanQuestionAnswering(PretrainedHeadModel):
 
     def __init__(self, config: DPTForMultiSpanQuestionAnsweringConfig) -> None:
         super().__init__(config)
-        # Trainer counts the labelled tokens of all accumulated batches; a mean over rows has no use for that.
-        self.accepts_loss_kwargs = config.loss_reduction == "mean"
         # Those without (Funnel) count positions relative to each other.
         self._takes_positions = "position_ids" in inspect.signature(self.language_model.forward).parameters
         self.post_init()
+
+    @property
+    def accepts_loss_kwargs(self) -> bool:
+        """Whether the loss counts the labelled tokens of all accumulated batches; a mean over rows does not."""
+        return super().accepts_loss_kwargs or self.config.loss_reduction == "mean"
 
     @can_return_tuple
     def forward(
@@ -160,7 +168,14 @@ class DPTForMultiSpanQuestionAnswering(PretrainedHeadModel):
         logits = outputs.logits if config.score_function == "sigmoid" else -outputs.logits
         loss = None
         if labels is not None:
-            loss = span_loss(logits, labels, reduction=config.loss_reduction, num_items_in_batch=num_items_in_batch)
+            loss = span_loss(
+                logits,
+                labels,
+                reduction=config.loss_reduction,
+                num_items_in_batch=num_items_in_batch,
+                label_smoothing=config.label_smoothing,
+            )
+            loss = self._checked(loss)
         return TokenClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
@@ -172,6 +187,7 @@ def span_loss(
     *,
     reduction: str,
     num_items_in_batch: torch.Tensor | int | None = None,
+    label_smoothing: float = 0.0,
 ) -> torch.Tensor:
     """Binary cross entropy of every paragraph token's score (Eq. 3, tokens in the place of classes).
 
@@ -180,6 +196,7 @@ def span_loss(
         labels: (batch, length): 1, 0, or -100 for tokens without a loss.
         reduction: "mean" over the labelled tokens of the batch, or "sum" over a row's tokens and mean over rows.
         num_items_in_batch: The number to divide the sum by in the place of the labelled tokens; for "mean" only.
+        label_smoothing: How far targets are drawn from 0 and 1 towards 1/2.
 
     Returns:
         A scalar, in single precision at least; zero without labelled tokens.
@@ -196,8 +213,9 @@ def span_loss(
     if not torch.compiler.is_compiling() and not bool((labels.eq(0) | labels.eq(1) | ~labelled).all()):
         raise ValueError("`labels` must be 1 (part of the answer), 0 (paragraph) or -100 (anything else)")
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    targets = labels.eq(1).to(logits.dtype) * (1 - label_smoothing) + label_smoothing / 2
     total = nn.functional.binary_cross_entropy_with_logits(
-        logits, labels.eq(1).to(logits.dtype), weight=labelled.to(logits.dtype), reduction="sum"
+        logits, targets, weight=labelled.to(logits.dtype), reduction="sum"
     )
     if reduction == "sum":
         return total / logits.shape[0]

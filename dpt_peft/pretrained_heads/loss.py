@@ -5,6 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+#: Logit of a class that a row does not have, or that was not looked at. It is finite in every precision, as losses of
+#: others may add it up, and its score is zero.
+NO_CLASS = -(2.0**14)
+
 
 def dpt_loss(
     logits: torch.Tensor,
@@ -17,8 +21,8 @@ def dpt_loss(
     """Binary cross entropy of every class's score, summed over classes, mean over rows (Eq. 3).
 
     Args:
-        logits: (batch, classes), high = the class word looks original. `-inf` says that a row has no such class: it
-            adds nothing.
+        logits: (batch, classes), high = the class word looks original. `NO_CLASS` or `-inf` says that a row has no
+            such class: it adds nothing.
         labels: (batch,) class indices, or with `multi_label` (batch, classes) numbers between 0 and 1.
         multi_label: Which of the two.
         class_weights: (classes,). For single labels the weight of a row is that of its class, and the mean is the
@@ -36,7 +40,7 @@ def dpt_loss(
     """
     # Half precision is too coarse for a sum over classes.
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    present = logits > -torch.inf
+    present = logits > NO_CLASS
     targets = _multi_label_targets(labels, logits) if multi_label else _class_targets(labels, logits, present)
     targets = targets * (1 - label_smoothing) + label_smoothing / 2
     weights = None if class_weights is None else class_weights.to(logits)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from peft import PeftModel
 from peft.utils import constants
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
-from .base import DISCRIMINATOR_HEAD
+from dpt_peft._compatibility import call_when_an_adapter_is_saved
+
+from .base import DISCRIMINATOR_HEAD, PretrainedHeadModel
 from .discriminators import supported_model_types
 from .dpt import DPTForSequenceClassification
 from .dpt_hierarchical import DPTForHierarchicalClassification
@@ -24,6 +28,16 @@ WRAPPERS: tuple[tuple[Any, Any], ...] = (
     (DPTForMultiSpanQuestionAnswering, AutoModelForTokenClassification),
     (VerbalizerForSequenceClassification, AutoModelForSequenceClassification),
 )
+
+
+def _save_config_beside(model: PeftModel, folder: Path) -> None:
+    """Save a wrapper's config beside an adapter over it; other adapters stay as PEFT writes them."""
+    base = model.get_base_model()
+    if isinstance(base, PretrainedHeadModel):
+        base.config.save_pretrained(folder)
+
+
+call_when_an_adapter_is_saved(_save_config_beside)
 
 
 def register() -> None:

@@ -150,6 +150,7 @@ class VerbalizerForSequenceClassification(TemplateModel):
     """
 
     config_class = VerbalizerForSequenceClassificationConfig
+    _loss_is_softmax = True
 
     def __init__(self, config: VerbalizerForSequenceClassificationConfig) -> None:
         super().__init__(config)
@@ -215,6 +216,8 @@ class VerbalizerForSequenceClassification(TemplateModel):
 
     def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         self.config.problem_type = told_problem_type(self.config.problem_type, labels)
+        smoothing = self.config.label_smoothing
         if self.config.problem_type == "multi_label_classification":
-            return nn.functional.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
-        return nn.functional.cross_entropy(logits, labels)
+            targets = labels.to(logits.dtype) * (1 - smoothing) + smoothing / 2
+            return self._checked(nn.functional.binary_cross_entropy_with_logits(logits, targets))
+        return self._checked(nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing))

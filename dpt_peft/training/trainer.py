@@ -19,7 +19,6 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 
-from dpt_peft.auto import save_wrapper_config
 from dpt_peft.tasks.base import Predictions
 
 
@@ -132,8 +131,7 @@ def set_head_rate(optimizer: Optimizer, model: nn.Module, learning_rate: float) 
 class TaskTrainer(Trainer):
     """A Trainer that knows `lr_decay_per_epoch` and `head_learning_rate`, where its arguments have them.
 
-    Rows of an evaluation stay in their order, so that metrics may know more of a row than its label; and the config of
-    a task wrapper, without which an adapter over it is of no use, is saved beside the adapter.
+    Rows of an evaluation stay in their order, so that metrics may know more of a row than its label.
     """
 
     def __init__(self, model: nn.Module, args: TrainingArguments, **kwargs: Any) -> None:
@@ -179,12 +177,6 @@ class TaskTrainer(Trainer):
         schedule = decay_by_epochs(optimizer or self.optimizer, decay, self.updates_per_epoch(), warmup)
         self.lr_scheduler: LRScheduler | None = schedule
         return schedule
-
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save model or adapter, and beside an adapter the config of the task wrapper under it."""
-        super().save_model(output_dir, _internal_call=_internal_call)
-        if self.args.should_save:
-            save_wrapper_config(self.accelerator.unwrap_model(self.model), output_dir or self.args.output_dir)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Evaluate the rows in their order."""
