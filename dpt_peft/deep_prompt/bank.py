@@ -117,9 +117,9 @@ class PromptBank(nn.Module, BaseTunerLayer):
         layout = self.layouts[adapter_name] = Layout.of(sizes)
         self.deep_prompt_dropout[adapter_name] = nn.Dropout(config.prompt_dropout).train(self.training)
         if config.encoder_reparameterization == "none":
-            self.deep_prompt_stored[adapter_name] = _drawn(
-                config.num_virtual_tokens, layout.width, std=config.init_std
-            )
+            # Part by part, so that a seed gives the prompts that it gave when layers held their own.
+            parts = [_drawn(config.num_virtual_tokens, size, config.init_std) for pair in sizes for size in pair]
+            self.deep_prompt_stored[adapter_name] = nn.Parameter(torch.cat(parts, dim=1).detach())
         else:
             self.deep_prompt_table[adapter_name] = _drawn(config.num_virtual_tokens, hidden_size, config.init_std)
             self.deep_prompt_hidden[adapter_name] = _linear(hidden_size, config.encoder_hidden_size, config.init_std)
