@@ -118,7 +118,7 @@ class PromptBank(nn.Module, BaseTunerLayer):
         self.deep_prompt_dropout[adapter_name] = nn.Dropout(config.prompt_dropout).train(self.training)
         if config.encoder_reparameterization == "none":
             # Part by part, so that a seed gives the prompts that it gave when layers held their own.
-            parts = [_drawn(config.num_virtual_tokens, size, config.init_std) for pair in sizes for size in pair]
+            parts = tuple(_drawn(config.num_virtual_tokens, size, config.init_std) for pair in sizes for size in pair)
             self.deep_prompt_stored[adapter_name] = nn.Parameter(torch.cat(parts, dim=1).detach())
         else:
             self.deep_prompt_table[adapter_name] = _drawn(config.num_virtual_tokens, hidden_size, config.init_std)
