@@ -16,7 +16,7 @@ from .deep_prompt import (
     hotswap_adapter,
     prompts_set_aside,
 )
-from .deep_prompt.architectures import find_attention_modules
+from .deep_prompt.attention.find import find_attention_modules
 from .pretrained_heads import (
     DPTForHierarchicalClassification,
     DPTForHierarchicalClassificationConfig,
@@ -46,7 +46,7 @@ def __getattr__(name: str) -> Any:
 
 pipelines.register()
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 __all__ = [
     "AutoPeftModel",

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 import json
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial, wraps
-from inspect import signature
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from peft import PeftModel
+import torch
+from peft import PeftModel, mapping
+from peft.utils import ModulesToSaveWrapper
 from tokenizers import models
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -25,6 +30,10 @@ def quiet_peft() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
         yield
+
+
+#: Unigram models of tokenizers that were asked for once: to rebuild one takes a third of a second.
+_REBUILT: WeakKeyDictionary[PreTrainedTokenizerBase, dict[Any, models.Unigram]] = WeakKeyDictionary()
 
 
 def split_special_tokens(tokenizer: PreTrainedTokenizerBase) -> Callable[[], None]:
@@ -47,13 +56,17 @@ def split_special_tokens(tokenizer: PreTrainedTokenizerBase) -> Callable[[], Non
     tokenizer.split_special_tokens = True
     tokenizer.init_kwargs["split_special_tokens"] = True
     told = backend is None and "_tokenize" not in vars(tokenizer)
-    told = told and "split_special_tokens" in signature(tokenizer._tokenize).parameters
+    told = told and "split_special_tokens" in inspect.signature(tokenizer._tokenize).parameters
     if told:
         tokenizer._tokenize = partial(tokenizer._tokenize, split_special_tokens=True)
     if isinstance(model, models.Unigram):
-        special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+        special = frozenset(token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
         if any(token.value in special for content in special for token in model.tokenize(content)):
-            backend.model = _without_pieces(json.loads(backend.to_str())["model"], special)
+            key = (special, backend.get_vocab_size(with_added_tokens=False))
+            rebuilt = _REBUILT.setdefault(tokenizer, {})
+            if key not in rebuilt:
+                rebuilt[key] = _without_pieces(json.loads(backend.to_str())["model"], special)
+            backend.model = rebuilt[key]
 
     def take_back() -> None:
         tokenizer.split_special_tokens, tokenizer.init_kwargs = switch, saved
@@ -65,7 +78,7 @@ def split_special_tokens(tokenizer: PreTrainedTokenizerBase) -> Callable[[], Non
     return take_back
 
 
-def _without_pieces(unigram: dict[str, Any], pieces: set[str]) -> models.Unigram:
+def _without_pieces(unigram: dict[str, Any], pieces: frozenset[str]) -> models.Unigram:
     """Rebuild a Unigram model with scores for `pieces` that are worse than any way to spell them."""
     lowest = min(score for _, score in unigram["vocab"]) - 1000
     vocab = [(piece, lowest if piece in pieces else score) for piece, score in unigram["vocab"]]
@@ -140,7 +153,7 @@ def call_when_an_adapter_is_saved(write: Callable[[PeftModel, Path], None]) -> N
     @wraps(save)
     def save_pretrained(self: PeftModel, *args: Any, **kwargs: Any) -> Any:
         result = save(self, *args, **kwargs)
-        given = signature(save).bind(self, *args, **kwargs)
+        given = inspect.signature(save).bind(self, *args, **kwargs)
         given.apply_defaults()
         if given.arguments["is_main_process"]:
             for name in given.arguments["selected_adapters"] or self.peft_config:
@@ -167,3 +180,72 @@ def call_when_a_trainer_is_made(check: Callable[[Any, Any], None]) -> None:
 
     methods = {"on_init_end": on_init_end, "check": staticmethod(check)}
     trainer.DEFAULT_CALLBACKS.append(type("ModelCheck", (trainer.TrainerCallback,), methods))
+
+
+def register_peft_type(name: str, config: type, tuner: type, prefix: str) -> None:
+    """Make a method known to PEFT.
+
+    `peft.utils.register_peft_method` writes these same entries, but refuses names that PEFT's own closed enum lacks
+    (peft #2273).
+    """
+    mapping.PEFT_TYPE_TO_CONFIG_MAPPING[name] = config
+    mapping.PEFT_TYPE_TO_TUNER_MAPPING[name] = tuner
+    mapping.PEFT_TYPE_TO_PREFIX_MAPPING[name] = prefix
+
+
+def is_plain_trained_module(module: nn.Module) -> bool:
+    """Return whether a module is PEFT's wrapper of a trained module and no subclass of it."""
+    return type(module) is ModulesToSaveWrapper
+
+
+def change_class(module: nn.Module, cls: type) -> None:
+    """Make an object one of a subclass that adds behaviour and no parameters: same identity, same state."""
+    assert issubclass(cls, type(module))
+    module.__class__ = cls
+
+
+def in_backward() -> bool:
+    """Return whether autograd is running a backward pass in this thread; `torch.utils.checkpoint` asks the same."""
+    return torch._C._current_graph_task_id() != -1
+
+
+def asks_attention_interface(module: nn.Module) -> bool:
+    """Return whether a module's forward asks transformers' attention interface for a kernel named by its `config`."""
+    return "get_interface" in _forward_of(module).__code__.co_names and hasattr(module, "config")
+
+
+def attention_kernels(module: nn.Module) -> tuple[Callable, Mapping[str, Callable]]:
+    """Return the eager kernel of a module that asks the attention interface, and the registry of the others.
+
+    Both are looked up where its forward looks: some modeling files have kernels and a registry of their own.
+    """
+    forward = _forward_of(module)
+    eager = next(name for name in forward.__code__.co_names if name.endswith("eager_attention_forward"))
+    return forward.__globals__[eager], forward.__globals__["ALL_ATTENTION_FUNCTIONS"]
+
+
+def config_with_attention(config: Any, implementation: str) -> Any:
+    """Return a copy of a config that names another attention implementation, known to the interface or not."""
+    changed = copy.copy(config)
+    changed._attn_implementation_internal = implementation
+    return changed
+
+
+def attention_implementation(config: Any) -> str:
+    """Return the attention implementation that a config names."""
+    return config._attn_implementation or "eager"
+
+
+def cache_of_call(kwargs: Mapping[str, Any]) -> Any:
+    """Return the cache of self-attention among the arguments of an attention module; `None` without one.
+
+    transformers 5.24 renames `past_key_values` to `cache`, one architecture after the other.
+    """
+    cache = kwargs.get("past_key_values")
+    if cache is None:
+        cache = kwargs.get("cache")
+    return getattr(cache, "self_attention_cache", cache)
+
+
+def _forward_of(module: nn.Module) -> Any:
+    return inspect.unwrap(type(module).forward)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import get_peft_model_state_dict
 from peft.utils import load_peft_weights
 
+from .bank import PromptBank
 from .config import DeepPromptConfig
-from .layer import DeepPromptLayer
 
 if TYPE_CHECKING:
     from .model import DeepPromptModel
@@ -72,27 +72,26 @@ def combined_config(
 
 
 def combine_prompts(
-    layer: DeepPromptLayer,
-    adapters: Sequence[str],
-    weights: Sequence[float],
-    adapter_name: str,
-    combination_type: str,
+    bank: PromptBank, adapters: Sequence[str], weights: Sequence[float], adapter_name: str, combination_type: str
 ) -> None:
     """Fill the prompts of `adapter_name` with the weighted sum of others, or with theirs in a row.
 
     In a row, a weight scales an adapter's values, so that what attention reads from its prompts counts as much.
     """
+
+    def weighted(dicts: Any) -> torch.Tensor:
+        return torch.stack([weight * dicts(name) for weight, name in zip(weights, adapters, strict=True)]).sum(0)
+
     with torch.no_grad():
-        pairs = [layer.keys_and_values(name) for name in adapters]
-        keys, values = ([pair[i] for pair in pairs] for i in (0, 1))
-        weighted_values = [weight * value for weight, value in zip(weights, values, strict=True)]
         if combination_type == "linear":
-            key = torch.stack([weight * key for weight, key in zip(weights, keys, strict=True)]).sum(0)
-            value = torch.stack(weighted_values).sum(0)
+            bank.deep_prompt_stored[adapter_name].copy_(weighted(bank.flat))
         else:
-            key, value = torch.cat(keys, dim=1), torch.cat(weighted_values, dim=1)
-        layer.deep_prompt_key[adapter_name].copy_(key)
-        layer.deep_prompt_value[adapter_name].copy_(value)
-        if adapter_name in layer.deep_prompt_gate:
-            gates = [weight * layer.deep_prompt_gate[name] for weight, name in zip(weights, adapters, strict=True)]
-            layer.deep_prompt_gate[adapter_name].copy_(torch.stack(gates).sum(0))
+            bank.deep_prompt_stored[adapter_name].copy_(torch.cat([bank.flat(name) for name in adapters]))
+            lengths = [len(bank.flat(name)) for name in adapters]
+            for layer in bank.layers:
+                if adapter_name in layer.slots:
+                    values = layer.keys_and_values(adapter_name)[1].split(lengths, dim=1)
+                    for weight, value in zip(weights, values, strict=True):
+                        value.mul_(weight)
+        if adapter_name in bank.deep_prompt_gate:
+            bank.deep_prompt_gate[adapter_name].copy_(weighted(bank.deep_prompt_gate.__getitem__))

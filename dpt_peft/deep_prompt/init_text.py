@@ -11,8 +11,9 @@ import torch
 from torch import nn
 from transformers import AutoTokenizer
 
+from .attention.base import DeepPromptLayer
+from .bank import PromptBank
 from .config import DeepPromptConfig
-from .layer import DeepPromptLayer
 from .mixed_batch import BASE, RowPlan
 from .positions import ShiftedPositions
 
@@ -42,10 +43,9 @@ def initialise_from_tokens(model: nn.Module, adapter_name: str, config: DeepProm
             _run(model, piece, config.shift_positions)
             parts.append([layer.recorded or [] for layer in layers])
     for index, layer in enumerate(layers):
-        for run, slot in layer.slots[adapter_name].items():
-            for kind, prompts in enumerate((layer.deep_prompt_key, layer.deep_prompt_value)):
-                tokens = torch.cat([part[index][run][kind] for part in parts])
-                prompts[adapter_name].data[slot].copy_(tokens)
+        for prompt, run in enumerate(layer.slots[adapter_name]):
+            for kind, prompts in enumerate(layer.keys_and_values(adapter_name)):
+                prompts[prompt].copy_(torch.cat([part[index][run][kind] for part in parts]))
 
 
 def _tokens(model: Any, config: DeepPromptConfig) -> torch.Tensor:
@@ -90,7 +90,7 @@ def _room(model: Any) -> int | None:
 def _recording(model: nn.Module, layers: list[DeepPromptLayer]) -> Iterator[None]:
     """Let `layers` note keys and values in `recorded`: no layer has prompts, no position is shifted, no dropout."""
     training = {module: module.training for module in model.modules()}
-    switched = [module for module in model.modules() if isinstance(module, DeepPromptLayer | ShiftedPositions)]
+    switched = [module for module in model.modules() if isinstance(module, PromptBank | ShiftedPositions)]
     model.eval()
     for part in switched:
         part.plan_rows(RowPlan((BASE,), (0,)))

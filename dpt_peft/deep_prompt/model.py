@@ -11,19 +11,16 @@ import torch
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_target_module_exists
 from torch import nn
 
+from .attention.base import CANNOT_BE_MERGED, DeepPromptLayer
+from .bank import PromptBank
 from .combine import combine_prompts, combined_config, initialise_from
 from .config import DeepPromptConfig
-from .encoder import DeepPromptEncoder
 from .init_text import initialise_from_tokens
-from .layer import CANNOT_BE_MERGED, DeepPromptLayer
 from .mixed_batch import BASE, RowPlan
 from .positions import ShiftedPositions, find_positions, shift_positions
 from .saved import check_fit, prompts_of
 from .targets import choose_targets
 from .task_head import TaskHead
-
-# must not begin with the prefix: transformers puts the adapter name behind the first name that does
-_ENCODER = "shared_prompt_encoder"
 
 
 class DeepPromptModel(BaseTuner):
@@ -49,7 +46,7 @@ class DeepPromptModel(BaseTuner):
     """
 
     prefix = "deep_prompt_"
-    tuner_layer_cls = (DeepPromptLayer, DeepPromptEncoder, ShiftedPositions)
+    tuner_layer_cls = (DeepPromptLayer, PromptBank, ShiftedPositions)
     _heads_may_be_new = True
 
     def __init__(self, model: nn.Module, config: Any, adapter_name: str, *args: Any, **kwargs: Any) -> None:
@@ -62,6 +59,13 @@ class DeepPromptModel(BaseTuner):
                 'the prompts another name, such as adapter_name="prompts".'
             )
         super().__init__(model, config, adapter_name, *args, **kwargs)
+
+    @property
+    def bank(self) -> PromptBank:
+        """The prompts of all adapters."""
+        bank = PromptBank.of(self.model)
+        assert bank is not None
+        return bank
 
     def _prepare_adapter_config(self, peft_config: DeepPromptConfig, model_config: dict) -> DeepPromptConfig:
         # no default target modules are needed: attention modules are found by what they are
@@ -88,28 +92,33 @@ class DeepPromptModel(BaseTuner):
         current_key: str,
         parameter_name: str | None = None,
     ) -> None:
-        attention, layers = self._targets[current_key]
+        attention, _ = self._targets[current_key]
+        bank = self._bank_of(peft_config, adapter_name, target)
         if not isinstance(target, DeepPromptLayer):
-            layer = attention.layer_class(target, attention.runs)
+            layer = attention.layer_class(target, attention.runs, bank)
             layer.bind(self.model, current_key)
             layer.train(target.training)
             self._replace_module(parent, target_name, layer, target)
             target = layer
-        target.update_layer(adapter_name, peft_config, layers, self._shared_encoder(peft_config, adapter_name, target))
+        target.slots[adapter_name] = self._rows[current_key]
+        target.set_adapter(target.active_adapters)
 
-    def _shared_encoder(
-        self, config: DeepPromptConfig, adapter_name: str, layer: DeepPromptLayer
-    ) -> DeepPromptEncoder | None:
-        if config.encoder_reparameterization == "none":
-            return None
-        if not hasattr(self.model, _ENCODER):
-            self.model.add_module(_ENCODER, DeepPromptEncoder(layer.base_layer))
-        encoder = getattr(self.model, _ENCODER)
-        if adapter_name not in encoder.deep_prompt_table:
-            hidden_size = getattr(self.model.config.get_text_config(), "hidden_size", layer.key_size)
-            encoder.update_layer(adapter_name, config, hidden_size)
-            encoder._move_adapter_to_device_of_base_layer(adapter_name)
-        return encoder
+    def _bank_of(self, config: DeepPromptConfig, adapter_name: str, module: nn.Module) -> PromptBank:
+        """The model's bank, with the new adapter's prompts for all of its layers."""
+        bank = PromptBank.install(self.model, module)
+        if adapter_name not in bank.layouts:
+            sizes: list[tuple[int, int]] = []
+            self._rows: dict[str, dict[int, int]] = {}
+            for name, (attention, layers) in self._targets.items():
+                runs = [run for run, layer in enumerate(attention.runs) if layer in layers]
+                self._rows[name] = {run: len(sizes) + place for place, run in enumerate(runs)}
+                attention_module = self.model.get_submodule(name)
+                if isinstance(attention_module, DeepPromptLayer):
+                    attention_module = attention_module.base_layer
+                sizes += [attention.layer_class.prompt_sizes(attention_module)] * len(runs)
+            hidden_size = getattr(self.model.config.get_text_config(), "hidden_size", sizes[0][0])
+            bank.update_layer(adapter_name, config, sizes, hidden_size)
+        return bank
 
     def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
         # PEFT's version also copies `weight` and `bias`, which attention modules do not have
@@ -125,8 +134,9 @@ class DeepPromptModel(BaseTuner):
     def unload(self) -> nn.Module:
         """Return the backbone without any prompts, as it was before."""
         model = super().unload()
-        if hasattr(model, _ENCODER):
-            delattr(model, _ENCODER)
+        bank = PromptBank.of(model)
+        if bank is not None:
+            bank.remove(model)
         return model
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
@@ -164,8 +174,8 @@ class DeepPromptModel(BaseTuner):
     @contextmanager
     def _still_disabled(self) -> Iterator[None]:
         """What is new on a model whose adapters are disabled is disabled too; PEFT makes it enabled."""
-        layers = [module for module in self.model.modules() if isinstance(module, DeepPromptLayer)]
-        disabled = bool(layers) and all(layer.disable_adapters for layer in layers)
+        bank = PromptBank.of(self.model)
+        disabled = bank is not None and bank.disable_adapters
         try:
             yield
         finally:
@@ -203,9 +213,7 @@ class DeepPromptModel(BaseTuner):
         configs = [self.peft_config[name] for name in adapters]
         self.peft_config[adapter_name] = combined_config(configs, weights, combination_type)
         self.inject_adapter(self.model, adapter_name)
-        for module in self.model.modules():
-            if isinstance(module, DeepPromptLayer) and adapter_name in module.deep_prompt_key:
-                combine_prompts(module, adapters, weights, adapter_name, combination_type)
+        combine_prompts(self.bank, adapters, weights, adapter_name, combination_type)
 
     def fold_encoder(self, adapter_name: str = "default") -> None:
         """Replace an adapter's "mlp" encoder by the keys and values that it makes.
@@ -219,12 +227,7 @@ class DeepPromptModel(BaseTuner):
         config = self.peft_config.get(adapter_name)
         if config is None or config.encoder_reparameterization != "mlp":
             raise ValueError(f"`adapter_name`: there is no adapter {adapter_name!r} with an 'mlp' encoder to fold.")
-        for module in self.model.modules():
-            if isinstance(module, DeepPromptLayer) and adapter_name in module.deep_prompt_projection:
-                module.fold(adapter_name)
-        encoder = getattr(self.model, _ENCODER)
-        del encoder.deep_prompt_table[adapter_name]
-        del encoder.deep_prompt_hidden[adapter_name]
+        self.bank.fold(adapter_name)
         # the object may be another adapter's configuration too
         self.peft_config[adapter_name] = replace(config, encoder_reparameterization="none")
 
@@ -250,12 +253,12 @@ class DeepPromptModel(BaseTuner):
         finally:
             self._plan_rows(None)
 
-    # who has what is decided outside of compiled graphs, see `DeepPromptLayer._look_up`
+    # who has what is decided outside of compiled graphs, see `PromptBank.look_up`
     @torch.compiler.disable
     def _plan_rows(self, plan: RowPlan | None) -> None:
         TaskHead.adopt(self.model)
         for module in self.model.modules():
-            if isinstance(module, DeepPromptLayer | ShiftedPositions | TaskHead):
+            if isinstance(module, PromptBank | ShiftedPositions | TaskHead):
                 module.plan_rows(plan)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from .layer import DeepPromptLayer
+from .attention.base import DeepPromptLayer
+from .bank import PromptBank
 
 
 @contextmanager
@@ -27,12 +28,19 @@ def prompts_set_aside(model: nn.Module) -> Iterator[nn.Module]:
         if isinstance(module, DeepPromptLayer):
             parent, _, child = name.rpartition(".")
             places.append((model.get_submodule(parent), child, module))
+    bank = PromptBank.of(model)
+    _set_aside(bank, True)
     for holder, child, layer in places:
-        layer.switch(prompted=False)
         setattr(holder, child, layer.base_layer)
     try:
         yield model
     finally:
         for holder, child, layer in places:
             setattr(holder, child, layer)
-            layer.switch(layer.has_prompts())
+        _set_aside(bank, False)
+
+
+def _set_aside(bank: PromptBank | None, aside: bool) -> None:
+    if bank is not None:
+        bank.set_aside = aside
+        bank.refresh()

@@ -15,7 +15,8 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from .config import DeepPromptConfig
-from .mixed_batch import RowPlan, spread_over
+from .forward_pass import spread_over
+from .mixed_batch import RowPlan
 
 # Names of position tables that are asked with position ids. Tables that compute those themselves cannot be shifted.
 _TABLES = ("position_embeddings", "position_embedding", "embed_positions", "wpe", "positions_embed")
@@ -76,7 +77,7 @@ class ShiftedPositions(nn.Module, BaseTunerLayer):
 
     @torch.compiler.assume_constant_result
     def _look_up(self) -> None:
-        """Find the shift of the adapters in use; see `DeepPromptLayer._look_up` for when and why."""
+        """Find the shift of the adapters in use; see `PromptBank.look_up` for when and why."""
         if self._row_plan is not None:
             lengths = [self.lengths.get(name, 0) for name in self._row_plan.names]
             self._shift = torch.tensor([lengths[row] for row in self._row_plan.rows])

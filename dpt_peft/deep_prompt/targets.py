@@ -7,13 +7,13 @@ from dataclasses import replace
 from peft.tuners.tuners_utils import check_target_module_exists
 from torch import nn
 
-from .architectures import AttentionModule, describe_refusal, find_attention_modules
+from .attention.find import AttentionModule, describe_refusal, find_attention_modules
 from .config import DeepPromptConfig, select_layers
 from .saved import shorten
 
 
 def choose_targets(config: DeepPromptConfig, model: nn.Module) -> dict[str, tuple[AttentionModule, set[int]]]:
-    """The attention modules to prompt, by name, each with those of its layers that get prompts.
+    """Return the attention modules to prompt, by name, each with those of its layers that get prompts.
 
     Raises:
         ValueError: if the backbone has no attention that prompts could join, or the configuration names modules or

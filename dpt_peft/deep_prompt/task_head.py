@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from peft.utils import ModulesToSaveWrapper
 from torch import nn
 
-from .mixed_batch import RowPlan, spread_over
+from dpt_peft._compatibility import change_class, is_plain_trained_module
+
+from .forward_pass import spread_over
+from .mixed_batch import RowPlan
 
 
 class TaskHead(ModulesToSaveWrapper):
@@ -25,9 +29,9 @@ class TaskHead(ModulesToSaveWrapper):
     def adopt(cls, model: nn.Module) -> None:
         """Make task heads of all of PEFT's wrappers in `model`: the same objects, with the same state."""
         for module in model.modules():
-            if type(module) is ModulesToSaveWrapper:
+            if is_plain_trained_module(module):
                 head: Any = module
-                head.__class__ = cls
+                change_class(head, cls)
                 head._plan = None
                 head._look_up()
 
@@ -37,7 +41,7 @@ class TaskHead(ModulesToSaveWrapper):
 
     @torch.compiler.assume_constant_result
     def _look_up(self) -> None:
-        """Find the copy in use; see `DeepPromptLayer._look_up` for when and why."""
+        """Find the copy in use; see `PromptBank.look_up` for when and why."""
         names = self.active_adapters
         if self.disable_adapters or not names or any(name not in self.modules_to_save for name in names):
             self._in_use = (self.original_module,)
@@ -63,16 +67,41 @@ class TaskHead(ModulesToSaveWrapper):
 
     def _forward_per_row(self, plan: RowPlan, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         own: dict[str, Any] = dict(self.modules_to_save.items())
-        original: Any = self.original_module
-        rows = spread_over(plan.on(x.device), x.shape[0])
-        if len(plan.names) == 1:
-            return own.get(plan.names[0], original)(x, *args, **kwargs)
+        heads: list[Any] = [own.get(name, self.original_module) for name in plan.names]
+        if len(heads) == 1:
+            return heads[0](x, *args, **kwargs)
+        if not args and not kwargs and _can_be_stacked(heads):
+            return _run_stacked(heads, plan, x)
         # sorted by adapter, the rows of each are one slice
-        order = rows.argsort(stable=True)
+        order = spread_over(plan.on(x.device), x.shape[0]).argsort(stable=True)
         repeats = x.shape[0] // len(plan.rows)
-        counts = [plan.rows.count(adapter) * repeats for adapter in range(len(plan.names))]
-        outputs = [
-            own.get(name, original)(mine, *args, **kwargs)
-            for name, mine in zip(plan.names, x[order].split(counts), strict=True)
-        ]
+        counts = [plan.rows.count(adapter) * repeats for adapter in range(len(heads))]
+        outputs = [head(mine, *args, **kwargs) for head, mine in zip(heads, x[order].split(counts), strict=True)]
         return torch.cat(outputs)[order.argsort()]
+
+
+def _can_be_stacked(heads: Sequence[nn.Module]) -> bool:
+    """Whether heads are linear layers of the same sizes and what stands between them; other weights are too large."""
+    if any(len(list(head.buffers())) for head in heads):
+        return False
+    first, *others = (
+        [
+            (name, type(module), parameter.shape)
+            for name, module in head.named_modules()
+            for parameter in module.parameters(recurse=False)
+        ]
+        for head in heads
+    )
+    return all(kind is nn.Linear for _, kind, _ in first) and all(other == first for other in others)
+
+
+def _run_stacked(heads: Sequence[nn.Module], plan: RowPlan, x: torch.Tensor) -> torch.Tensor:
+    """Run each row's own head, in as many products as one head has, however many there are."""
+    adapters, rows, places = plan.blocks(x.shape[0], x.device)
+    named = [dict(head.named_parameters()) for head in heads]
+    weights = {name: torch.stack([parameters[name] for parameters in named])[adapters] for name in named[0]}
+
+    def run(parameters: dict[str, torch.Tensor], block: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(heads[0], parameters, (block,))
+
+    return torch.vmap(run, randomness="different")(weights, x[rows]).flatten(0, 1)[places]

@@ -158,7 +158,7 @@ def read_table(text: str, separator: str) -> Dataset:
         if len(cells) != len(names):
             way = "put a cell with commas in quotes" if separator == "," else "a cell cannot hold a tab or a line end"
             raise ValueError(
-                f"line {line} has {len(cells)} cells, but the first line names {len(names)} columns "
+                f"line {line} has {len(cells)} cell{'s'[: len(cells) != 1]}, but the first line names {len(names)} "
                 f"({', '.join(names)}); {way}."
             )
         rows.append(cells)

@@ -26,6 +26,7 @@ from tqdm import tqdm
 from transformers.utils import logging
 
 import dpt_peft
+from dpt_peft.deep_prompt.attention.find import find_attention_modules
 
 CHECKS = ("output changes", "gradients", "exact disable", "save and load", "sdpa = eager")
 LIMIT_SECONDS = 60
@@ -109,7 +110,7 @@ def modules_without_gradient(model: torch.nn.Module, batch: dict[str, torch.Tens
     """Attention modules of the plain backbone that training does not reach."""
     train_once(model.requires_grad_(True), batch)
     reached = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
-    modules = [a.name for a in dpt_peft.deep_prompt.architectures.find_attention_modules(model)]
+    modules = [a.name for a in find_attention_modules(model)]
     return {module for module in modules if not any(name.startswith(f"{module}.") for name in reached)}
 
 

@@ -12,9 +12,9 @@ from transformers import AttentionInterface, AutoModelForCausalLM, LlamaConfig
 from transformers.models.bert.modeling_bert import BertSelfAttention
 
 from dpt_peft import DeepPromptConfig
-from dpt_peft.deep_prompt.attention import IMPLEMENTATION, InterfaceAttentionLayer, deep_prompt_attention
+from dpt_peft.deep_prompt.attention.interface import IMPLEMENTATION, InterfaceAttentionLayer, deep_prompt_attention
 from tests.architectures import make_batch, make_config, make_model
-from tests.deep_prompt.test_common import layers_of, logits, prompted
+from tests.deep_prompt.test_common import keys_of, layers_of, logits, prompted, values_of
 
 LENGTH = 3
 
@@ -25,8 +25,8 @@ def by_hand(
     """softmax(q [P_k; k] / sqrt(d)) [P_v; v], one query at a time; `visible` is (batch, queries, keys)."""
     batch, heads, queries, size = query.shape
     groups = heads // key.shape[1]
-    prompt_key = layer.deep_prompt_key["default"][0].double()
-    prompt_value = layer.deep_prompt_value["default"][0].double()
+    prompt_key = keys_of(layer)[0].double()
+    prompt_value = values_of(layer)[0].double()
     output = torch.zeros(batch, queries, heads, size, dtype=torch.float64)
     for b in range(batch):
         for h in range(heads):
@@ -74,8 +74,8 @@ def test_position_bias_is_zero_over_prompt_columns():
     output, _ = deep_prompt_attention(
         layer.base_layer, query, key, value, None, scaling=1.0, position_bias=bias, is_causal=False
     )
-    prompt_key = layer.deep_prompt_key["default"][0].view(LENGTH, 4, 8).transpose(0, 1).expand(2, -1, -1, -1)
-    prompt_value = layer.deep_prompt_value["default"][0].view(LENGTH, 4, 8).transpose(0, 1).expand(2, -1, -1, -1)
+    prompt_key = keys_of(layer)[0].reshape(LENGTH, 4, 8).transpose(0, 1).expand(2, -1, -1, -1)
+    prompt_value = values_of(layer)[0].reshape(LENGTH, 4, 8).transpose(0, 1).expand(2, -1, -1, -1)
     scores = torch.cat([query @ prompt_key.mT, query @ key.mT + bias], dim=-1).double()
     expected = torch.softmax(scores, -1) @ torch.cat([prompt_value, value], dim=2).double()
     assert torch.allclose(output.double(), expected.transpose(1, 2), atol=1e-6)

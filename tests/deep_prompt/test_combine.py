@@ -9,7 +9,7 @@ import torch
 from peft import PeftConfig, PeftModel
 
 from tests.architectures import make_model
-from tests.deep_prompt.test_common import layers_of, logits, prompt_config, prompted
+from tests.deep_prompt.test_common import bank_of, keys_of, layers_of, logits, prompt_config, prompted, values_of
 
 
 def two_adapters(encoder: str = "none", **second: object) -> PeftModel:
@@ -22,8 +22,8 @@ def test_linear_combination_is_the_weighted_sum():
     model = two_adapters()
     model.add_weighted_adapter(["default", "b"], [0.25, 0.75], "mean")
     for layer in layers_of(model):
-        for prompts in (layer.deep_prompt_key, layer.deep_prompt_value):
-            assert torch.allclose(prompts["mean"], 0.25 * prompts["default"] + 0.75 * prompts["b"])
+        for part in (keys_of, values_of):
+            assert torch.allclose(part(layer, "mean"), 0.25 * part(layer) + 0.75 * part(layer, "b"))
     model.set_adapter("mean")
     logits(model, "bert")
 
@@ -107,8 +107,8 @@ def test_one_configuration_hands_prompts_on_to_several_adapters():
     config = prompt_config(init_from="default")
     for name in ("b", "c"):
         model.add_adapter(name, config)
-        for layer in layers_of(model):
-            assert torch.equal(layer.deep_prompt_key[name], layer.deep_prompt_key["default"])
+        stored = bank_of(model).deep_prompt_stored
+        assert torch.equal(stored[name], stored["default"])
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 import torch
 
-from dpt_peft import DeepPromptConfig
-from dpt_peft.deep_prompt.architectures import find_attention_modules
-from dpt_peft.deep_prompt.own_attention import MODULES
+from dpt_peft.deep_prompt.attention.find import find_attention_modules
+from dpt_peft.deep_prompt.attention.followed import MODULES
 from tests.architectures import AUDIO, IMAGES, TEXT, tiny_config
+from tests.deep_prompt.alone import wrap
+from tests.deep_prompt.test_common import keys_of, values_of
 
 _KEYS = ("key", "k_proj", "k_lin", "key_proj", "k")
 _VALUES = ("value", "v_proj", "v_lin", "value_proj", "v")
@@ -192,11 +193,9 @@ def copies_change_nothing(
         hidden = [arguments["key"]]
     key, value = split(module, *hidden)
     before = module(**arguments)
-    layer = layer_class(module, (0,))
-    layer.update_layer("default", DeepPromptConfig(num_virtual_tokens=len(key)), {0})
-    layer.set_adapter("default")
-    layer.eval()
-    layer.deep_prompt_key["default"].data, layer.deep_prompt_value["default"].data = key[None], value[None]
+    layer = wrap(layer_class, module, default=len(key))
+    keys_of(layer).copy_(key[None])
+    values_of(layer).copy_(value[None])
     after = layer(**arguments)
     for ours, theirs in zip(after, before, strict=True):
         if not isinstance(ours, torch.Tensor):
@@ -205,7 +204,7 @@ def copies_change_nothing(
         rows = (slice(1), slice(-1, None) if causal else slice(None))
         assert torch.allclose(ours[rows], theirs[rows], atol=1e-5)
         # the values of prompts reach the output at all
-        layer.deep_prompt_value["default"].data = -value[None]
+        values_of(layer).neg_()
         changed = layer(**arguments)[0]
         assert not torch.allclose(changed[rows], theirs[rows], atol=1e-4)
         break

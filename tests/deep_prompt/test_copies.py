@@ -9,7 +9,7 @@ from torch._dynamo.testing import CompileCounter
 
 from dpt_peft import copy_adapter, hotswap_adapter
 from tests.architectures import make_model
-from tests.deep_prompt.test_common import layers_of, logits, prompt_config, prompted
+from tests.deep_prompt.test_common import bank_of, logits, prompt_config, prompted
 
 
 def trained(encoder: str = "none", seed: int = 0, **values: object) -> PeftModel:
@@ -41,8 +41,7 @@ def test_a_copy_is_independent():
     expected = logits(model, "bert")
     copy_adapter(model, "default", "twin")
     with torch.no_grad():
-        for layer in layers_of(model):
-            layer.deep_prompt_key["twin"].add_(1.0)
+        bank_of(model).deep_prompt_stored["twin"].add_(1.0)
     assert torch.equal(logits(model, "bert"), expected)
     with pytest.raises(ValueError, match="source.*'nobody'.*'default', 'twin'"):
         copy_adapter(model, "nobody", "x")
@@ -94,7 +93,7 @@ def test_a_copy_has_the_precision_of_its_source():
     model.add_adapter("in_float32", prompt_config())
     for source, dtype in (("default", torch.bfloat16), ("in_float32", torch.float32)):
         copy_adapter(model, source, f"copy_of_{source}")
-        assert layers_of(model)[0].deep_prompt_key[f"copy_of_{source}"].dtype == dtype
+        assert bank_of(model).deep_prompt_stored[f"copy_of_{source}"].dtype == dtype
 
 
 def test_adapters_without_a_task_type_are_swapped(tmp_path):
@@ -103,7 +102,6 @@ def test_adapters_without_a_task_type_are_swapped(tmp_path):
     model.save_pretrained(tmp_path)
     expected = logits(model, "bert")
     with torch.no_grad():
-        for layer in layers_of(model):
-            layer.deep_prompt_key["default"].zero_()
+        bank_of(model).deep_prompt_stored["default"].zero_()
     hotswap_adapter(model, str(tmp_path))
     assert torch.equal(logits(model, "bert"), expected)

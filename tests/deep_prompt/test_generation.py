@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from dpt_peft import DeepPromptConfig
 from tests.architectures import make_batch, make_config
-from tests.deep_prompt.test_common import layers_of
+from tests.deep_prompt.test_common import keys_of, layers_of, values_of
 from tests.deep_prompt.test_parity import copy_prefix
 
 LENGTH = 5
@@ -158,8 +158,8 @@ def test_encoder_decoder_generation_equals_that_of_peft_prefix_tuning(name, stra
     deep_model = get_peft_model(seq2seq(name), deep).eval()
     cache = prefix_model.get_prompt(batch_size=1).self_attention_cache
     for layer, in_cache in zip(layers_of(deep_model), cache.layers, strict=True):
-        layer.deep_prompt_key["default"].data = in_cache.keys.detach().transpose(1, 2).flatten(2)
-        layer.deep_prompt_value["default"].data = in_cache.values.detach().transpose(1, 2).flatten(2)
+        keys_of(layer).copy_(in_cache.keys.detach().transpose(1, 2).flatten(2))
+        values_of(layer).copy_(in_cache.values.detach().transpose(1, 2).flatten(2))
     with torch.no_grad():
         if name == "t5":
             for model in (prefix_model, deep_model):

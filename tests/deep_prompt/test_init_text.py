@@ -10,7 +10,7 @@ from peft import PeftConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, BertTokenizer, FunnelConfig, FunnelForSequenceClassification
 
 from tests.architectures import make_config, make_model
-from tests.deep_prompt.test_common import layers_of, logits, prompt_config, prompted
+from tests.deep_prompt.test_common import bank_of, keys_of, layers_of, logits, prompt_config, prompted, values_of
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "is", "this", "film", "good", "or", "bad"]
 TEXT = "is this film good or bad"
@@ -55,8 +55,8 @@ def test_prompts_are_the_true_keys_and_values_of_every_layer(name, key, value, l
     expected = projected(make_model(name), (IDS * 3)[:length], key, value)
     model = prompted(name, num_virtual_tokens=length, **from_text(tokenizer))
     for layer, (keys, values) in zip(layers_of(model), expected, strict=True):
-        assert torch.allclose(layer.deep_prompt_key["default"][0], keys, atol=1e-6)
-        assert torch.allclose(layer.deep_prompt_value["default"][0], values, atol=1e-6)
+        assert torch.allclose(keys_of(layer)[0], keys, atol=1e-6)
+        assert torch.allclose(values_of(layer)[0], values, atol=1e-6)
     # nothing of it stays behind
     assert not any(module._forward_hooks for layer in layers_of(model) for module in layer.modules())
     assert torch.isfinite(logits(model, name)).all()
@@ -77,10 +77,10 @@ def test_a_causal_model_with_rotary_positions_reads_on_as_if_the_text_stood_befo
 def test_shared_layers_get_the_text_of_each_run(tokenizer):
     model = prompted("albert", num_virtual_tokens=8, **from_text(tokenizer))
     (layer,) = layers_of(model)
-    assert layer.deep_prompt_key["default"].shape[0] == 3
+    assert keys_of(layer).shape[0] == 3
     states = make_model("albert")(torch.tensor([IDS]), output_hidden_states=True).hidden_states
     for run in range(3):
-        assert torch.allclose(layer.deep_prompt_key["default"][run], layer.base_layer.key(states[run])[0], atol=1e-6)
+        assert torch.allclose(keys_of(layer)[run], layer.base_layer.key(states[run])[0], atol=1e-6)
 
 
 def test_vocabulary_samples_are_keys_and_values_of_some_tokens():
@@ -92,16 +92,15 @@ def test_vocabulary_samples_are_keys_and_values_of_some_tokens():
     vocabulary = base.encoder.layer[0].attention.self.key(
         base.embeddings(torch.arange(99)[:, None].expand(-1, 6))
     )  # (token, position, size)
-    first, second = layers_of(model)[0], layers_of(again)[0]
-    keys = first.deep_prompt_key["default"][0]
+    keys = keys_of(layers_of(model)[0])[0]
     distance = (vocabulary - keys).abs().amax(-1)
     assert (distance.amin(0) < 1e-5).all()
-    assert torch.equal(keys, second.deep_prompt_key["default"][0])
+    assert torch.equal(keys, keys_of(layers_of(again)[0])[0])
 
 
 def test_longer_prompts_than_the_position_table_are_run_in_pieces(tokenizer):
     model = prompted("bert", num_virtual_tokens=150, **from_text(tokenizer))
-    key = layers_of(model)[0].deep_prompt_key["default"][0]
+    key = keys_of(layers_of(model)[0])[0]
     assert torch.isfinite(key).all()
     first = projected(make_model("bert"), (IDS * 8)[:63], "key", "value")[0][0]
     assert torch.allclose(key[:63], first, atol=1e-6)
@@ -153,7 +152,7 @@ def test_other_adapters_in_use_do_not_color_the_keys_and_values(shift_positions,
     model = prompted("bert", layers_to_transform=[0], shift_positions=shift_positions)
     model.add_adapter("b", prompt_config(layers_to_transform=[2], **from_text(tokenizer)))
     alone = prompted("bert", layers_to_transform=[2], **from_text(tokenizer))
-    ours, expected = layers_of(model)[-1].deep_prompt_key["b"], layers_of(alone)[-1].deep_prompt_key["default"]
+    ours, expected = keys_of(layers_of(model)[-1], "b"), keys_of(layers_of(alone)[-1])
     assert torch.equal(ours, expected)
 
 
@@ -164,5 +163,4 @@ def test_the_text_stands_before_the_tokens_where_positions_are_shifted(name, tok
         # rotary positions count from one another: the tokens see the text as far away as without the shift
         assert torch.allclose(logits(shifted, name), logits(plain, name), atol=1e-5)
     else:
-        for ours, expected in zip(layers_of(shifted), layers_of(plain), strict=True):
-            assert torch.equal(ours.deep_prompt_key["default"], expected.deep_prompt_key["default"])
+        assert torch.equal(bank_of(shifted).flat("default"), bank_of(plain).flat("default"))

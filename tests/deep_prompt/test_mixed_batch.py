@@ -7,7 +7,8 @@ import torch
 from peft import get_peft_model
 from transformers import AutoModelForCausalLM
 
-from dpt_peft.deep_prompt.mixed_batch import RowPlan, spread_over
+from dpt_peft.deep_prompt.forward_pass import spread_over
+from dpt_peft.deep_prompt.mixed_batch import RowPlan
 from tests.architectures import CONFIGS, VOCAB_SIZE, make_config, make_model
 from tests.deep_prompt.test_common import prompt_config, prompted
 

@@ -16,9 +16,9 @@ from transformers import (
 )
 
 from dpt_peft import DeepPromptConfig, DeepPromptLayer, DeepPromptModel
-from dpt_peft.deep_prompt.architectures import find_attention_modules
+from dpt_peft.deep_prompt.attention.find import find_attention_modules
 from tests.architectures import TEXT, make_batch, make_model, tiny_config
-from tests.deep_prompt.test_common import layers_of, logits, prompt_config, prompted
+from tests.deep_prompt.test_common import bank_of, layers_of, logits, prompt_config, prompted
 
 
 def test_registered_with_peft_by_name():
@@ -48,9 +48,9 @@ def test_layers_out_of_range_leave_the_model_as_it_was():
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"hidden_size": 64}, r"another backbone.*another size.*\(1, 5, 32\), expected \(1, 5, 64\)"),
-        ({"num_hidden_layers": 2}, r"another backbone.*unknown to the backbone.*layer\.2"),
-        ({"num_hidden_layers": 4}, r"another backbone.*missing in the adapter.*layer\.3"),
+        ({"hidden_size": 64}, r"another backbone.*another size.*\(5, 192\), expected \(5, 384\)"),
+        ({"num_hidden_layers": 2}, r"another backbone.*another size.*\(5, 192\), expected \(5, 128\)"),
+        ({"num_hidden_layers": 4}, r"another backbone.*another size.*\(5, 192\), expected \(5, 256\)"),
     ],
 )
 def test_an_adapter_of_another_backbone_is_refused(overrides, message, tmp_path):
@@ -112,7 +112,8 @@ def test_folded_prompts_train_on():
     model = prompted("bert", "mlp")
     model.fold_encoder()
     model.train()(**make_batch("bert").asdict(), labels=torch.tensor([0, 1])).loss.backward()
-    assert all(layer.deep_prompt_key["default"].grad.abs().sum() > 0 for layer in layers_of(model))
+    gradient = bank_of(model).deep_prompt_stored["default"].grad.unflatten(1, (len(layers_of(model)), -1))
+    assert (gradient.abs().sum((0, 2)) > 0).all()
 
 
 def test_the_two_encoders_live_side_by_side():

@@ -9,27 +9,25 @@ import pytest
 import torch
 from peft import get_peft_model
 
-from dpt_peft.deep_prompt.architectures import LAYER_CLASSES
-from dpt_peft.deep_prompt.attention import InterfaceAttentionLayer
-from dpt_peft.deep_prompt.deberta import DebertaV2AttentionLayer
-from dpt_peft.deep_prompt.layer import DeepPromptLayer
+from dpt_peft.deep_prompt.attention.base import DeepPromptLayer
+from dpt_peft.deep_prompt.attention.deberta_v2 import DebertaV2AttentionLayer
+from dpt_peft.deep_prompt.attention.find import LAYER_CLASSES
+from dpt_peft.deep_prompt.attention.followed import FollowedAttentionLayer
+from dpt_peft.deep_prompt.attention.interface import InterfaceAttentionLayer
 from dpt_peft.deep_prompt.mixed_batch import RowPlan
-from dpt_peft.deep_prompt.own_attention import OwnAttentionLayer
 from tests.architectures import TEXT, make_model, tiny_config
-from tests.deep_prompt.test_common import prompt_config
+from tests.deep_prompt.alone import wrap
+from tests.deep_prompt.test_common import keys_of, prompt_config, values_of
 
 
 def two_layers(
     kind: type[DeepPromptLayer], module: torch.nn.Module, mixed: bool = False
-) -> tuple[DeepPromptLayer, OwnAttentionLayer]:
+) -> tuple[DeepPromptLayer, FollowedAttentionLayer]:
     """The same prompts around the same module: by its own layer class, and followed from the outside."""
-    reference, followed = kind(copy.deepcopy(module), (0,)), OwnAttentionLayer(copy.deepcopy(module), (0,))
-    for layer in (reference, followed):
-        for name, length in (("a", 5), ("b", 2)):
-            torch.manual_seed(length)
-            layer.update_layer(name, prompt_config(num_virtual_tokens=length), {0})
-        layer.set_adapter(["a", "b"] if mixed else "a")
-        layer.eval()
+    active = ["a", "b"] if mixed else ["a"]
+    reference, followed = (
+        wrap(each, copy.deepcopy(module), active, a=5, b=2) for each in (kind, FollowedAttentionLayer)
+    )
     return reference, followed
 
 
@@ -38,8 +36,8 @@ def two_layers(
 def test_same_as_through_the_interface(attn_implementation, plan):
     module = make_model("bert", attn_implementation).bert.encoder.layer[0].attention.self
     reference, followed = two_layers(InterfaceAttentionLayer, module, mixed=plan is not None)
-    reference.plan_rows(plan)
-    followed.plan_rows(plan)
+    reference.bank.plan_rows(plan)
+    followed.bank.plan_rows(plan)
     hidden = torch.randn(2, 6, 32, requires_grad=True)
     mask = torch.zeros(2, 1, 1, 6)
     mask[1, ..., 4:] = torch.finfo(torch.float32).min
@@ -50,8 +48,8 @@ def test_same_as_through_the_interface(attn_implementation, plan):
         layer.input_gradient, hidden.grad = hidden.grad, None
     assert torch.allclose(reference.input_gradient, followed.input_gradient, atol=1e-5)
     for name in ("a",) if plan is None else ("b",):
-        for kind in ("deep_prompt_key", "deep_prompt_value"):
-            assert torch.allclose(getattr(reference, kind)[name].grad, getattr(followed, kind)[name].grad, atol=1e-5)
+        gradients = [layer.bank.deep_prompt_stored[name].grad for layer in (reference, followed)]
+        assert torch.allclose(*gradients, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["deberta-v2", "deberta-v2-own-keys", "deberta-v2-no-positions"])
@@ -84,9 +82,7 @@ class SoftmaxOfItsOwn(torch.nn.Module):
 
 
 def test_attention_that_cannot_be_followed_says_so():
-    layer = OwnAttentionLayer(SoftmaxOfItsOwn(), (0,))
-    layer.update_layer("default", prompt_config(num_virtual_tokens=2), {0})
-    layer.set_adapter("default")
+    layer = wrap(FollowedAttentionLayer, SoftmaxOfItsOwn(), default=2)
     with pytest.raises(RuntimeError, match="could not follow the attention of SoftmaxOfItsOwn"):
         layer(torch.randn(1, 3, 8))
 
@@ -98,10 +94,7 @@ def by_hand(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torc
 
 
 def wrapped(module: torch.nn.Module, length: int = 5) -> DeepPromptLayer:
-    layer = next(cls for cls in LAYER_CLASSES if cls.supports(module))(module, (0,))
-    layer.update_layer("default", prompt_config(num_virtual_tokens=length), {0})
-    layer.set_adapter("default")
-    return layer.eval()
+    return wrap(next(cls for cls in LAYER_CLASSES if cls.supports(module)), module, default=length)
 
 
 def heads_of(tensor: torch.Tensor, head: int, size: int = 8) -> torch.Tensor:
@@ -118,9 +111,7 @@ def test_luke_with_entities_prompts_meet_the_queries_made_for_words():
         output = torch.cat(layer(words, entities)[:2], 1)
         key, value = module.key(both), module.value(both)
         for head in range(4):
-            prompt_key, prompt_value = (
-                heads_of(p["default"], head) for p in (layer.deep_prompt_key, layer.deep_prompt_value)
-            )
+            prompt_key, prompt_value = heads_of(keys_of(layer), head), heads_of(values_of(layer), head)
             for row, (states, to_words, to_entities) in enumerate(
                 [(words, module.query, module.w2e_query), (entities, module.e2w_query, module.e2e_query)]
             ):
@@ -150,9 +141,7 @@ def test_longformer_by_hand(num_global):
     with torch.no_grad():
         output = layer(hidden, mask, mask < 0, mask > 0, num_global > 0)[0]
         for head in range(4):
-            prompt_key, prompt_value = (
-                heads_of(p["default"], head) for p in (layer.deep_prompt_key, layer.deep_prompt_value)
-            )
+            prompt_key, prompt_value = heads_of(keys_of(layer), head), heads_of(values_of(layer), head)
             for suffix, rows in (("_global", slice(0, num_global)), ("", slice(num_global, real))):
                 query, key, value = (
                     heads_of(getattr(module, name + suffix)(hidden), head)[:real] for name in ("query", "key", "value")

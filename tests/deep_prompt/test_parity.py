@@ -9,20 +9,16 @@ from transformers import AutoModelForCausalLM
 
 from dpt_peft import DeepPromptConfig
 from tests.architectures import make_batch, make_config, make_model
-from tests.deep_prompt.test_common import layers_of
+from tests.deep_prompt.test_common import bank_of
 
 LENGTH = 5
 
 
 def copy_prefix(prefix_model: torch.nn.Module, deep_model: torch.nn.Module) -> None:
-    """PEFT keeps one row of 2 * layers * width numbers per virtual token: key 0, value 0, key 1, value 1, ..."""
+    """PEFT keeps one row of 2 * layers * width numbers per virtual token, and so do deep prompts."""
     # an encoder-decoder's table has rows for the encoder's side too, which PEFT does not use
     table = prefix_model.prompt_encoder["default"].embedding.weight.detach()[:LENGTH]
-    layers = layers_of(deep_model)
-    rows = table.view(table.shape[0], len(layers), 2, -1)
-    for index, layer in enumerate(layers):
-        layer.deep_prompt_key["default"].data = rows[:, index, 0][None].clone()
-        layer.deep_prompt_value["default"].data = rows[:, index, 1][None].clone()
+    bank_of(deep_model).deep_prompt_stored["default"].data.copy_(table)
 
 
 def shifted_positions(name: str, input_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

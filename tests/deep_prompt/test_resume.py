@@ -18,7 +18,7 @@ def test_resumed_training_is_exact(encoder, tmp_path):
     assert run_in_processes(train_with_checkpoints, str(cut), encoder, True, processes=1) == [None]
     assert [path.name for path in cut.iterdir()] == ["checkpoint-2"]
     with safe_open(cut / "checkpoint-2" / "adapter_model.safetensors", "pt") as file:
-        assert any("shared_prompt_encoder" in key for key in file.keys()) == (encoder == "mlp")  # noqa: SIM118
+        assert any("deep_prompt_table" in key for key in file.keys()) == (encoder == "mlp")  # noqa: SIM118
 
     (resumed,) = run_in_processes(train_with_checkpoints, str(cut), encoder, False, True, processes=1)
     assert resumed.keys() == expected.keys()

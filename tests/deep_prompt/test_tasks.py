@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from dpt_peft import DeepPromptConfig
 from tests.architectures import VOCAB_SIZE, make_config
-from tests.deep_prompt.test_common import layers_of, prompt_config
+from tests.deep_prompt.test_common import keys_of, layers_of, prompt_config, values_of
 from tests.deep_prompt.test_generation import seq2seq
 
 ENCODERS = ("bert", "roberta", "distilbert", "deberta-v2", "modernbert")
@@ -194,7 +194,7 @@ def test_prompts_of_cross_attention_by_hand():
         config = DeepPromptConfig(task_type="SEQ_2_SEQ_LM", num_virtual_tokens=5, target_modules=["EncDecAttention"])
         prompted_model = get_peft_model(model, config).eval()
         for layer in layers_of(prompted_model):
-            layer.deep_prompt_key["default"].data = layer.base_layer.k(states)
-            layer.deep_prompt_value["default"].data = layer.base_layer.v(states)
+            keys_of(layer).copy_(layer.base_layer.k(states))
+            values_of(layer).copy_(layer.base_layer.v(states))
         output = prompted_model(**batch, decoder_input_ids=decoder_input_ids).logits
     assert torch.allclose(output, expected, atol=1e-5)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
 
-from dpt_peft.deep_prompt.own_attention import OwnAttentionLayer
+from dpt_peft.deep_prompt.attention.followed import FollowedAttentionLayer
 from tests.architectures import CONFIGS, make_batch, make_model
 from tests.deep_prompt.test_common import layers_of, logits, prompt_config, prompted
 
@@ -62,7 +62,7 @@ def test_compiled_gives_the_same_in_one_graph(name):
     expected = logits(model, name)
     counter = CompileCounter()
     # attention that is followed from the outside runs outside of the graph, and has to be right all the same
-    whole = not isinstance(layers_of(model)[0], OwnAttentionLayer)
+    whole = not isinstance(layers_of(model)[0], FollowedAttentionLayer)
     compiled = torch.compile(model.base_model.model, backend=counter, fullgraph=whole)
     assert torch.allclose(logits(compiled, name), expected, atol=1e-5)
     assert counter.frame_count == 1 or not whole

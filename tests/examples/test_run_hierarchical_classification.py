@@ -1,13 +1,12 @@
-import importlib.util
 import json
-import sys
-from pathlib import Path
 from statistics import mean, stdev
 
+import label_hierarchies
 import pytest
 from hierarchical_data_sets import HierarchicalDataSet
 
 from dpt_peft.pretrained_heads import DPTForHierarchicalClassification
+from tests.examples.scripts import load_script
 from tests.training.tiny import write_discriminator
 
 #: text, level 1, class
@@ -24,15 +23,6 @@ COST = {
     "rows": {"test": 64},
     "data_fingerprint": {"test": "abc"},
 }
-EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-def load_script(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +35,7 @@ def files(tmp_path_factory):
 
 
 def test_script(files, tmp_path):
-    script = load_script(EXAMPLES / "run_hierarchical_classification.py")
+    script = load_script("run_hierarchical_classification")
     arguments = [
         *("--model_name_or_path", files / "discriminator", "--output_dir", tmp_path, "--method", "dpt"),
         *("--train_file", files / "train.csv", "--test_file", files / "test.csv"),
@@ -54,6 +44,8 @@ def test_script(files, tmp_path):
     ]
     results = script.main([str(word) for word in arguments])
     assert 0 <= results["test_accuracy"] <= results["test_accuracy_level_1"] <= 1
+    assert results["flat_tokens_per_text"] < results["tokens_per_text"]
+    assert results["peak_memory_mb"] > 50
     assert DPTForHierarchicalClassification.from_pretrained(tmp_path).config.tree.classes == (
         "dull",
         "fine",
@@ -64,12 +56,24 @@ def test_script(files, tmp_path):
     assert json.loads((tmp_path / "all_results.json").read_text())["test_accuracy"] == results["test_accuracy"]
 
 
-def in_this_process(monkeypatch, script, seen):
+def test_what_cannot_be_measured_is_refused_before_training(files, tmp_path):
+    script = load_script("run_hierarchical_classification")
+    where = ("--model_name_or_path", files / "discriminator", "--output_dir", tmp_path / "out")
+    data = ("--train_file", files / "train.csv", "--level_column_names", "mood", "word")
+    words = [str(word) for word in (*where, *data, "--method", "dpt", "--do_train")]
+    with pytest.raises(ValueError, match="`beams` must be written as in"):
+        script.main([*words, "--do_predict", "--beams", "2:0.3"])
+    with pytest.raises(ValueError, match="`measure_cost` needs test or validation data"):
+        script.main([*words, "--measure_cost"])
+    assert not (tmp_path / "out").exists()
+
+
+def in_this_process(monkeypatch, seen):
     def instead(function, run, *rest):
         seen.append(run)
         return function(run, *rest)
 
-    monkeypatch.setattr(script, "in_new_process", instead)
+    monkeypatch.setattr(label_hierarchies, "in_new_process", instead)
 
 
 def lines(path):
@@ -77,7 +81,6 @@ def lines(path):
 
 
 def test_the_experiment_runs_records_and_goes_on(monkeypatch, files, tmp_path, capsys):
-    script = load_script(EXAMPLES / "experiments" / "label_hierarchies.py")
     folder = tmp_path / "data" / "moods"
     folder.mkdir(parents=True)
     for split in ("train", "test"):
@@ -86,15 +89,17 @@ def test_the_experiment_runs_records_and_goes_on(monkeypatch, files, tmp_path, c
     moods = HierarchicalDataSet(
         "Moods", None, ("mood", "word"), {"good": "fine"}, {"examples_per_class": 2}, held_out=4
     )
-    monkeypatch.setitem(script.HIERARCHIES, "moods", moods)
+    monkeypatch.setitem(label_hierarchies.HIERARCHIES, "moods", moods)
     seen: list[dict] = []
-    in_this_process(monkeypatch, script, seen)
+    in_this_process(monkeypatch, seen)
     model = ("--model_name_or_path", files / "discriminator", "--output_dir", tmp_path / "out")
     where = [*model, "--data_dir", tmp_path / "data", "--max_test_examples", 8, "--epochs", 1]
     rows = ("--rows", "hierarchy", "flat", "fine_tuning", "--row_epochs", "fine_tuning=2", "--beams", "1:0:sigmoid")
-    monkeypatch.setattr(script.HierarchyExperimentArguments.__dataclass_fields__["datasets"], "metadata", {})
+    monkeypatch.setattr(
+        label_hierarchies.HierarchyExperimentArguments.__dataclass_fields__["datasets"], "metadata", {}
+    )
     for seeds in ((1,), (1, 3)):
-        script.main([str(word) for word in (*where, "--datasets", "moods", *rows, "--seeds", *seeds)])
+        label_hierarchies.main([str(word) for word in (*where, "--datasets", "moods", *rows, "--seeds", *seeds)])
     assert [run["seed"] for run in seen] == [1, 1, 1, 3, 3, 3]  # what was done is not done again
     records = lines(tmp_path / "out" / "records.jsonl")
     assert [record["run"] for record in records] == seen
@@ -114,7 +119,7 @@ def test_the_experiment_runs_records_and_goes_on(monkeypatch, files, tmp_path, c
 
     # On training rows that are not used, to choose by.
     search = ("--split", "validation", "--rows", "fine_tuning", "--learning_rates", "fine_tuning=1e-3", "--seeds", "1")
-    script.main([str(word) for word in (*where, "--datasets", "moods", *search)])
+    label_hierarchies.main([str(word) for word in (*where, "--datasets", "moods", *search)])
     found = lines(tmp_path / "out" / "records.jsonl")[-1]
     assert found["rows"] == {"train": 8, "validation": 4, "test": 8}
     assert (found["run"]["split"], found["run"]["learning_rate"]) == ("validation", 1e-3)
@@ -122,13 +127,12 @@ def test_the_experiment_runs_records_and_goes_on(monkeypatch, files, tmp_path, c
 
 
 def test_the_cost_over_the_number_of_classes(monkeypatch, files, tmp_path, capsys):
-    script = load_script(EXAMPLES / "experiments" / "label_hierarchies.py")
     seen: list[dict] = []
-    in_this_process(monkeypatch, script, seen)
-    monkeypatch.setattr(script, "class_scaling_cost", lambda *_, **__: COST)
+    in_this_process(monkeypatch, seen)
+    monkeypatch.setattr(label_hierarchies, "class_scaling_cost", lambda *_, **__: COST)
     words = ["--model_name_or_path", files / "discriminator", "--output_dir", tmp_path, "--scaling", 16, 64]
     for _ in range(2):
-        script.main([str(word) for word in words])
+        label_hierarchies.main([str(word) for word in words])
     assert [(run["options"]["classes"], run["options"].get("beam_width")) for run in seen] == [
         (16, 1),
         (16, 2),
@@ -143,14 +147,12 @@ def test_the_cost_over_the_number_of_classes(monkeypatch, files, tmp_path, capsy
 
 @pytest.mark.parametrize("entry", ["fine_tuning", "lora=1e-3"])
 def test_values_of_rows_are_checked(entry):
-    script = load_script(EXAMPLES / "experiments" / "label_hierarchies.py")
-    arguments = script.HierarchyExperimentArguments(output_dir="o", learning_rates=[entry])
+    arguments = label_hierarchies.HierarchyExperimentArguments(output_dir="o", learning_rates=[entry])
     with pytest.raises(ValueError, match="written like fine_tuning=5e-4"):
-        script.plan(arguments)
+        label_hierarchies.plan(arguments)
 
 
 def test_data_that_is_not_on_the_hub_needs_a_folder(tmp_path, capsys):
-    script = load_script(EXAMPLES / "experiments" / "label_hierarchies.py")
     with pytest.raises(SystemExit):
-        script.main(["--output_dir", str(tmp_path), "--model_name_or_path", "some/model"])
+        label_hierarchies.main(["--output_dir", str(tmp_path), "--model_name_or_path", "some/model"])
     assert "--data_dir is missing" in capsys.readouterr().err

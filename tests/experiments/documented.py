@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import subprocess
-import sys
+from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from plan import ExperimentArguments
@@ -16,7 +14,6 @@ from transformers import HfArgumentParser
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "results.md"
-SCRIPTS = ROOT / "examples" / "experiments"
 #: In the place of `python`: write the words down, and say where the encoder of the names is.
 PYTHON = """
 python() {
@@ -24,17 +21,6 @@ python() {
     printf '%s\\0' "$@" >> words; printf '\\n' >> words
 }
 """
-
-
-def load(name: str) -> ModuleType:
-    """Load the script `examples/experiments/<name>.py`."""
-    spec = importlib.util.spec_from_file_location(f"experiment_{name}", SCRIPTS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def commands(folder: Path) -> list[list[str]]:
@@ -55,7 +41,7 @@ def planned(words: list[str]) -> tuple[ExperimentArguments, list[dict[str, Any]]
     Raises:
         SystemExit, ValueError: If the script has no such arguments.
     """
-    module = load(Path(words[0]).stem)
+    module = import_module(Path(words[0]).stem)
     (kind,) = [
         value
         for value in vars(module).values()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 
+import label_hierarchies
+import multi_span
 import pytest
+import stability
 from comparison import comparison_table, title_of
 from plan import values_of
 from tables import mean_and_spread
 
-from tests.experiments.documented import PAGE, load, stored
+from tests.experiments.documented import PAGE, stored
 
 FINE_TUNING, DPT = "Fine-tuning, new head", "DPT"
 DEEP, FROZEN = "Deep prompts, new head", "DPT + deep prompts, frozen"
@@ -79,7 +82,7 @@ def test_stability():
         for record in stored("low_resource_minilm_rtd")
         if record["run"]["dataset"] in ("sst2", "trec") and not record["run"]["options"]
     ]
-    script = without(grid(load("stability").table(records, "accuracy", 3)), "learning rate", "seeds")
+    script = without(grid(stability.table(records, "accuracy", 3)), "learning rate", "seeds")
     assert table[0][1:] == script[0][2:]
     assert [line[1:] for line in table[1:]] == [line[2:] for line in script[1:]]
     assert [line[0].lower() for line in table[1:]] == [f"{line[0]}, {line[1]}".lower() for line in script[1:]]
@@ -206,14 +209,14 @@ def test_pairs_and_ten_percent():
 
 def test_answers_of_several_spans():
     table = tables_of("Answers of several spans: QUOREF")[0]
-    text = load("multi_span").table(stored("multi_span_minilm_rtd"), "f1", 3)
+    text = multi_span.table(stored("multi_span_minilm_rtd"), "f1", 3)
     header, *rows = [line[3:] for line in grid(text) if len(line) > 1]
     assert table[0][1:] == header
     assert [line[1:] for line in table[1:]] == [[cell.removesuffix(" (1)") for cell in row] for row in rows]
 
 
 def test_hundreds_of_classes():
-    script, page = load("label_hierarchies"), tables_of("Hundreds of classes")
+    script, page = label_hierarchies, tables_of("Hundreds of classes")
     records = [record for record in stored("label_hierarchies") if record["run"]["split"] == "test"]
     trained = [record for record in records if record["run"]["dataset"] != script.SYNTHETIC]
     scaled = [record for record in records if record["run"]["dataset"] == script.SYNTHETIC]

@@ -1,13 +1,13 @@
 """Every experiment in small: runs, records, table, picture, and going on."""
 
 import csv
-import importlib.util
 import json
 import re
-import sys
+from importlib import import_module
 from pathlib import Path
 from statistics import mean, stdev
 
+import low_resource
 import pytest
 from comparison import models_of, title_of
 from plan import read_records
@@ -54,14 +54,6 @@ EXPERIMENTS = {
 }
 
 
-def load(name):
-    spec = importlib.util.spec_from_file_location(f"experiment_{name}", SCRIPTS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
@@ -79,7 +71,7 @@ def run(name, files, output_dir, capsys, *words):
     model = files / ("language_model" if name == "ablation_head" else "tiny")
     where = ("--data_dir", files / "data", "--output_dir", output_dir, "--model_name_or_path", model)
     small = ("--datasets", "sst2", "--epochs", 1, "--batch_size", 8)
-    load(name).main([*map(str, (*where, *small, *words))])
+    import_module(name).main([*map(str, (*where, *small, *words))])
     return capsys.readouterr().out
 
 
@@ -187,9 +179,8 @@ def test_a_search_is_on_validation_data(files, tmp_path, capsys):
 
 
 def test_nothing_but_method_and_seed_differs_between_the_runs_that_a_table_compares():
-    script = load("low_resource")
-    arguments = script.LowResourceArguments(output_dir="o", methods=["fine_tuning", "dpt", "lora"])
-    runs = script.plan(arguments)
+    arguments = low_resource.LowResourceArguments(output_dir="o", methods=["fine_tuning", "dpt", "lora"])
+    runs = low_resource.plan(arguments)
     assert len(runs) == 4 * 3 * 3
     for name in arguments.datasets:
         same = [
@@ -201,11 +192,10 @@ def test_nothing_but_method_and_seed_differs_between_the_runs_that_a_table_compa
 
 
 def test_a_learning_rate_of_a_method_that_is_not_run_is_refused():
-    script = load("low_resource")
     with pytest.raises(ValueError, match="`learning_rates` must be like fine_tuning=2e-4"):
-        script.plan(script.LowResourceArguments(output_dir="o", learning_rates=["lora=1e-3"]))
+        low_resource.plan(low_resource.LowResourceArguments(output_dir="o", learning_rates=["lora=1e-3"]))
 
 
 def test_no_run_finished_yet(tmp_path, capsys, files):
     assert "None of these runs" in run("low_resource", files, tmp_path, capsys, "--only_table")
-    assert read_records(load("low_resource").LowResourceArguments(output_dir=str(tmp_path))) == []
+    assert read_records(low_resource.LowResourceArguments(output_dir=str(tmp_path))) == []

@@ -1,24 +1,17 @@
-import importlib.util
 import re
 import sqlite3
-import sys
-from pathlib import Path
+from importlib import import_module
 
 import pytest
 
 from tests.training.tiny import write_discriminator, write_task
 
 pytest.importorskip("optuna", reason="optuna is not installed")
-SCRIPT = Path(__file__).parents[2] / "examples" / "experiments" / "search.py"
 
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("experiment_search", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return import_module("search")
 
 
 def run(script, folder, capsys, *words):

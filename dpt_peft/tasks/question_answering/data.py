@@ -153,20 +153,22 @@ def _unfolded(dataset: Dataset, split: str) -> Dataset:
             f"The {split} data is DROP's own json, whose answers have no places in their paragraphs and are often "
             "numbers: write a row for each question that spans answer, with the columns question, context, answers."
         )
-    if not articles or not isinstance(articles[0], dict) or "paragraphs" not in articles[0]:
+    paragraphs = [paragraph for article in articles if isinstance(article, dict) for paragraph in _parts(article)]
+    if not paragraphs:
         return dataset
-    rows = [
-        {**question, "context": paragraph["context"]}
-        for article in articles
-        for paragraph in article["paragraphs"]
-        for question in paragraph["qas"]
-    ]
+    rows = [{**question, "context": paragraph["context"]} for paragraph in paragraphs for question in paragraph["qas"]]
     names = [
         name
         for name in ("id", "question", "context", "answers", "is_impossible")
         if any(row.get(name) is not None for row in rows)
     ]
     return Dataset.from_dict({name: [row.get(name) for row in rows] for name in names})
+
+
+def _parts(article: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return an article's paragraphs, if they are SQuAD's."""
+    parts = article.get("paragraphs") or []
+    return [part for part in parts if isinstance(part, dict) and part.keys() >= {"context", "qas"}]
 
 
 def _require_unique(ids: Sequence[str], split: str) -> None:
@@ -215,7 +217,7 @@ def _read_answers(answers: Any, context: str, where: str) -> tuple[list[str], li
 
 def _find(text: str, start: Any, context: str, where: str) -> int:
     """Return where an answer begins: where the data says, or if it does not, where alone the text stands."""
-    if start is None:
+    if is_missing(start):
         count = context.count(text) if text else 0
         if count != 1:
             raise ValueError(
@@ -223,6 +225,8 @@ def _find(text: str, start: Any, context: str, where: str) -> int:
                 "its first character as `answer_start`"
             )
         return context.index(text)
+    if isinstance(start, float) and start.is_integer():
+        start = int(start)  # pandas writes a column with gaps so
     if isinstance(start, bool) or not isinstance(start, int):
         raise ValueError(f"{where}: `answer_start` must be the number of a character, got {start!r}")
     found = context[start : start + len(text)] if start >= 0 else ""
@@ -240,6 +244,7 @@ def read_examples(dataset: Dataset) -> Iterator[Example]:
     Raises:
         ValueError: See `shape_questions`; but a row whose answers are null is a question whose answers are not known.
     """
+    check_columns(dataset, "given", {name: name for name in ("question", "context")}, {})
     for number, row in enumerate(dataset):
         where = f"row {number}"
         question, context = (_text(row[name], name, where) for name in ("question", "context"))

@@ -162,7 +162,7 @@ class ExtractiveQuestionAnsweringPipeline(QuestionPipeline):
       `null_score_diff_threshold`, as models tuned on SQuAD 2.0 here have.
     - `null_score_diff_threshold`: no answer if the score of none less that of the best answer is above this. Default:
       the config's, or 0.
-    - `top_k` (default 1), `max_answer_length` in tokens (default 30), `n_best_size` (default 20).
+    - `top_k` (default 1), `max_answer_length` in tokens (default 30), `n_best_size` (default 20, at least `top_k`).
 
     For every question it returns a dict, or with `top_k` above 1 a list of dicts, best first: `answer` ("" for none),
     `start`, `end` (`context[start:end] == answer`), `score` (softmax over the n best answers, and none if it may be).
@@ -174,7 +174,6 @@ class ExtractiveQuestionAnsweringPipeline(QuestionPipeline):
     """
 
     output_names = ("start_logits", "end_logits")
-
     option_names = (
         "handle_impossible_answer",
         "max_answer_length",
@@ -213,6 +212,7 @@ class ExtractiveQuestionAnsweringPipeline(QuestionPipeline):
             for output in model_outputs
         ]
         context = model_outputs[0]["context"]
+        n_best_size = max(n_best_size, top_k)
         ranked = rank_answers(context, windows, n_best_size=n_best_size, max_answer_length=max_answer_length)
         shares = ranked.probabilities(handle_impossible_answer)
         found: list[dict[str, Any]] = [
@@ -245,7 +245,6 @@ class MultiSpanQuestionAnsweringPipeline(QuestionPipeline):
     """
 
     output_names = ("logits",)
-
     option_names = ("allow_no_answer", "min_probability")
 
     def check_options(self, options: dict[str, Any]) -> None:

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
+from dpt_peft.tasks.data import special_tokens_as_text
+
 DEFAULT_MAX_LENGTH = 384
 DEFAULT_DOC_STRIDE = 128
-
-#: Models that number their positions from `pad_token_id + 1`, so that the first ones are never used.
-_LATE_POSITIONS = ("roberta", "camembert", "longformer", "mpnet", "data2vec-text", "ibert", "luke", "lilt")
 
 
 @dataclass(frozen=True)
@@ -70,15 +69,10 @@ def make_windows(
         raise TypeError(f"`tokenizer` must be a fast one, which knows offsets; {type(tokenizer).__name__} is not")
     if doc_stride < 0:
         raise ValueError(f"`doc_stride` must not be negative, got {doc_stride}")
-    encoding = tokenizer(
-        question,
-        context,
-        padding=False,
-        truncation=False,
-        return_offsets_mapping=True,
-        split_special_tokens=True,
-        verbose=False,
-    )
+    with special_tokens_as_text(tokenizer):
+        encoding = tokenizer(
+            question, context, padding=False, truncation=False, return_offsets_mapping=True, verbose=False
+        )
     sequences = encoding.sequence_ids(0)
     special, asked, text = (
         [token for token, sequence in enumerate(sequences) if sequence == which] for which in (None, 0, 1)

@@ -97,8 +97,8 @@ def read_sentences(path: str | Path, argument: str, word_column: int) -> list[Se
     Columns are divided by tabs if every line of a word has one, so that a word may hold spaces or be empty; else by
     spaces and tabs. Byte-order marks at the beginning of lines and blanks at their end do not count. Between sentences
     stand blank lines, `-DOCSTART-` and CoNLL-2012's "#begin document". Comments before a sentence are passed over:
-    lines like "# id ..." and "# text = ...", and those that begin with "#" and have fewer or more columns than the
-    words have. So are the lines "1-2" and "1.1" of CoNLL-U, beside the words 1, 2, ...
+    lines like "# id ..." and "# text = ...", and those that begin with a "#" of its own and have fewer or more columns
+    than the words have. So are the lines "1-2" and "1.1" of CoNLL-U, beside the words 1, 2, ...
 
     Args:
         path: The file, UTF-8.
@@ -110,14 +110,14 @@ def read_sentences(path: str | Path, argument: str, word_column: int) -> list[Se
         ValueError: If it is not text in UTF-8, or the words are their own numbers.
     """
     lines = _read_lines(path, argument)
-    words = [line for line in lines if line and not line.startswith(("#", "-DOCSTART-"))]
-    words = words or [line for line in lines if line.startswith("#")]
+    known = [line for line in lines if line and not _BREAK.match(line)]
+    words = [line for line in known if not _HASH.match(line)] or known
     tabs = all("\t" in line.rstrip(" \t") for line in words)
     widths = {len(_divide(line, tabs)) for line in words}
     sentences: list[Sentence] = []
     block: list[tuple[int, str]] = []
     for number, line in enumerate([*lines, ""], start=1):
-        if line and not line.startswith("-DOCSTART-") and not re.match(r"#(begin|end) document\b", line):
+        if line and not _BREAK.match(line):
             block.append((number, line))
         else:
             rows = list(_without_comments(block, tabs, widths))
@@ -157,16 +157,20 @@ def _divide(line: str, tabs: bool) -> list[str]:
 
 def _without_comments(block: list[tuple[int, str]], tabs: bool, widths: set[int]) -> Iterator[tuple[int, list[str]]]:
     rows = [(line, number, _divide(line, tabs)) for number, line in block]
-    expected = {len(cells) for line, _, cells in rows if not line.startswith("#")} or widths
+    expected = {len(cells) for line, _, cells in rows if not _HASH.match(line)} or widths
     before = True
     for line, number, cells in rows:
-        # "#" is also a word in news ("# 1") and "#tag" in tweets, with a tag beside it
+        # "#" is also a word in news ("# 1"), with a tag beside it
         looks_so = not tabs and re.match(r"#\s+id\s|#\s.*\s=\s", line) is not None
-        before = before and line.startswith("#") and (looks_so or len(cells) not in expected)
+        before = before and _HASH.match(line) is not None and (looks_so or len(cells) not in expected)
         if not before:
             yield number, cells
 
 
+#: What stands between sentences, beside blank lines.
+_BREAK = re.compile(r"-DOCSTART-|#(begin|end) document\b")
+#: A comment, or the word "#".
+_HASH = re.compile(r"#(\s|$)")
 #: CoNLL-U's numbers of words that were written as one ("1-2") and of words that were not written ("1.1").
 _BETWEEN = re.compile(r"\d+[-.]\d+")
 
@@ -225,12 +229,16 @@ def read_tagged(path: str | Path, columns: TaggedColumns, argument: str, names: 
     """
     sentences = read_sentences(path, argument, columns.conll_word_column)
     words = [sentence.column(columns.conll_word_column, "conll_word_column") for sentence in sentences]
-    widths = {len(sentence.cells[0]) for sentence in sentences}
-    if widths == {1} and columns.conll_tag_column == -1:
+    if columns.conll_tag_column == -1 and sentences and all(len(sentence.cells[0]) == 1 for sentence in sentences):
         return Dataset.from_dict({names[0]: words})
-    if any(columns.conll_tag_column % width == columns.conll_word_column % width for width in widths):
-        raise ValueError(f"`conll_tag_column` {columns.conll_tag_column} of {str(path)!r} is the column of the words.")
     tags = [sentence.tags(columns.conll_tag_column, "conll_tag_column") for sentence in sentences]
+    for sentence in sentences:
+        width = len(sentence.cells[0])
+        if columns.conll_tag_column % width == columns.conll_word_column % width:
+            raise ValueError(
+                f"`conll_tag_column` {columns.conll_tag_column} is the column of the words in line "
+                f"{sentence.numbers[0]} of {str(path)!r}, which has {width} columns."
+            )
     if all("*" in _with_star(tag) for row in tags for tag in row):
         tags = [
             brackets_to_iob2(row, f"The sentence in line {sentence.numbers[0]} of {str(path)!r}")

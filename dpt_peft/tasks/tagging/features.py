@@ -270,8 +270,8 @@ def tag_words(
         tokenizer: See `load_word_tokenizer`.
         sentences: Words of every sentence.
         predicates: Semantic roles: the position of the predicate in every sentence.
-        max_length: Longest row in tokens; a longer sentence becomes several. Default, and most: what tokenizer and
-            model take.
+        max_length: Longest row in tokens; a longer sentence becomes several. Default: what tokenizer and model
+            take.
         batch_size: Rows computed at a time.
 
     Returns:
@@ -279,7 +279,7 @@ def tag_words(
 
     Raises:
         ValueError: If a sentence is no list of words, or there is not one predicate in every sentence; or `max_length`
-            leaves no room for a word.
+            leaves no room for a word, or is more than they take.
     """
     words = words_of(sentences, "`sentences`")
     appended = None

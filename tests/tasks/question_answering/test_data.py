@@ -12,7 +12,7 @@ from dpt_peft.tasks import (
     SamplingArguments,
     TaskData,
 )
-from dpt_peft.tasks.question_answering.data import Example, write_by_id, write_spans
+from dpt_peft.tasks.question_answering.data import Example, read_examples, write_by_id, write_spans
 from dpt_peft.tasks.question_answering.decoding import Span
 from tests.tasks.question_answering.multi_span import question
 
@@ -78,6 +78,7 @@ def answers_of(tmp_path, answers, context="Bob met Ann. Bob sings.", **more):
     [
         ({"text": ["Bob", "Ann"], "answer_start": [13, 8]}, [("Bob", 13), ("Ann", 8)]),
         ({"text": "Bob", "answer_start": 13}, [("Bob", 13)]),
+        ({"text": "Bob", "answer_start": 13.0}, [("Bob", 13)]),  # as pandas writes a column with gaps
         ([{"text": "Bob", "answer_start": 0}, {"text": "Ann", "answer_start": 8}], [("Bob", 0), ("Ann", 8)]),
         # without a place: where it stands, if it stands once
         ({"text": ["Ann"]}, [("Ann", 8)]),
@@ -163,6 +164,14 @@ def test_an_impossible_question_with_an_answer(tmp_path):
         load(train_file=str(path))
 
 
+def test_paragraphs_that_are_not_squads_stay_a_column(tmp_path):
+    paragraphs = [{"idx": 0, "paragraph_text": "Bob sings."}]
+    path = write(tmp_path / "train.jsonl", [{**question(number), "paragraphs": paragraphs} for number in range(2)])
+    assert load(train_file=path)["train"]["id"][:] == ["q0", "q1"]
+    path = write(tmp_path / "train.jsonl", [{**question(number), "data": "x"} for number in range(2)])
+    assert load(train_file=path)["train"]["id"][:] == ["q0", "q1"]
+
+
 def test_drop_has_no_places(tmp_path):
     path = tmp_path / "drop.json"
     path.write_text(json.dumps({"nfl_1": {"passage": "x", "qa_pairs": [{"question": "How many?", "answer": {}}]}}))
@@ -200,6 +209,13 @@ def test_ids(tmp_path):
     assert load(test_file=named, id_column_name="name")["test"]["id"][:] == ["n0", "n1", "n2"]
     with pytest.raises(ValueError, match=r"no column 'number' \(`id_column_name`\)"):
         load(test_file=named, id_column_name="number")
+
+
+def test_rows_that_are_no_questions():
+    with pytest.raises(ValueError, match="The given data has no column 'context'"):
+        list(read_examples(Dataset.from_list([{"question": "Who?", "passage": "Bob."}])))
+    with pytest.raises(ValueError, match="no rows"):
+        list(read_examples(Dataset.from_list([question(0)]).select([])))
 
 
 def test_files_by_id_never_lose_a_question(tmp_path):

@@ -182,6 +182,7 @@ def test_the_pipeline_answers_as_features_and_decoding(tmp_path, adapted, batch_
     several = read(**asked[0], max_seq_length=24, doc_stride=4, top_k=5)
     shares = ranked[0].probabilities(True)
     assert len(several) == 5
+    assert len(read(**asked[0], top_k=9, n_best_size=2)) == 9
     assert {round(one["score"], 5) for one in several} <= {round(share, 5) for share in shares}
     always = read(asked, max_seq_length=24, doc_stride=4, handle_impossible_answer=False)
     assert [answer["answer"] for answer in always] == answer_texts(ranked)

@@ -259,6 +259,8 @@ def test_a_file_of_words_alone_has_no_tags(tmp_path, text):
 
 
 def test_words_are_not_their_own_tags(tmp_path):
+    with pytest.raises(ValueError, match="the column of the words in line 3 of .*, which has 1 columns"):
+        read(tmp_path, "a\tO\n\nb\n")
     for columns in ({"conll_tag_column": 0}, {"conll_word_column": -1}, {"conll_word_column": 1}):
         with pytest.raises(ValueError, match="`conll_tag_column` .* is the column of the words"):
             read(tmp_path, "a O\n", **columns)
@@ -276,7 +278,7 @@ def files(draw):
     word = WORDS if tabs else st.sampled_from(["Rome", "#", "#tag", "\u00a0", "e\u0301", "1-2", "10\u00a0000", "="])
     tagged = st.tuples(word, st.sampled_from(["NN", "=", "id"]), st.sampled_from(["O", "B-X", "I-X"]))
     sentences = draw(st.lists(st.lists(tagged, min_size=1, max_size=4), min_size=1, max_size=4))
-    sentences[0].append(("Rome", "NN", "O"))  # a file in which all lines begin with "#" could be all comments
+    sentences[0].append(("Rome", "NN", "O"))  # a file in which "#" is in all lines could be all comments
     comment = st.sampled_from(["# newdoc", "# text = a b", "#", "# id 7-b domain=en split=dev", "#\ta source [2005]"])
     lines = [""] * draw(st.integers(0, 2))
     for sentence in sentences:
@@ -286,7 +288,8 @@ def files(draw):
             # a line of "# id x y" in spaces could be a comment as MultiCoNER has them, if it comes first
             cells = ("Rome", *cells[1:]) if number == 0 and not tabs and cells[0] == "#" else cells
             sentence[number] = cells
-            lines.append(("\t" if tabs else draw(st.sampled_from([" ", "\t"]))).join(cells))
+            # where the separators differ, that of the first line is a space
+            lines.append(("\t" if tabs else draw(st.sampled_from([" ", "\t"])) if number else " ").join(cells))
             lines[-1] += draw(st.sampled_from(["", " ", "\t" if tabs else " \t"]))
         lines += draw(st.sampled_from([[""], ["", ""], [" \t"], ["\ufeff"]]))
     marks = draw(st.lists(st.sampled_from(["", "", "\ufeff"]), min_size=len(lines), max_size=len(lines)))

@@ -208,6 +208,8 @@ def test_tagging_splits_sentences_at_what_the_model_takes(tokenizer, limit, rows
     model.longest = 0
     tag_words(model, tokenizer, [words], max_length=10)
     assert 5 < model.longest <= 10
+    with pytest.raises(ValueError, match=f"`max_length` must be between 1 and {rows}"):
+        tag_words(model, tokenizer, [words], max_length=rows + 1)
 
 
 def test_roberta_has_fewer_positions_than_its_table(byte_level):

@@ -20,9 +20,10 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from .attention import _as_heads, _widen
-from .layer import DeepPromptLayer
-from .prompts import Prompts
+from dpt_peft.deep_prompt.forward_pass import Prompts
+
+from .base import DeepPromptLayer
+from .masks import widen
 
 _PRODUCTS = {"matmul", "__matmul__", "bmm"}
 _CONCATENATIONS = {"cat", "concat", "concatenate"}
@@ -180,19 +181,16 @@ class Mixer(TorchFunctionMode):
                 for t in (query, context, token_scores.reshape(*query.shape[:2], -1))
             )
         heads = query.shape[1]
-        prompts = self.layer.joined_prompts(query.shape[0])
-        key, value = (
-            p.to(query.dtype).unflatten(-1, (key_heads, -1)).transpose(1, 2).repeat_interleave(heads // key_heads, 1)
-            for p in (prompts.key, prompts.value)
-        )
-        prompt_scores = (query @ key.mT * scores.scale).float()
-        token_scores = token_scores.view(*prompt_scores.shape[:3], -1)
-        mixed = mix(
-            context, token_scores.float().logsumexp(-1, keepdim=True), prompt_scores, value, prompts, scores.dropout
-        )
-        added = self.layer.gated_context(query, scores.scale)
-        if added is not None:
-            mixed = mixed + added
+        prompts = self.layer.prompts(query, query.shape[0], key_heads)
+        mixed = context
+        if prompts is not None:
+            if heads > key_heads:
+                prompts = prompts.repeated(heads // key_heads)
+            prompt_scores = (query @ prompts.key.mT * scores.scale).float()
+            token_scores = token_scores.view(*prompt_scores.shape[:3], -1)
+            token_sum = token_scores.float().logsumexp(-1, keepdim=True)
+            mixed = mix(context, token_sum, prompt_scores, prompts, scores.dropout)
+        mixed = self.layer.add_gated(mixed.transpose(1, 2), query, scores.scale).transpose(1, 2)
         if scores.query.dim() == 3:
             return mixed.flatten(0, 1)
         return _permuted(mixed, "bnid", result) if result else mixed
@@ -209,24 +207,26 @@ class Mixer(TorchFunctionMode):
         **kwargs: Any,
     ) -> torch.Tensor:
         """`torch.nn.functional.scaled_dot_product_attention`, with the prompts before keys and values."""
-        prompts = self.layer.joined_prompts(query.shape[0])
         tokens = query.shape[-2], key.shape[-2]
-        if is_causal:
-            attn_mask = torch.ones(tokens, dtype=torch.bool, device=query.device).tril()[None, None]
-        elif attn_mask is None and prompts.visible is not None:
-            attn_mask = torch.ones((1, 1, 1, tokens[1]), dtype=torch.bool, device=query.device)
-        key = torch.cat([_as_heads(prompts.key, key), key], dim=2)
-        value = torch.cat([_as_heads(prompts.value, value), value], dim=2)
-        context = kernel(query, key, value, attn_mask=_widen(attn_mask, prompts), dropout_p=dropout_p, **kwargs)
-        added = self.layer.gated_context(query, kwargs.get("scale") or query.shape[-1] ** -0.5)
-        return context if added is None else context + added
+        prompts = self.layer.prompts(key, key.shape[0], key.shape[1], value.shape[1])
+        if prompts is None:
+            context = kernel(query, key, value, attn_mask, dropout_p, is_causal, **kwargs)
+        else:
+            if is_causal:
+                attn_mask = torch.ones(tokens, dtype=torch.bool, device=query.device).tril()[None, None]
+            elif attn_mask is None and prompts.visible is not None:
+                attn_mask = torch.ones((1, 1, 1, tokens[1]), dtype=torch.bool, device=query.device)
+            key, value = prompts.before(key, value)
+            mask = widen(attn_mask, prompts.length, prompts.visible)
+            context = kernel(query, key, value, attn_mask=mask, dropout_p=dropout_p, **kwargs)
+        scale = kwargs.get("scale") or query.shape[-1] ** -0.5
+        return self.layer.add_gated(context.transpose(1, 2), query, scale).transpose(1, 2)
 
 
 def mix(
     context: torch.Tensor,
     token_sum: torch.Tensor,
     prompt_scores: torch.Tensor,
-    prompt_value: torch.Tensor,
     prompts: Prompts,
     dropout: float = 0.0,
 ) -> torch.Tensor:
@@ -236,16 +236,16 @@ def mix(
         context: over tokens alone, (batch, heads, queries, size).
         token_sum: logarithm of the sum of exponentials of the tokens' scores, (batch, heads, queries, 1), float32.
         prompt_scores: (batch, heads, queries, prompts), float32.
-        prompt_value: (1 or batch, heads, prompts, size).
-        prompts: where the scores come from; says which of them each row sees.
+        prompts: where the scores come from, with as many heads as the context.
         dropout: probability of dropping a prompt's weight.
     """
     if prompts.visible is not None:
         hidden = ~prompts.visible[:, None, None, :]
         prompt_scores = prompt_scores.masked_fill(hidden, torch.finfo(prompt_scores.dtype).min)
-    weights = nn.functional.dropout(prompt_scores.softmax(-1), dropout).to(prompt_value.dtype)
+    value = prompts.value
+    weights = nn.functional.dropout(prompt_scores.softmax(-1), dropout).to(value.dtype)
     gate = torch.sigmoid(prompt_scores.logsumexp(-1, keepdim=True) - token_sum).to(context.dtype)
-    return context + gate * (weights @ prompt_value - context)
+    return context + gate * (weights @ value - context)
 
 
 def _transformed(scores: Scores, name: str, args: Any, kwargs: Any, harmless: frozenset[str]) -> Scores | None:

@@ -1,6 +1,6 @@
 """Prompts for attention modules that compute scores, softmax and context themselves, without transformers' interface.
 
-Such a module runs unchanged while `followed_scores` watches it. One row a class of modules.
+Such a module runs unchanged while `scores` watches it. One row a class of modules.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from .attention import projection_sizes
-from .followed_scores import Mixer
-from .layer import DeepPromptLayer
+from .base import DeepPromptLayer
+from .projections import projection_sizes
+from .scores import Mixer
 
 _USUAL: frozenset[str] = frozenset()
 # scores of later tokens are multiplied by zero, the others by one, before the masked ones get their large negative
@@ -55,12 +55,14 @@ MODULES: dict[str, frozenset[str]] = {
 }
 
 
-class OwnAttentionLayer(DeepPromptLayer):
+class FollowedAttentionLayer(DeepPromptLayer):
     """Prompts for one of the modules named above."""
+
+    can_be_gated = True
 
     @classmethod
     def supports(cls, module: nn.Module) -> bool:
-        """Whether the module's class is named above."""
+        """Return whether the module's class is named above."""
         return _row(module) is not None
 
     @classmethod

@@ -10,26 +10,28 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from .attention import projection_sizes
-from .followed_scores import mix
-from .layer import DeepPromptLayer
+from .base import DeepPromptLayer
+from .projections import projection_sizes
+from .scores import mix
 
 
 class LongformerAttentionLayer(DeepPromptLayer):
     """Prompts for `LongformerSelfAttention`: every token sees them, whatever its window; so do global tokens.
 
     A global token meets prompts with its global query. The module runs unchanged over its tokens; the prompts' part
-    is mixed into its context by the sums of exponentials, see `followed_scores`.
+    is mixed into its context by the sums of exponentials, see `scores`.
     """
+
+    can_be_gated = True
 
     @classmethod
     def supports(cls, module: nn.Module) -> bool:
-        """Whether the module is the attention of Longformer or of LED's encoder."""
+        """Return whether the module is the attention of Longformer or of LED's encoder."""
         return type(module).__name__ in ("LongformerSelfAttention", "LEDEncoderSelfAttention")
 
     @classmethod
     def prompt_sizes(cls, module: Any) -> tuple[int, int]:
-        """Output sizes of the projections of local keys and values."""
+        """Return the output sizes of the projections of local keys and values."""
         return projection_sizes(module)
 
     # a compiled graph would drop the mode without a word
@@ -43,7 +45,7 @@ class LongformerAttentionLayer(DeepPromptLayer):
         is_global_attn: bool | None = None,
         output_attentions: bool = False,
     ) -> tuple[torch.Tensor, ...]:
-        """The arguments and results of `LongformerSelfAttention.forward`, its first result over prompts and tokens."""
+        """Take and return what `LongformerSelfAttention.forward` does, its first result over prompts and tokens."""
         base = self.base_layer
         with _Softmaxes() as softmaxes:
             output = base(
@@ -63,16 +65,14 @@ class LongformerAttentionLayer(DeepPromptLayer):
         def heads(projected: torch.Tensor) -> torch.Tensor:
             return projected.unflatten(-1, (base.num_heads, -1)).transpose(1, 2)
 
-        context = output[0]
-        prompts = self.joined_prompts(len(context))
-        key, value = (heads(prompt.to(context.dtype)) for prompt in (prompts.key, prompts.value))
-        scores = (heads(query) @ key.mT / math.sqrt(base.head_dim)).float()
-        dropout = base.dropout if base.training else 0.0
-        mixed = mix(heads(context), token_sum.transpose(1, 2)[..., None], scores, value, prompts, dropout)
-        added = self.gated_context(heads(query), 1 / math.sqrt(base.head_dim))
-        if added is not None:
-            mixed = mixed + added
-        mixed = mixed.transpose(1, 2).flatten(2)
+        query, context = heads(query), heads(output[0])
+        scale = 1 / math.sqrt(base.head_dim)
+        prompts = self.prompts(context, len(context), base.num_heads)
+        if prompts is not None:
+            scores = (query @ prompts.key.mT * scale).float()
+            dropout = base.dropout if base.training else 0.0
+            context = mix(context, token_sum.transpose(1, 2)[..., None], scores, prompts, dropout)
+        mixed = self.add_gated(context.transpose(1, 2), query, scale).flatten(2)
         if is_index_masked is not None:
             # as the module has it, padding comes to nothing
             mixed = mixed.masked_fill(is_index_masked[..., None], 0.0)
@@ -80,7 +80,7 @@ class LongformerAttentionLayer(DeepPromptLayer):
 
 
 class _Softmaxes(TorchFunctionMode):
-    """Keeps what the softmaxes within it were taken of."""
+    """Keep what the softmaxes within it were taken of."""
 
     def __init__(self) -> None:
         super().__init__()

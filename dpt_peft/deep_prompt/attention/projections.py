@@ -9,16 +9,53 @@ from torch import nn
 
 _KEY_NAMES = ("key", "k_proj", "k_lin", "key_proj", "k")
 _VALUE_NAMES = ("value", "v_proj", "v_lin", "value_proj", "v")
+_HEAD_SIZES = ("head_dim", "attention_head_size", "key_value_proj_dim", "head_size", "d_head")
+_NUM_HEADS = (
+    "num_key_value_heads",
+    "num_kv_heads",
+    "kv_heads",
+    "num_attention_heads",
+    "num_heads",
+    "n_heads",
+    "n_head",
+)
+# Modules that repeat keys and values over heads before they ask the interface.
+_REPEATED_HEADS = {"JetMoeAttention": ("num_heads",)}
+
+
+def projection_sizes(module: Any) -> tuple[int, int]:
+    """Return the sizes of an attention module's keys and values: of its projections, or heads times head size.
+
+    Raises:
+        ValueError: if the module has neither under a known name.
+    """
+    if isinstance(getattr(module, "qk_head_dim", None), int):
+        # multi-head latent attention makes keys and values of two sizes from one compressed vector
+        return module.num_heads * module.qk_head_dim, module.num_heads * module.v_head_dim
+    projections = key_and_value_projections(module)
+    if projections is not None:
+        key, value = (output_size(projection) or 0 for projection in projections)
+        return key, value
+    names = _REPEATED_HEADS.get(type(module).__name__, _NUM_HEADS)
+    heads, head_size = _first_number(module, names), _first_number(module, _HEAD_SIZES)
+    if heads is not None and head_size is None and (width := _first_number(module, ("embed_dim", "split_size"))):
+        head_size = width // heads
+    if heads is None or head_size is None:
+        raise ValueError(
+            f"Cannot tell how many key/value heads {type(module).__name__} has, or their size. "
+            "Add the architecture by hand: docs/how_to/add_an_architecture.md."
+        )
+    return heads * head_size, heads * head_size
 
 
 def key_and_value_projections(module: nn.Module) -> tuple[nn.Module, nn.Module] | None:
-    """The attention module's own layers for keys and for values; `None` if they are fused or unknown."""
+    """Return the attention module's own layers for keys and for values; `None` if they are fused or unknown."""
     key, value = (_first_linear(module, names) for names in (_KEY_NAMES, _VALUE_NAMES))
     return None if key is None or value is None else (key, value)
 
 
 def output_size(projection: Any) -> int | None:
-    """Features, or channels, that a projection makes; `None` if it is no projection."""
+    """Return features, or channels, that a projection makes; `None` if it is no projection."""
     return getattr(projection, "out_features", None) or getattr(projection, "out_channels", None)
 
 
@@ -64,3 +101,12 @@ def record_projections(
 def _first_linear(module: nn.Module, names: tuple[str, ...]) -> nn.Module | None:
     projections = (getattr(module, name, None) for name in names)
     return next((projection for projection in projections if output_size(projection) is not None), None)
+
+
+def _first_number(module: nn.Module, names: tuple[str, ...]) -> int | None:
+    for holder in (module, getattr(module, "config", None)):
+        for name in names:
+            number = getattr(holder, name, None)
+            if isinstance(number, int):
+                return number
+    return None

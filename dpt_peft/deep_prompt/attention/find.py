@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
-from .albert import AlbertAttentionLayer
-from .attention import InterfaceAttentionLayer
-from .deberta import DebertaV2AttentionLayer
-from .layer import DeepPromptLayer
+from .base import DeepPromptLayer
+from .deberta_v2 import DebertaV2AttentionLayer
+from .followed import FollowedAttentionLayer
+from .interface import InterfaceAttentionLayer
 from .lilt import LiltAttentionLayer
 from .longformer import LongformerAttentionLayer
-from .own_attention import OwnAttentionLayer
-from .perceiver import PerceiverAttentionLayer
+from .repeated import AlbertAttentionLayer, PerceiverAttentionLayer
 
 # The first class that supports a module is taken: special cases stand before the general one.
 LAYER_CLASSES: tuple[type[DeepPromptLayer], ...] = (
@@ -24,12 +23,12 @@ LAYER_CLASSES: tuple[type[DeepPromptLayer], ...] = (
     PerceiverAttentionLayer,
     LiltAttentionLayer,
     LongformerAttentionLayer,
-    OwnAttentionLayer,
+    FollowedAttentionLayer,
     DebertaV2AttentionLayer,
     InterfaceAttentionLayer,
 )
 
-# Attention that there is no sum of exponentials over tokens in for prompts to join: by class, what it does instead.
+# Attention without a softmax over tokens, which prompts cannot join: by class, what it does instead.
 _WITHOUT_SOFTMAX = {
     "MraSelfAttention": "approximates attention block by block at several resolutions",
     "NystromformerSelfAttention": "approximates attention by landmarks, means over segments of a text of fixed length",
@@ -61,7 +60,7 @@ class AttentionModule:
 
 
 def find_attention_modules(model: nn.Module) -> list[AttentionModule]:
-    """Every attention module of `model` that deep prompts support, in the order of `named_modules`.
+    """Return every attention module of `model` that deep prompts support, in the order of `named_modules`.
 
     Modules that are wrapped already are found as well, by the name of their wrapper. Layers are counted per stack: an
     encoder-decoder has two, both starting at 0.
@@ -95,7 +94,7 @@ def find_attention_modules(model: nn.Module) -> list[AttentionModule]:
 
 
 def describe_refusal(model: nn.Module) -> str:
-    """Why no attention module was found, by the name of the architecture."""
+    """Say why no attention module was found, by the name of the architecture."""
     kind = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
     own = sorted({type(m).__name__ for m in model.modules() if re.search("attention|attn", type(m).__name__, re.I)})
     without_softmax = next((name for name in own if name in _WITHOUT_SOFTMAX), None)

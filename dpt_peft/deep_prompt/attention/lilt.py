@@ -8,27 +8,25 @@ from typing import Any
 import torch
 from torch import nn
 
-from .attention import _widen
-from .layer import DeepPromptLayer
+from .base import DeepPromptLayer
+from .masks import widen
 
 
 class LiltAttentionLayer(DeepPromptLayer):
     """Prompts for `LiltSelfAttention`, with a part in the text stream and a part in the layout stream.
 
-    As a token has, a prompt has a key and a value in each stream, side by side in `deep_prompt_key` and
-    `deep_prompt_value`; the scores of both streams are summed.
+    As a token has, a prompt has a key and a value in each stream, side by side in the bank; the scores of both streams
+    are summed.
     """
-
-    can_be_gated = False
 
     @classmethod
     def supports(cls, module: nn.Module) -> bool:
-        """Whether the module is LiLT's attention."""
+        """Return whether the module is LiLT's attention."""
         return type(module).__name__ == "LiltSelfAttention"
 
     @classmethod
     def prompt_sizes(cls, module: Any) -> tuple[int, int]:
-        """Text and layout together."""
+        """Return the sizes of text and layout together."""
         return (
             module.key.out_features + module.layout_key.out_features,
             module.value.out_features + module.layout_value.out_features,
@@ -41,9 +39,10 @@ class LiltAttentionLayer(DeepPromptLayer):
         attention_mask: torch.Tensor | None = None,
         output_attentions: bool = False,
     ) -> tuple[torch.Tensor, ...]:
-        """The arguments and results of `LiltSelfAttention.forward`, with prompts before keys and values."""
+        """Take and return what `LiltSelfAttention.forward` does, with prompts before keys and values."""
         base = self.base_layer
-        prompts = self.joined_prompts(hidden_states.shape[0])
+        prompts = self.prompts(hidden_states, hidden_states.shape[0], key_heads=1)
+        assert prompts is not None  # none are gated
         sizes = base.key.out_features, base.layout_key.out_features
 
         def heads(projected: torch.Tensor) -> torch.Tensor:
@@ -54,13 +53,13 @@ class LiltAttentionLayer(DeepPromptLayer):
         for states, names, prompt_key, prompt_value in zip(
             (hidden_states, layout_inputs),
             (("query", "key", "value"), ("layout_query", "layout_key", "layout_value")),
-            prompts.key.split(sizes, dim=-1),
-            prompts.value.split(sizes, dim=-1),
+            prompts.key[:, 0].split(sizes, dim=-1),
+            prompts.value[:, 0].split(sizes, dim=-1),
             strict=True,
         ):
             query, key, value = (getattr(base, name)(states) for name in names)
             key, value = (
-                torch.cat([prompt.to(tokens.dtype).expand(len(tokens), -1, -1), tokens], dim=1)
+                torch.cat([prompt.to(tokens.dtype), tokens], dim=1)
                 for prompt, tokens in ((prompt_key, key), (prompt_value, value))
             )
             query, key = heads(query), heads(key)
@@ -68,6 +67,6 @@ class LiltAttentionLayer(DeepPromptLayer):
             values.append(heads(value))
         if attention_mask is None:
             attention_mask = hidden_states.new_zeros(1, 1, 1, hidden_states.shape[1])
-        weights = torch.softmax(scores + _widen(attention_mask, prompts), dim=-1)
+        weights = torch.softmax(scores + widen(attention_mask, prompts.length, prompts.visible), dim=-1)
         contexts = tuple((base.dropout(weights) @ value).transpose(1, 2).flatten(2) for value in values)
         return (*contexts, weights) if output_attentions else contexts

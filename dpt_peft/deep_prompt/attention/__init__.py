@@ -1,0 +1,1 @@
+"""Bringing prompts into attention: a class for each kind of attention module."""

@@ -1,0 +1,224 @@
+"""Prompts for every attention module that goes through transformers' attention interface.
+
+The wrapped module is given a copy of its config that names the implementation "deep_prompt". The function registered
+under that name puts the prompts before keys and values, widens the mask, and calls the kernel that the backbone's own
+config names at that moment. The rest of the model sees the config it always had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AttentionInterface
+
+from dpt_peft._compatibility import (
+    asks_attention_interface,
+    attention_implementation,
+    attention_kernels,
+    cache_of_call,
+    config_with_attention,
+)
+from dpt_peft.deep_prompt.forward_pass import Shape
+
+from .base import DeepPromptLayer
+from .cache import PromptedCacheLayer, cache_layer, with_prompts
+from .masks import causal, open_mask, widen, widen_additive
+from .projections import projection_sizes
+
+IMPLEMENTATION = "deep_prompt"
+_LAYER = "_deep_prompt_layer"
+
+
+class InterfaceAttentionLayer(DeepPromptLayer):
+    """Prompts for an attention module that asks transformers' attention interface for its kernel."""
+
+    can_be_gated = True
+
+    def __init__(self, base_layer: nn.Module, layer_indices: tuple[int, ...], bank: Any) -> None:
+        super().__init__(base_layer, layer_indices, bank)
+        self.base_config: Any = base_layer.config
+        self.prompt_config = config_with_attention(self.base_config, IMPLEMENTATION)
+        self._cache: Any = None
+        self.eager, self.kernels = attention_kernels(base_layer)
+        self._link()
+
+    @classmethod
+    def supports(cls, module: nn.Module) -> bool:
+        """Return whether the module's forward asks the attention interface for a kernel chosen by its `config`."""
+        return asks_attention_interface(module)
+
+    @classmethod
+    def prompt_sizes(cls, module: nn.Module) -> tuple[int, int]:
+        """Return what is read from the module: see [`projection_sizes`]."""
+        return projection_sizes(module)
+
+    def switch(self, prompted: bool) -> None:
+        """Give the module the config that leads to `deep_prompt_attention`, or its own."""
+        base, config = self.base_layer, self.prompt_config if prompted else self.base_config
+        if base.config is not config:
+            base.config = config
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the attention module; where there are prompts, it is led to `deep_prompt_attention`."""
+        if self.recorded is not None:
+            return self.record(*args, **kwargs)
+        prompted = self.has_prompts()
+        cache = cache_of_call(kwargs)
+        if cache is not None:
+            layer = cache_layer(cache, getattr(self.base_layer, "layer_idx", None))
+            if isinstance(layer, PromptedCacheLayer) and layer.owner != self.owner():
+                # prompts that are no longer in use
+                layer.take_out()
+        if not prompted:
+            return self.base_layer(*args, **kwargs)
+        self._link()
+        if cache is None:
+            return self.base_layer(*args, **kwargs)
+        self._cache = cache
+        output = self.base_layer(*args, **kwargs)
+        self._cache = None
+        return output
+
+    def record(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the module, whose keys and values `deep_prompt_attention` notes."""
+        self.switch(prompted=True)
+        self._link()
+        return self.base_layer(*args, **kwargs)
+
+    def _link(self) -> None:
+        """Let the module find this layer: a replica's module would find the layer that it was copied from."""
+        if getattr(self.base_layer, _LAYER, (None,))[0] is not self:
+            # in a tuple: a reference, not a submodule
+            setattr(self.base_layer, _LAYER, (self,))
+
+    def owner(self) -> Any:
+        """Return what tells the prompts in use from others, in a cache."""
+        return (self.bank.use, self.bank.version()) if self.has_prompts() else None
+
+    def cached(self, key: torch.Tensor) -> PromptedCacheLayer | None:
+        """Return the cache's layer that these keys come from, if prompts are or can be put into it."""
+        if self._cache is None:
+            return None
+        index: Any = getattr(self.base_layer, "layer_idx", None)
+        layer = cache_layer(self._cache, index)
+        if layer is None or layer.keys is not key:
+            return None
+        if isinstance(layer, PromptedCacheLayer):
+            return layer
+        # compiled graphs read what is there, and have the prompts join anew if nothing is
+        return None if torch.compiler.is_compiling() else with_prompts(self._cache, index)
+
+    def unwrap(self) -> nn.Module:
+        """Give the attention module its own config back."""
+        self.base_layer.config = self.base_config
+        delattr(self.base_layer, _LAYER)
+        return self.base_layer
+
+    def kernel(self) -> tuple[str, Callable]:
+        """Return the name and the function of the attention that the backbone would have called without prompts."""
+        # the setting may be changed at any time
+        implementation = attention_implementation(self.base_config)
+        return implementation, self.eager if implementation == "eager" else self.kernels[implementation]
+
+
+def deep_prompt_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: Any,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Run the configured kernel with the module's prompts before its keys and values (P-tuning v2, section 3.2).
+
+    Args:
+        module: the attention module, wrapped in an [`InterfaceAttentionLayer`].
+        query: (batch, heads, queries, head size).
+        key: (batch, key/value heads, tokens, head size), positions already applied; prompts have none.
+        value: (batch, key/value heads, tokens, value head size).
+        attention_mask: what transformers made for the kernel: `None`, (batch, 1 or heads, 1 or queries, tokens)
+            boolean or additive, or (batch, tokens) for flash attention.
+        kwargs: passed to the kernel; a `position_bias` gets zero columns for the prompts.
+
+    Returns:
+        The kernel's output (batch, queries, heads, value head size), and attention weights with `num_virtual_tokens`
+        more columns in front where the kernel returns any; gated prompts have no columns there.
+
+    Raises:
+        NotImplementedError: for masks that are no tensors (flex attention); the message names the way out.
+    """
+    layer: InterfaceAttentionLayer = getattr(module, _LAYER)[0]
+    if layer.recorded is not None:
+        _, kernel = layer.kernel()
+        layer.recorded.append((_as_row(key), _as_row(value)))
+        return kernel(module, query, key, value, attention_mask, **kwargs)
+    forward_pass, places = layer.forward_pass()
+    cached, prompts = layer.cached(key), None
+    batch, heads, tokens, _ = key.shape
+    if cached is not None and cached.length:
+        length, visible, tokens = cached.length, cached.visible, tokens - cached.length
+    else:
+        shape = Shape(batch, heads, value.shape[1], 1, key.device, key.dtype)
+        prompts = forward_pass.prompts(places, shape)
+        length, visible = (0, None) if prompts is None else (prompts.length, prompts.visible)
+
+    queries, bias, is_causal = query.shape[2], kwargs.get("position_bias"), _is_causal(module, query, kwargs)
+
+    def prepare() -> tuple[Callable, int, Any]:
+        """Everything that the layers have in common: the kernel, how many tokens it looks at, and its mask."""
+        implementation, kernel = layer.kernel()
+        if not length:
+            return kernel, tokens, attention_mask
+        mask, seen = attention_mask, tokens
+        if mask is None and implementation == "sdpa" and is_causal:
+            # the kernel would mask the future by a flag of its own, which knows nothing of columns in front; what is
+            # longer than the queries is the empty end of a static cache
+            mask, seen = causal(queries, query.device), queries
+        elif mask is None and visible is not None:
+            mask = open_mask(implementation, batch, tokens, query)
+        if implementation == "sdpa" and bias is None and isinstance(mask, torch.Tensor) and mask.dtype == torch.bool:
+            return kernel, seen, widen_additive(mask, length, visible, query.dtype)
+        return kernel, seen, widen(mask, length, visible)
+
+    alike = (length, queries, tokens, batch, is_causal, bias is None, query.dtype)
+    kernel, seen, mask = forward_pass.memo((attention_mask, visible, layer.base_config, layer.kernels), alike, prepare)
+    if bias is not None and length:
+        kwargs["position_bias"] = forward_pass.memo(
+            (bias,), (length, seen), lambda: nn.functional.pad(bias[..., :seen], (length, 0))
+        )
+    if prompts is not None:
+        if seen < tokens:
+            key, value = key[:, :, :seen], value[:, :, :seen]
+        key, value = prompts.before(key, value)
+        if cached is not None:
+            cached.put(prompts, layer.owner(), key, value)
+    context, weights = kernel(module, query, key, value, mask, **kwargs)
+    if layer.bank.has_gates:
+        context = layer.add_gated(context, query, _scale(query, kwargs))
+    return context, weights
+
+
+def _scale(query: torch.Tensor, kwargs: dict[str, Any]) -> float:
+    scale = kwargs.get("scaling")
+    return query.shape[-1] ** -0.5 if scale is None else scale
+
+
+def _is_causal(module: nn.Module, query: torch.Tensor, kwargs: dict[str, Any]) -> bool:
+    """Whether the sdpa kernel called without a mask would hide later tokens.
+
+    Eager kernels always get their mask, and flash attention aligns queries with the last keys, so that columns in
+    front are seen by all.
+    """
+    is_causal = kwargs.get("is_causal")
+    return query.shape[2] > 1 and bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
+
+
+def _as_row(tokens: torch.Tensor) -> torch.Tensor:
+    """(1, heads, tokens, size) -> (tokens, heads * size): how prompts are stored."""
+    return tokens[0].transpose(0, 1).flatten(1)
+
+
+AttentionInterface.register(IMPLEMENTATION, deep_prompt_attention)
