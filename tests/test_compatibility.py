@@ -5,18 +5,23 @@ import string
 from pathlib import Path
 
 import pytest
+import torch
+import transformers.trainer
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import (
     AutoTokenizer,
     BertTokenizer,
     DebertaV2Tokenizer,
     PreTrainedTokenizerBase,
     RobertaTokenizer,
+    Trainer,
+    TrainingArguments,
     XLMRobertaTokenizer,
 )
 from transformers.models.bert.tokenization_bert_legacy import BertTokenizerLegacy
 
 from dpt_peft import _compatibility
-from dpt_peft._compatibility import split_special_tokens
+from dpt_peft._compatibility import call_when_a_trainer_is_made, call_when_an_adapter_is_saved, split_special_tokens
 from dpt_peft.tasks.data import load_tokenizer, special_tokens_as_text
 
 LETTERS = [(f"{piece}", -5.0 - number / 100) for number, piece in enumerate("▁" + string.ascii_letters + "<>/[]")]
@@ -127,3 +132,39 @@ def test_a_rebuilt_model_is_kept_for_the_next_time(tmp_path, monkeypatch):
     tokenizer.add_special_tokens({"additional_special_tokens": ["<b>"]})
     with special_tokens_as_text(tokenizer):
         assert special(tokenizer, tokenizer("a </s> <b>")["input_ids"]) == ["<s>", "</s>"]
+
+
+def test_what_peft_saves_is_told_with_its_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(PeftModel, "save_pretrained", PeftModel.save_pretrained)
+    told = []
+    call_when_an_adapter_is_saved(lambda model, folder: told.append((model, folder, sorted(folder.iterdir()))))
+    config = LoraConfig(target_modules=["0"])
+    model = get_peft_model(torch.nn.Sequential(torch.nn.Linear(2, 2)), config)
+    model.add_adapter("other", config)
+    model.save_pretrained(tmp_path)
+    assert [(found, folder) for found, folder, _ in told] == [(model, tmp_path), (model, tmp_path / "other")]
+    assert all(any(path.name == "adapter_model.safetensors" for path in files) for *_, files in told)
+    model.save_pretrained(tmp_path, selected_adapters=["other"])
+    model.save_pretrained(str(tmp_path), is_main_process=False)
+    assert [folder for _, folder, _ in told[2:]] == [tmp_path / "other"]
+
+
+def test_a_trainer_that_is_made_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(transformers.trainer, "DEFAULT_CALLBACKS", list(transformers.trainer.DEFAULT_CALLBACKS))
+    told = []
+
+    def check(arguments, model):
+        told.append((arguments, model))
+
+    class Model(torch.nn.Linear):
+        @property
+        def accepts_loss_kwargs(self) -> bool:
+            call_when_a_trainer_is_made(check)
+            return False
+
+    model = Model(1, 1)
+    for _ in range(2):
+        arguments = TrainingArguments(str(tmp_path), report_to=[], use_cpu=True, save_strategy="no")
+        trainer = Trainer(model, arguments)
+        assert told[-1] == (trainer.args, model)
+    assert len(told) == 2
