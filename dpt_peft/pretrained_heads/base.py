@@ -347,7 +347,7 @@ class PretrainedHeadModel(PreTrainedModel):
             TypeError, ValueError: The options cannot work, or the checkpoint does not have the pretrained head.
         """
         path = pretrained_model_name_or_path
-        where = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+        where = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs and name != "trust_remote_code"}
         adapter = _adapter_beside_config(path, where)
         from_elsewhere = adapter is not None or isinstance(config, PreTrainedConfig)
         config, kwargs = _prepare_config(cls.config_class, path, config=config, tokenizer=tokenizer, arguments=kwargs)
@@ -643,7 +643,6 @@ def _load_tokenizer(
 
 def _adapter_beside_config(path: str | os.PathLike[str], where: Mapping[str, Any]) -> PeftConfig | None:
     """The config of a PEFT adapter in a folder or repository that holds no weights of a model, else `None`."""
-    where = {name: value for name, value in where.items() if name != "trust_remote_code"}
     found = find_adapter_config_file(str(path), **where)
     quiet = {f"_raise_exceptions_for_{what}": False for what in ("missing_entries", "connection_errors", "gated_repo")}
     names = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)
