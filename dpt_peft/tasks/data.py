@@ -16,19 +16,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from datasets import (
-    Dataset,
-    DatasetDict,
-    Features,
-    Json,
-    Value,
-    concatenate_datasets,
-    load_dataset,
-    load_dataset_builder,
-)
+import datasets
+from datasets import Dataset, DatasetDict, Features, Value, concatenate_datasets, load_dataset, load_dataset_builder
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from dpt_peft._compatibility import split_special_tokens
+from dpt_peft._compatibility import dataset_of, split_special_tokens
 
 #: What stands between the cells of a table, by file ending.
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -211,11 +203,11 @@ def read_json(text: str) -> Dataset:
 
     Returns:
         The rows. A key that a row lacks is a missing value there. Values keep their type, also where those of a column
-        differ; a text that looks like a date is a text.
+        differ (from datasets 4.7 on); a text that looks like a date is a text.
 
     Raises:
         ValueError: If it is not json, a row is no object, or an object has a key twice; the message names the line or
-            the row.
+            the row. If an older `datasets` cannot keep the values of a column, because their types differ.
     """
     decoder, values, text = json.JSONDecoder(object_pairs_hook=_object), [], text.rstrip()
     place = 0
@@ -229,9 +221,9 @@ def read_json(text: str) -> Dataset:
             raise ValueError(f"row {number} is {str(row)[:60]!r}, but every row must be an object with the columns.")
     columns = {name: [row.get(name) for row in rows] for name in dict.fromkeys(chain.from_iterable(rows))}
     try:
-        dataset = Dataset.from_dict(columns, on_mixed_types="use_json")
+        dataset = dataset_of(columns)
         # `datasets` keeps values of several types as json, but would take the text "1" for json that is there already.
-        mixed = {name: Json() for name, feature in dataset.features.items() if "Json(" in repr(feature)}
+        mixed = {name: datasets.Json() for name, feature in dataset.features.items() if "Json(" in repr(feature)}
         for name in mixed:
             columns[name] = [None if is_missing(value) else json.dumps(value) for value in columns[name]]
         return Dataset.from_dict(columns, features=Features({**dataset.features, **mixed})) if mixed else dataset
