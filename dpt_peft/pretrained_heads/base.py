@@ -28,10 +28,15 @@ import torch
 from peft import PeftConfig, PeftModel
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.configuration_utils import SubConfigSpec
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file, find_adapter_config_file
 
-from dpt_peft._compatibility import call_when_a_trainer_is_made
+from dpt_peft._compatibility import (
+    as_config,
+    call_when_a_trainer_is_made,
+    declares_sub_config,
+    is_made,
+    share_renamed_weights,
+)
 
 from .discriminators import PRETRAINING_EXAMPLE, get_discriminator
 from .splice import SplicedInputs, TemplateSplicer
@@ -49,6 +54,7 @@ HUB_ARGUMENTS = (
     "token",
     "trust_remote_code",
 )
+_DEFAULT_MODEL_TYPE = "electra"
 # Models whose positions begin behind the padding id, as RoBERTa's: the first rows of their tables are never used.
 _POSITIONS_BEHIND_PADDING = frozenset(
     {
@@ -122,6 +128,7 @@ DISCRIMINATOR_HEAD = HeadKind(
 )
 
 
+@declares_sub_config("language_model_config", _DEFAULT_MODEL_TYPE)
 class PretrainedHeadConfig(PreTrainedConfig):
     """Base of the wrappers' configs.
 
@@ -137,8 +144,6 @@ class PretrainedHeadConfig(PreTrainedConfig):
         label_smoothing: How far the loss draws its targets away from 0 and 1, at least 0 and less than 1.
     """
 
-    sub_configs_defaults = {"language_model_config": SubConfigSpec(config_class=AutoConfig, model_type="electra")}  # noqa: RUF012
-
     head_kind: ClassVar[HeadKind] = DISCRIMINATOR_HEAD
     tokenizer_options: ClassVar[tuple[str, ...]] = ()
     own_attributes: ClassVar[tuple[str, ...]] = ("label_smoothing",)
@@ -151,14 +156,15 @@ class PretrainedHeadConfig(PreTrainedConfig):
         """Check the choices, and take over what every config has a value for."""
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"`label_smoothing` must be at least 0 and less than 1, got {self.label_smoothing}")
+        inner: Any = as_config(self.language_model_config, _DEFAULT_MODEL_TYPE)
+        self.language_model_config = inner
         super().__post_init__(**kwargs)
-        inner: Any = self.language_model_config
         self.is_encoder_decoder = inner.is_encoder_decoder
         self.chunk_size_feed_forward = inner.chunk_size_feed_forward
 
     def __getattr__(self, name: str) -> Any:
         """Answer as the language model's config, for libraries that read sizes at the top level."""
-        if name.startswith("_") or "_post_init_done" not in self.__dict__:
+        if name.startswith("_") or not is_made(self):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.__dict__["language_model_config"], name)
 
@@ -265,6 +271,7 @@ class PretrainedHeadModel(PreTrainedModel):
         super().__init__(config)
         inner: Any = config.language_model_config
         self.language_model = config.head_kind.find_class(inner)(inner)
+        share_renamed_weights(self, self.language_model)
 
     @property
     def accepts_loss_kwargs(self) -> bool:
