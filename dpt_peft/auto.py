@@ -90,7 +90,8 @@ class _AutoPeftModel:
         Args:
             pretrained_model_name_or_path: Folder or Hub id of the adapter. If a task wrapper's config lies beside it,
                 as it does where it was saved, the base model is that wrapper, around the weights that the adapter's
-                own config names. Over a plain model, the head gets as many classes as the adapter was saved with.
+                own config names. Over a plain model, the head gets as many classes as the adapter was saved
+                with, and deep prompts bring their names.
             adapter_name: Its name in the model.
             is_trainable: Whether it is to be trained on.
             config: The adapter's config in place of the one in the folder.
@@ -112,7 +113,8 @@ class _AutoPeftModel:
             for_weights = {"device": "cpu", "revision": revision, **where}
             _refuse_lost_wrapper(path, adapter, for_weights)
             if not kwargs.keys() & {"num_labels", "id2label", "config"}:
-                kwargs |= _classes_of_the_head(path, for_weights)
+                names = getattr(adapter, "id2label", None)
+                kwargs |= {"id2label": names} if names else _classes_of_the_head(path, for_weights)
             loaded: PeftModel = super().from_pretrained(  # type: ignore[misc]
                 path, adapter_name, is_trainable=is_trainable, config=config, revision=revision, **kwargs
             )

@@ -32,8 +32,10 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     check_costs(costs, arguments)
     outcome = run(task, arguments)
     measured = costs_of(outcome, costs, arguments.training.per_device_eval_batch_size)
+    show = logging.getLogger(__name__).info
     for name, value in measured.items():
-        logging.getLogger(__name__).info("%s: %s", name, value)
+        for line in value if name == "beams" else [value]:
+            show("%s: %s", name, line)
     return outcome.results | measured
 
 

@@ -18,7 +18,7 @@ from .config import DeepPromptConfig
 from .init_text import initialise_from_tokens
 from .mixed_batch import BASE, RowPlan
 from .positions import ShiftedPositions, find_positions, shift_positions
-from .saved import check_fit, prompts_of
+from .saved import check_fit, from_layerwise, prompts_of
 from .targets import choose_targets
 from .task_head import TaskHead
 
@@ -69,6 +69,9 @@ class DeepPromptModel(BaseTuner):
 
     def _prepare_adapter_config(self, peft_config: DeepPromptConfig, model_config: dict) -> DeepPromptConfig:
         # no default target modules are needed: attention modules are found by what they are
+        names = {int(index): name for index, name in (model_config.get("id2label") or {}).items()}
+        if peft_config.id2label is None and any(name != f"LABEL_{index}" for index, name in names.items()):
+            peft_config.id2label = names
         return peft_config
 
     def _prepare_model(self, peft_config: DeepPromptConfig, model: nn.Module) -> None:
@@ -281,7 +284,8 @@ class DeepPromptModel(BaseTuner):
         adapter_name: str,
         state_dict: dict[str, torch.Tensor],
     ) -> dict[str, torch.Tensor]:
-        remapped = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
+        state = from_layerwise(model, adapter_name, state_dict)
+        remapped = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state)
         check_fit(model.state_dict(), remapped, adapter_name, cls.prefix)
         return remapped
 

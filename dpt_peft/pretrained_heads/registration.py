@@ -20,7 +20,7 @@ from .dpt_multi_span import DPTForMultiSpanQuestionAnswering
 from .verbalizer import VerbalizerForSequenceClassification
 
 #: The wrappers, each with transformers' auto class for it. The reader of several spans gives a score a token and takes
-#: a label a token, as token classifiers do; transformers' own question answering models point at one start and one end.
+#: a label a token, as token classifiers do; transformers' own models for questions point at one start and one end.
 WRAPPERS: dict[Any, Any] = {
     DPTForSequenceClassification: AutoModelForSequenceClassification,
     DPTForHierarchicalClassification: AutoModelForSequenceClassification,

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from peft import PeftModel
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from dpt_peft import (
@@ -267,8 +268,9 @@ class _TokenCounts:
 
 
 def _backbone(model: torch.nn.Module) -> torch.nn.Module:
-    """Find what reads the spliced rows: a wrapper's discriminator, or else the model itself."""
-    return next((module for name, module in model.named_modules() if name.split(".")[-1] == "discriminator"), model)
+    """Find what reads the spliced rows: the language model in a wrapper, or else the model itself."""
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    return getattr(base, "language_model", model)
 
 
 def _wait(device: torch.device) -> None:

@@ -97,6 +97,10 @@ class HierarchyExperimentArguments(ExperimentArguments):
         default_factory=list, metadata={"help": "Train nothing; measure these numbers of synthetic classes."}
     )
 
+    def is_mine(self, record: Record) -> bool:
+        """Return whether a record is of this kind of experiment, see `ExperimentArguments.is_mine`."""
+        return record["run"]["dataset"] == SYNTHETIC or "accuracy_level_1" in record["metrics"]
+
 
 def values_of_row(entries: Sequence[str], row: str, default: float) -> list[float]:
     """Read entries such as "fine_tuning=5e-4": those of a row, or the default.

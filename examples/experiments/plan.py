@@ -122,6 +122,13 @@ class ExperimentArguments:
             **({"bf16": True} if self.bf16 else {}),
         } | rest
 
+    def is_mine(self, record: Record) -> bool:
+        """Return whether a record is of this kind of experiment.
+
+        Experiments may share a folder, and one over a hierarchy has the same run for other labels of the same data.
+        """
+        return record["run"]["dataset"] in DATA_SETS and "accuracy_level_1" not in record["metrics"]
+
 
 @dataclass
 class ComparisonArguments(ExperimentArguments):
@@ -305,13 +312,16 @@ def make_record(run: Run, result: dict[str, Any], seconds: float) -> Record:
 
 
 def read_records(arguments: ExperimentArguments) -> list[Record]:
-    """Read the finished runs: those in `output_dir`, or those that `records` names. A run counts once, the first."""
+    """Read the finished runs of an experiment: those in `output_dir`, or those that `records` names.
+
+    A run counts once, the first.
+    """
     paths = [Path(path) for path in arguments.records or []] or sorted(
         Path(arguments.output_dir).glob("records*.jsonl")
     )
     found: list[Record] = []
     for record in (value for path in paths for value in read_json_lines(path)):
-        if all(record["run"] != other["run"] for other in found):
+        if arguments.is_mine(record) and all(record["run"] != other["run"] for other in found):
             found.append(record)
     return found
 

@@ -35,7 +35,7 @@ def parse_candidate(text: str) -> tuple[str, float, int]:
 def measure(method: str, learning_rate: float, epochs: int, seed: int, model: str) -> float:
     """Train on the messages that a seed draws, and return the accuracy on the others."""
     task = TextClassification()
-    source = TextClassificationArguments(train_file=str(MESSAGES), max_seq_length=128)
+    source = TextClassificationArguments(train_file=str(MESSAGES))
     data = task.load(source)
     rows = len(data.splits["train"]) - EXAMPLES_PER_CLASS * len(data.label_names)
     with tempfile.TemporaryDirectory() as scratch:

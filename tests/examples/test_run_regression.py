@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard
 from dpt_peft.tasks import Regression
 from dpt_peft.training.methods import methods_of
 from tests.examples.scripts import load_script, options_of
-from tests.training.tiny import write_discriminator
+from tests.training.tiny import write_discriminator, write_task
 
 METHODS = ("fine_tuning", "deep_prompt", "lora", "shallow_prompt", "p_tuning")
 WORTH = {"bad": -1.0, "fine": 0.5, "great": 2.0}
@@ -95,3 +95,25 @@ def test_a_part_of_the_data_and_cached_layers(script, files, tmp_path):
     assert script.main([str(word) for word in words])["rows"] == {"train": 21, "validation": 6}
     prompts = ("--layers_to_transform", "last", 1, "--cache_lower_layers", "--do_train", "--do_eval")
     assert run(script, files, tmp_path / "cached", "deep_prompt", *prompts)["eval_mse"] > 0
+
+
+def test_prompts_are_shared_by_tasks_of_numbers_only(files, tmp_path):
+    write_task(tmp_path / "classes.csv", 24)
+    numbers = {f"{split}_file": str(files / f"{split}.csv") for split in ("train", "validation")}
+    classes = {f"{split}_file": str(tmp_path / "classes.csv") for split in ("train", "validation")}
+
+    def share(**tasks):
+        (tmp_path / "tasks.json").write_text(json.dumps(tasks))
+        words = [
+            *("--model_name_or_path", files / "backbone", "--tasks_file", tmp_path / "tasks.json", "--max_steps", 3),
+            *("--output_dir", tmp_path / "out", "--do_train", "--do_eval", "--report_to", "none", "--use_cpu"),
+            *("--num_virtual_tokens", 3, "--disable_tqdm", "true"),
+        ]
+        return load_script("run_multi_task").main([str(word) for word in words])
+
+    one, other = {"family": "regression", **numbers}, {"family": "regression", **numbers, "train_fraction": 0.5}
+    metrics = share(one=one, other=other)
+    assert metrics["eval_other_mse"] == pytest.approx(metrics["eval_other_loss"], rel=1e-4)
+    assert metrics["rows"]["other"]["train"] == 24
+    with pytest.raises(ValueError, match="one, mood have columns of different kinds"):
+        share(one=one, mood={"family": "text-classification", **classes})

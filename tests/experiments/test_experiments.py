@@ -70,7 +70,7 @@ def files(tmp_path_factory):
 def run(name, files, output_dir, capsys, *words):
     model = files / ("language_model" if name == "ablation_head" else "tiny")
     where = ("--data_dir", files / "data", "--output_dir", output_dir, "--model_name_or_path", model)
-    small = ("--datasets", "sst2", "--epochs", 1, "--batch_size", 8)
+    small = ("--datasets", "sst2", "--epochs", 1, "--batch_size", 8, "--max_seq_length", 40)
     import_module(name).main([*map(str, (*where, *small, *words))])
     return capsys.readouterr().out
 
@@ -149,7 +149,7 @@ def test_multiple_choice_and_questions_are_families_too(files, tmp_path, capsys)
         (files / "data" / name).mkdir()
         for split in ("train", "dev_half_validation"):
             (files / "data" / name / f"{split}.jsonl").write_text("\n".join(map(json.dumps, content)))
-    common = ("--methods", "deep_prompt", "--seeds", 1, "--split", "validation", "--max_seq_length", 40)
+    common = ("--methods", "deep_prompt", "--seeds", 1, "--split", "validation")
     half = ("--train_fractions", 0.5)
     words = ("--datasets", "copa", "--model_name_or_path", files / "chooser")
     assert "COPA" in run("low_resource", files, tmp_path / "copa", capsys, *common, *half, *words)

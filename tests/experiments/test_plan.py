@@ -3,6 +3,7 @@ import json
 import pytest
 import torch
 from comparison import comparison
+from label_hierarchies import HierarchyExperimentArguments, plan as plan_hierarchies
 from plan import (
     ComparisonArguments,
     ExperimentArguments,
@@ -151,7 +152,7 @@ def rows(tmp_path):
 )
 def test_a_wrapper_is_made_again_from_its_record(discriminator, language_model, rows, tmp_path, method, options):
     path = str(language_model if method == "verbalizer" else discriminator)
-    planned = arguments(tmp_path, epochs=1).run("sst2", method, 1, 1e-3, options=options)
+    planned = arguments(tmp_path, epochs=1, max_seq_length=64).run("sst2", method, 1, 1e-3, options=options)
     task = TextClassification()
     outcome = run(task, run_arguments(planned, task, rows, path, tmp_path, None), write_files=False)
     record = json.loads(json.dumps(make_record(planned, outcome.results, 1.0)))
@@ -169,7 +170,7 @@ def test_a_wrapper_is_made_again_from_its_record(discriminator, language_model, 
 
 
 def test_a_record_says_the_options_in_use(discriminator, rows, tmp_path):
-    args = arguments(tmp_path, data_dir=str(tmp_path / "data"), epochs=1)
+    args = arguments(tmp_path, data_dir=str(tmp_path / "data"), epochs=1, max_seq_length=64)
     planned = args.run("sst2", "lora", 1, 1e-3, options={"r": 4})
     record = make_record(planned, train(planned, args, str(discriminator)), 1.0)
     assert record["options"] == {"r": 4, "lora_alpha": 16, "lora_dropout": 0.0, "target_modules": None}
@@ -205,3 +206,20 @@ def test_tables_go_from_little_data_to_much(tmp_path):
     ]
     found = [line.partition(",")[0] for line in comparison(records, "accuracy").splitlines() if "accuracy in" in line]
     assert found == ["8 examples a class", "16 examples a class", "10 % of the data", "all data"]
+
+
+def test_experiments_with_equal_runs_may_share_a_folder(tmp_path):
+    hierarchies = HierarchyExperimentArguments(
+        output_dir=str(tmp_path), model_name_or_path="a/model", datasets=["trec"], rows=["fine_tuning"], seeds=[1]
+    )
+    (run_of_fifty_classes,) = plan_hierarchies(hierarchies)
+    flat = arguments(tmp_path, epochs=3, batch_size=8, max_seq_length=64)
+    run_of_six_classes = flat.run("trec", "fine_tuning", 1, 2e-4, train_fraction=0.1)
+    assert run_of_six_classes == run_of_fifty_classes
+    run_missing([run_of_six_classes], flat, answer)
+    (other,) = run_missing(
+        [run_of_fifty_classes], hierarchies, lambda *told: answer(*told) | {"test_accuracy_level_1": 0.9}
+    )
+    assert other["metrics"] == {"accuracy": 0.1, "accuracy_level_1": 0.9}
+    (mine,) = run_missing([run_of_six_classes], flat, None)
+    assert mine["metrics"] == {"accuracy": 0.1}

@@ -305,8 +305,11 @@ def tag_words(
         with torch.inference_mode():
             for start in range(0, len(order), batch_size):
                 rows = order[start : start + batch_size]
-                batch = tokenizer.pad(features.dataset[rows], return_tensors="pt").to(model.device)
-                predicted.update(zip(rows, model(**batch).logits.argmax(-1).cpu().numpy(), strict=True))
+                # on the right, whatever the tokenizer's side, so that tokens keep their places
+                batch = tokenizer.pad(features.dataset[rows], padding_side="right", return_tensors="pt")
+                predicted.update(
+                    zip(rows, model(**batch.to(model.device)).logits.argmax(-1).cpu().numpy(), strict=True)
+                )
     finally:
         model.train(was_training)
     return features.decode([predicted[row] for row in range(len(order))], labels)

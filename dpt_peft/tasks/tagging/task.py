@@ -82,10 +82,7 @@ class WordTaggingData(TaskData):
 
 
 def shape_word_tagging(
-    splits: Mapping[str, Dataset],
-    args: WordTaggingArguments,
-    plain: Plain,
-    keep: dict[str, tuple[str, str]] | None = None,
+    splits: Mapping[str, Dataset], args: WordTaggingArguments, plain: Plain, predicates: str | None = None
 ) -> WordTaggingData:
     """Check splits of words and tags, and turn the tags into IOB2.
 
@@ -93,7 +90,7 @@ def shape_word_tagging(
         splits: As loaded.
         args: Names of the columns.
         plain: How plain types are read, if the data has such.
-        keep: Further columns that every split must have: argument that names it -> its name, its name in the result.
+        predicates: Column of the predicates' positions, which every split must have; None: there are none.
 
     Returns:
         The data, see `WordTaggingData`. Validation and test data may have types that the training data does not have
@@ -101,20 +98,19 @@ def shape_word_tagging(
 
     Raises:
         ValueError: If there is no training data or a split is empty; a column is missing; words or tags are no list of
-            strings; words and tags differ in number; `tag_names` does not have a tag; the tags are of no one scheme,
-            or there is only one.
+            strings; words and tags differ in number; a predicate is no word of its sentence; `tag_names` does not have
+            a tag; the tags are of no one scheme, or there is only one.
     """
     if "train" not in splits:
         raise ValueError("There is no training data: give `train_file`, or a `dataset_name` with a training split.")
-    kept = keep or {}
     words: dict[str, list[list[str]]] = {}
     tags: dict[str, list[list[str | int]]] = {}
     splits = {split: dataset.with_format(None) for split, dataset in splits.items()}
     for split, dataset in splits.items():
         require_rows(dataset, split)
-        columns = {"tokens_column_name": args.tokens_column_name, **{name: old for name, (old, _) in kept.items()}}
-        if split == "train":
-            columns["tags_column_name"] = args.tags_column_name
+        columns = {"tokens_column_name": args.tokens_column_name}
+        columns |= {} if predicates is None else {"predicate_column_name": predicates}
+        columns |= {"tags_column_name": args.tags_column_name} if split == "train" else {}
         require_columns(dataset, split, columns)
         words[split] = words_of(
             dataset[args.tokens_column_name][:], f"`tokens_column_name`: column {args.tokens_column_name!r}", split
@@ -147,11 +143,24 @@ def shape_word_tagging(
             )
     shaped = {}
     for split, dataset in splits.items():
-        out: dict[str, list[Any]] = {"words": words[split]} | {new: dataset[old][:] for old, new in kept.values()}
+        out: dict[str, list[Any]] = {"words": words[split]}
+        if predicates is not None:
+            out["predicate_index"] = _checked_predicates(dataset[predicates][:], words[split], split)
         if split in iob2:
             out["tags"] = iob2[split]
         shaped[split] = Dataset.from_dict(out)
     return WordTaggingData(shaped, label_names, scheme)
+
+
+def _checked_predicates(column: Sequence[Any], sentences: Sequence[Sequence[str]], split: str) -> list[int]:
+    """Check that every predicate is a word of its sentence."""
+    for row, (predicate, words) in enumerate(zip(column, sentences, strict=True)):
+        if type(predicate) is not int or not 0 <= predicate < len(words):
+            raise ValueError(
+                f"`predicate_column_name`: row {row} of the {split} data has {len(words)} words, but the predicate is "
+                f"at {predicate!r}."
+            )
+    return list(column)
 
 
 def _are_unknown(column: Sequence[Any]) -> bool:
@@ -371,15 +380,5 @@ class SemanticRoleLabeling(WordTagging):
         return lambda path, argument: read_propositions(path, args, argument, names)
 
     def shape(self, splits: Mapping[str, Dataset], args: SemanticRoleArguments) -> WordTaggingData:
-        """Check words and roles, see `shape_word_tagging`, and that every predicate is a word of its sentence."""
-        kept = {"predicate_column_name": (args.predicate_column_name, "predicate_index")}
-        data = shape_word_tagging(splits, args, "single", kept)
-        for split, dataset in data.splits.items():
-            sentences, predicates = dataset["words"][:], dataset["predicate_index"][:]
-            for row, (words, predicate) in enumerate(zip(sentences, predicates, strict=True)):
-                if type(predicate) is not int or not 0 <= predicate < len(words):
-                    raise ValueError(
-                        f"`predicate_column_name`: row {row} of the {split} data has {len(words)} words, but the "
-                        f"predicate is at {predicate!r}."
-                    )
-        return data
+        """Check words and roles, see `shape_word_tagging`."""
+        return shape_word_tagging(splits, args, "single", args.predicate_column_name)

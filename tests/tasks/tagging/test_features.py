@@ -252,3 +252,13 @@ def test_special_tokens_are_text_to_byte_level_tokenizers_too(byte_level, typed)
     assert "".join(tokens(byte_level, row)) == f"<s>ĠaĠ{typed}Ġa</s>"
     assert len(row["input_ids"]) == 5 + len(typed)
     assert features.rows[0].positions == [1, 2, 3 + len(typed)]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_sides_of_padding_and_truncation_do_not_matter(side):
+    vocabulary = {word: index for index, word in enumerate(PIECES)}
+    sided = BertTokenizer(vocab=vocabulary, model_max_length=8, padding_side=side, truncation_side=side)
+    sentences = [["a", "b", "c", "d", "running"], ["b"], ["c"] * 20]
+    expected = [[f"B-{word.removesuffix('ning')}" for word in sentence] for sentence in sentences]
+    assert tag_words(Echo(), sided, sentences) == expected
+    assert [tag_words(Echo(), sided, [sentence])[0] for sentence in sentences] == expected
