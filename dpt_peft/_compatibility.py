@@ -245,48 +245,6 @@ def no_progress_bars() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def call_when_an_adapter_is_saved(write: Callable[[PeftModel, Path], None]) -> None:
-    """Call a function for every adapter that PEFT writes: by `save_pretrained`, a Trainer's checkpoints, or a push.
-
-    PEFT tells nobody which folder it saves to; we would ask for a method of the base model that it calls.
-
-    Args:
-        write: Gets the model and the adapter's folder, in the main process alone, after PEFT has written to it.
-    """
-    save = PeftModel.save_pretrained
-
-    @wraps(save)
-    def save_pretrained(self: PeftModel, *args: Any, **kwargs: Any) -> Any:
-        result = save(self, *args, **kwargs)
-        given = inspect.signature(save).bind(self, *args, **kwargs)
-        given.apply_defaults()
-        if given.arguments["is_main_process"]:
-            for name in given.arguments["selected_adapters"] or self.peft_config:
-                write(self, Path(given.arguments["save_directory"]) / ("" if name == "default" else name))
-        return result
-
-    PeftModel.save_pretrained = save_pretrained
-
-
-def call_when_a_trainer_is_made(check: Callable[[Any, Any], None]) -> None:
-    """Call a function with the arguments and the model of every Trainer that is made from now on.
-
-    A Trainer takes its callbacks from a list, to which the check is added once. To be called when the Trainer asks its
-    model for `accepts_loss_kwargs`, before it reads the list: transformers' module is slow to load, and not loaded
-    for this.
-    """
-    trainer = sys.modules.get("transformers.trainer")
-    if trainer is None or any(getattr(callback, "check", None) is check for callback in trainer.DEFAULT_CALLBACKS):
-        return
-
-    def on_init_end(*given: Any, **named: Any) -> None:
-        _, arguments, *_ = given
-        check(arguments, named.get("model"))
-
-    methods = {"on_init_end": on_init_end, "check": staticmethod(check)}
-    trainer.DEFAULT_CALLBACKS.append(type("ModelCheck", (trainer.TrainerCallback,), methods))
-
-
 def register_peft_type(name: str, config: type, tuner: type, prefix: str) -> None:
     """Make a method known to PEFT.
 
@@ -354,3 +312,45 @@ def cache_of_call(kwargs: Mapping[str, Any]) -> Any:
 
 def _forward_of(module: nn.Module) -> Any:
     return inspect.unwrap(type(module).forward)
+
+
+def call_when_an_adapter_is_saved(write: Callable[[PeftModel, Path], None]) -> None:
+    """Call a function for every adapter that PEFT writes: by `save_pretrained`, a Trainer's checkpoints, or a push.
+
+    PEFT tells nobody which folder it saves to; we would ask for a method of the base model that it calls.
+
+    Args:
+        write: Gets the model and the adapter's folder, in the main process alone, after PEFT has written to it.
+    """
+    save = PeftModel.save_pretrained
+
+    @wraps(save)
+    def save_pretrained(self: PeftModel, *args: Any, **kwargs: Any) -> Any:
+        result = save(self, *args, **kwargs)
+        given = inspect.signature(save).bind(self, *args, **kwargs)
+        given.apply_defaults()
+        if given.arguments["is_main_process"]:
+            for name in given.arguments["selected_adapters"] or self.peft_config:
+                write(self, Path(given.arguments["save_directory"]) / ("" if name == "default" else name))
+        return result
+
+    PeftModel.save_pretrained = save_pretrained
+
+
+def call_when_a_trainer_is_made(check: Callable[[Any, Any], None]) -> None:
+    """Call a function with the arguments and the model of every Trainer that is made from now on.
+
+    A Trainer takes its callbacks from a list, to which the check is added once. To be called when the Trainer asks its
+    model for `accepts_loss_kwargs`, before it reads the list: transformers' module is slow to load, and not loaded
+    for this.
+    """
+    trainer = sys.modules.get("transformers.trainer")
+    if trainer is None or any(getattr(callback, "check", None) is check for callback in trainer.DEFAULT_CALLBACKS):
+        return
+
+    def on_init_end(*given: Any, **named: Any) -> None:
+        _, arguments, *_ = given
+        check(arguments, named.get("model"))
+
+    methods = {"on_init_end": on_init_end, "check": staticmethod(check)}
+    trainer.DEFAULT_CALLBACKS.append(type("ModelCheck", (trainer.TrainerCallback,), methods))

@@ -287,6 +287,11 @@ def test_the_number_of_classes_is_read_from_the_adapter(tmp_path, architecture, 
     assert loaded.config.num_labels == classes
     with torch.no_grad():
         torch.testing.assert_close(loaded(**rows).logits, model(**rows).logits, rtol=0, atol=1e-6)
+    if method == "deep prompts":
+        names = {index: f"name {index}" for index in range(classes)}
+        base = makers[task_type].from_pretrained(tmp_path / "base", id2label=names)
+        get_peft_model(base, config).save_pretrained(tmp_path / "named")
+        assert loaders[task_type].from_pretrained(tmp_path / "named").config.id2label == names
     # What is said counts.
     named = loaders[task_type].from_pretrained(
         tmp_path / "adapter", id2label={index: f"class {index}" for index in range(classes)}

@@ -28,7 +28,14 @@ import torch
 from peft import PeftConfig, PeftModel
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file, find_adapter_config_file
+from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.utils import (
+    SAFE_WEIGHTS_INDEX_NAME,
+    SAFE_WEIGHTS_NAME,
+    cached_file,
+    can_return_tuple,
+    find_adapter_config_file,
+)
 
 from dpt_peft._compatibility import (
     as_config,
@@ -458,14 +465,18 @@ class TemplateConfig(PretrainedHeadConfig):
         """`templates` as objects."""
         return [ResolvedTemplate.from_dict(template) for template in self.templates]
 
-    @staticmethod
-    def row_options(
-        tokenizer: PreTrainedTokenizerBase, language_model_config: PreTrainedConfig, max_length: int | None
-    ) -> dict[str, Any]:
-        """Return what the config keeps of the tokenizer's rows: their length, special tokens and cut.
+    @classmethod
+    def _make(
+        cls,
+        language_model_config: PreTrainedConfig,
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int | None,
+        **attributes: Any,
+    ) -> Any:
+        """Make a config with what it keeps of the tokenizer's rows: their length, special tokens and cut.
 
         Raises:
-            ValueError: The tokenizer lacks a special token, or `max_length` is too long.
+            ValueError: The tokenizer lacks a special token or is that of another model, or `max_length` is too long.
         """
         ids = {name: getattr(tokenizer, name) for name in ("cls_token_id", "sep_token_id", "pad_token_id")}
         for name, value in ids.items():
@@ -473,21 +484,23 @@ class TemplateConfig(PretrainedHeadConfig):
                 raise ValueError(f"`tokenizer` has no `{name}`, which the rows of this model need")
         # [CLS] a [SEP] b [SEP]: all but the last separator stand between the texts.
         separators = list(tokenizer("", "")["input_ids"]).count(ids["sep_token_id"]) - 1
-        return {
+        rows = {
             **ids,
             "max_length": longest_row(max_length, tokenizer, language_model_config),
             "pair_separators": max(separators, 1),
             "truncation_side": tokenizer.truncation_side,
         }
+        made = cls(language_model_config=language_model_config, **{**rows, **attributes})
+        made.check_vocabulary(made.resolved_templates)
+        return made
 
-    @staticmethod
-    def check_vocabulary(templates: Sequence[ResolvedTemplate], language_model_config: PreTrainedConfig) -> None:
+    def check_vocabulary(self, templates: Sequence[ResolvedTemplate]) -> None:
         """Raise a `ValueError` if templates hold ids that the language model does not know."""
         highest = max(max(template.ids) for template in templates)
-        if highest >= language_model_config.vocab_size:
+        if highest >= self.vocab_size:
             raise ValueError(
-                f"`tokenizer` gives the id {highest}, but the language model knows "
-                f"{language_model_config.vocab_size} tokens: it is not the tokenizer of this discriminator or model"
+                f"`tokenizer` gives the id {highest}, but the language model knows {self.vocab_size} tokens: it is "
+                "not the tokenizer of this discriminator or model"
             )
 
 
@@ -540,13 +553,53 @@ class TemplateModel(PretrainedHeadModel):
         outputs = self.language_model(attention_mask=spliced.attention_mask, **further)
         return outputs, spliced
 
-    @staticmethod
-    def _refuse_other_inputs(input_ids: Any, inputs_embeds: Any, position_ids: Any) -> None:
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs: Any,
+    ) -> SequenceClassifierOutput:
+        """Score the classes of a batch of texts.
+
+        Args:
+            input_ids: (batch, length), ordinary tokenizer output: single texts or pairs, padded on either side, with
+                or without special tokens. Texts too long are cut here, as `TemplateSplicer` says.
+            attention_mask: (batch, length), zero = padding. Default: see `TemplateSplicer.forward`.
+            token_type_ids: (batch, length). Template words take the type of their neighbour in the text.
+            position_ids: Refused: the splice moves tokens, so positions are counted inside.
+            inputs_embeds: Refused: the splice needs token ids.
+            labels: (batch,) class indices; where the class takes several labels a text, also (batch, classes) zeros
+                and ones.
+            output_attentions: Whether to return the attentions over the spliced rows.
+            output_hidden_states: Whether to return the hidden states of the spliced rows.
+            **kwargs: Passed on to the language model.
+
+        Returns:
+            `loss` as described for the class, `logits` (batch, classes), `hidden_states`, `attentions`. With
+            `return_dict=False` a tuple of those that exist.
+
+        Raises:
+            ValueError: An argument is refused, or labels have the wrong shape, type or range.
+        """
         if input_ids is None or inputs_embeds is not None or position_ids is not None:
             raise ValueError(
                 "the model splices its template into `input_ids`: pass these, and neither `inputs_embeds` nor "
                 "`position_ids`"
             )
+        rows = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        kwargs |= self._wanted_outputs(output_attentions, output_hidden_states)
+        return self._answer(rows, labels, **kwargs)
+
+    def _answer(self, rows: dict[str, Any], labels: torch.Tensor | None, **further: Any) -> SequenceClassifierOutput:
+        """Answer for what the tokenizer gave (see `_read`); every wrapper says how."""
+        raise NotImplementedError
 
 
 def _prepare_config(
