@@ -6,13 +6,14 @@ import warnings
 
 import pytest
 import torch
-from peft import PeftConfig
+import transformers.trainer
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners.tuners_utils import BaseTuner
 from peft.utils import ModulesToSaveWrapper
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-from transformers import BertConfig, DynamicCache, EncoderDecoderCache
+from transformers import BertConfig, DynamicCache, EncoderDecoderCache, Trainer, TrainingArguments
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.models.bert import modeling_bert
 from transformers.models.mpnet.modeling_mpnet import MPNetSelfAttention
@@ -95,3 +96,41 @@ def test_cache_of_call(name):
     assert _compatibility.cache_of_call({name: EncoderDecoderCache(cache, cross)}) is cache
     assert _compatibility.cache_of_call({name: None}) is None
     assert _compatibility.cache_of_call({}) is None
+
+
+def test_what_peft_saves_is_told_with_its_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(PeftModel, "save_pretrained", PeftModel.save_pretrained)
+    told = []
+    _compatibility.call_when_an_adapter_is_saved(
+        lambda model, folder: told.append((model, folder, sorted(folder.iterdir())))
+    )
+    config = LoraConfig(target_modules=["0"])
+    model = get_peft_model(torch.nn.Sequential(torch.nn.Linear(2, 2)), config)
+    model.add_adapter("other", config)
+    model.save_pretrained(tmp_path)
+    assert [(found, folder) for found, folder, _ in told] == [(model, tmp_path), (model, tmp_path / "other")]
+    assert all(any(path.name == "adapter_model.safetensors" for path in files) for *_, files in told)
+    model.save_pretrained(tmp_path, selected_adapters=["other"])
+    model.save_pretrained(str(tmp_path), is_main_process=False)
+    assert [folder for _, folder, _ in told[2:]] == [tmp_path / "other"]
+
+
+def test_a_trainer_that_is_made_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(transformers.trainer, "DEFAULT_CALLBACKS", list(transformers.trainer.DEFAULT_CALLBACKS))
+    told = []
+
+    def check(arguments, model):
+        told.append((arguments, model))
+
+    class Model(torch.nn.Linear):
+        @property
+        def accepts_loss_kwargs(self) -> bool:
+            _compatibility.call_when_a_trainer_is_made(check)
+            return False
+
+    model = Model(1, 1)
+    for _ in range(2):
+        arguments = TrainingArguments(str(tmp_path), report_to=[], use_cpu=True, save_strategy="no")
+        trainer = Trainer(model, arguments)
+        assert told[-1] == (trainer.args, model)
+    assert len(told) == 2

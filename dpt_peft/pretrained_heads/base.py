@@ -28,10 +28,22 @@ import torch
 from peft import PeftConfig, PeftModel
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.configuration_utils import SubConfigSpec
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file, find_adapter_config_file
+from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.utils import (
+    SAFE_WEIGHTS_INDEX_NAME,
+    SAFE_WEIGHTS_NAME,
+    cached_file,
+    can_return_tuple,
+    find_adapter_config_file,
+)
 
-from dpt_peft._compatibility import call_when_a_trainer_is_made
+from dpt_peft._compatibility import (
+    as_config,
+    call_when_a_trainer_is_made,
+    declares_sub_config,
+    is_made,
+    share_renamed_weights,
+)
 
 from .discriminators import PRETRAINING_EXAMPLE, get_discriminator
 from .splice import SplicedInputs, TemplateSplicer
@@ -49,6 +61,7 @@ HUB_ARGUMENTS = (
     "token",
     "trust_remote_code",
 )
+_DEFAULT_MODEL_TYPE = "electra"
 # Models whose positions begin behind the padding id, as RoBERTa's: the first rows of their tables are never used.
 _POSITIONS_BEHIND_PADDING = frozenset(
     {
@@ -122,6 +135,7 @@ DISCRIMINATOR_HEAD = HeadKind(
 )
 
 
+@declares_sub_config("language_model_config", _DEFAULT_MODEL_TYPE)
 class PretrainedHeadConfig(PreTrainedConfig):
     """Base of the wrappers' configs.
 
@@ -137,8 +151,6 @@ class PretrainedHeadConfig(PreTrainedConfig):
         label_smoothing: How far the loss draws its targets away from 0 and 1, at least 0 and less than 1.
     """
 
-    sub_configs_defaults = {"language_model_config": SubConfigSpec(config_class=AutoConfig, model_type="electra")}  # noqa: RUF012
-
     head_kind: ClassVar[HeadKind] = DISCRIMINATOR_HEAD
     tokenizer_options: ClassVar[tuple[str, ...]] = ()
     own_attributes: ClassVar[tuple[str, ...]] = ("label_smoothing",)
@@ -151,14 +163,15 @@ class PretrainedHeadConfig(PreTrainedConfig):
         """Check the choices, and take over what every config has a value for."""
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"`label_smoothing` must be at least 0 and less than 1, got {self.label_smoothing}")
+        inner: Any = as_config(self.language_model_config, _DEFAULT_MODEL_TYPE)
+        self.language_model_config = inner
         super().__post_init__(**kwargs)
-        inner: Any = self.language_model_config
         self.is_encoder_decoder = inner.is_encoder_decoder
         self.chunk_size_feed_forward = inner.chunk_size_feed_forward
 
     def __getattr__(self, name: str) -> Any:
         """Answer as the language model's config, for libraries that read sizes at the top level."""
-        if name.startswith("_") or "_post_init_done" not in self.__dict__:
+        if name.startswith("_") or not is_made(self):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.__dict__["language_model_config"], name)
 
@@ -265,6 +278,7 @@ class PretrainedHeadModel(PreTrainedModel):
         super().__init__(config)
         inner: Any = config.language_model_config
         self.language_model = config.head_kind.find_class(inner)(inner)
+        share_renamed_weights(self, self.language_model)
 
     @property
     def accepts_loss_kwargs(self) -> bool:
@@ -347,7 +361,7 @@ class PretrainedHeadModel(PreTrainedModel):
             TypeError, ValueError: The options cannot work, or the checkpoint does not have the pretrained head.
         """
         path = pretrained_model_name_or_path
-        where = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+        where = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs and name != "trust_remote_code"}
         adapter = _adapter_beside_config(path, where)
         from_elsewhere = adapter is not None or isinstance(config, PreTrainedConfig)
         config, kwargs = _prepare_config(cls.config_class, path, config=config, tokenizer=tokenizer, arguments=kwargs)
@@ -451,14 +465,18 @@ class TemplateConfig(PretrainedHeadConfig):
         """`templates` as objects."""
         return [ResolvedTemplate.from_dict(template) for template in self.templates]
 
-    @staticmethod
-    def row_options(
-        tokenizer: PreTrainedTokenizerBase, language_model_config: PreTrainedConfig, max_length: int | None
-    ) -> dict[str, Any]:
-        """Return what the config keeps of the tokenizer's rows: their length, special tokens and cut.
+    @classmethod
+    def _make(
+        cls,
+        language_model_config: PreTrainedConfig,
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int | None,
+        **attributes: Any,
+    ) -> Any:
+        """Make a config with what it keeps of the tokenizer's rows: their length, special tokens and cut.
 
         Raises:
-            ValueError: The tokenizer lacks a special token, or `max_length` is too long.
+            ValueError: The tokenizer lacks a special token or is that of another model, or `max_length` is too long.
         """
         ids = {name: getattr(tokenizer, name) for name in ("cls_token_id", "sep_token_id", "pad_token_id")}
         for name, value in ids.items():
@@ -466,21 +484,23 @@ class TemplateConfig(PretrainedHeadConfig):
                 raise ValueError(f"`tokenizer` has no `{name}`, which the rows of this model need")
         # [CLS] a [SEP] b [SEP]: all but the last separator stand between the texts.
         separators = list(tokenizer("", "")["input_ids"]).count(ids["sep_token_id"]) - 1
-        return {
+        rows = {
             **ids,
             "max_length": longest_row(max_length, tokenizer, language_model_config),
             "pair_separators": max(separators, 1),
             "truncation_side": tokenizer.truncation_side,
         }
+        made = cls(language_model_config=language_model_config, **{**rows, **attributes})
+        made.check_vocabulary(made.resolved_templates)
+        return made
 
-    @staticmethod
-    def check_vocabulary(templates: Sequence[ResolvedTemplate], language_model_config: PreTrainedConfig) -> None:
+    def check_vocabulary(self, templates: Sequence[ResolvedTemplate]) -> None:
         """Raise a `ValueError` if templates hold ids that the language model does not know."""
         highest = max(max(template.ids) for template in templates)
-        if highest >= language_model_config.vocab_size:
+        if highest >= self.vocab_size:
             raise ValueError(
-                f"`tokenizer` gives the id {highest}, but the language model knows "
-                f"{language_model_config.vocab_size} tokens: it is not the tokenizer of this discriminator or model"
+                f"`tokenizer` gives the id {highest}, but the language model knows {self.vocab_size} tokens: it is "
+                "not the tokenizer of this discriminator or model"
             )
 
 
@@ -533,13 +553,53 @@ class TemplateModel(PretrainedHeadModel):
         outputs = self.language_model(attention_mask=spliced.attention_mask, **further)
         return outputs, spliced
 
-    @staticmethod
-    def _refuse_other_inputs(input_ids: Any, inputs_embeds: Any, position_ids: Any) -> None:
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs: Any,
+    ) -> SequenceClassifierOutput:
+        """Score the classes of a batch of texts.
+
+        Args:
+            input_ids: (batch, length), ordinary tokenizer output: single texts or pairs, padded on either side, with
+                or without special tokens. Texts too long are cut here, as `TemplateSplicer` says.
+            attention_mask: (batch, length), zero = padding. Default: see `TemplateSplicer.forward`.
+            token_type_ids: (batch, length). Template words take the type of their neighbour in the text.
+            position_ids: Refused: the splice moves tokens, so positions are counted inside.
+            inputs_embeds: Refused: the splice needs token ids.
+            labels: (batch,) class indices; where the class takes several labels a text, also (batch, classes) zeros
+                and ones.
+            output_attentions: Whether to return the attentions over the spliced rows.
+            output_hidden_states: Whether to return the hidden states of the spliced rows.
+            **kwargs: Passed on to the language model.
+
+        Returns:
+            `loss` as described for the class, `logits` (batch, classes), `hidden_states`, `attentions`. With
+            `return_dict=False` a tuple of those that exist.
+
+        Raises:
+            ValueError: An argument is refused, or labels have the wrong shape, type or range.
+        """
         if input_ids is None or inputs_embeds is not None or position_ids is not None:
             raise ValueError(
                 "the model splices its template into `input_ids`: pass these, and neither `inputs_embeds` nor "
                 "`position_ids`"
             )
+        rows = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        kwargs |= self._wanted_outputs(output_attentions, output_hidden_states)
+        return self._answer(rows, labels, **kwargs)
+
+    def _answer(self, rows: dict[str, Any], labels: torch.Tensor | None, **further: Any) -> SequenceClassifierOutput:
+        """Answer for what the tokenizer gave (see `_read`); every wrapper says how."""
+        raise NotImplementedError
 
 
 def _prepare_config(
@@ -643,7 +703,6 @@ def _load_tokenizer(
 
 def _adapter_beside_config(path: str | os.PathLike[str], where: Mapping[str, Any]) -> PeftConfig | None:
     """The config of a PEFT adapter in a folder or repository that holds no weights of a model, else `None`."""
-    where = {name: value for name, value in where.items() if name != "trust_remote_code"}
     found = find_adapter_config_file(str(path), **where)
     quiet = {f"_raise_exceptions_for_{what}": False for what in ("missing_entries", "connection_errors", "gated_repo")}
     names = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)

@@ -13,7 +13,7 @@ from datasets import Dataset
 from transformers import EvalPrediction, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
-from dpt_peft.auto import WRAPPERS
+from dpt_peft.pretrained_heads.base import PretrainedHeadConfig
 from dpt_peft.pretraining.embedded import embedded_discriminator
 from dpt_peft.tasks.base import Features, Predictions, Task, TaskData
 from dpt_peft.tasks.sampling import SamplingArguments
@@ -389,7 +389,7 @@ def facts_of_run(task: Task, arguments: RunArguments, model: Any, splits: Mappin
 
 
 def _wrapper_settings(config: Any) -> dict[str, Any] | None:
-    if type(config) not in WRAPPERS:
+    if not isinstance(config, PretrainedHeadConfig):
         return None
-    elsewhere = {*config.sub_configs_defaults, "transformers_version"}
+    elsewhere = {*config.sub_configs, "transformers_version"}
     return {name: value for name, value in config.to_diff_dict().items() if name not in elsewhere}
