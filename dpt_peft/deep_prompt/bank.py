@@ -89,7 +89,7 @@ class PromptBank(nn.Module, BaseTunerLayer):
         """Return the model's bank; make one and have it told of every forward pass if there is none."""
         bank = cls.of(model)
         if bank is None:
-            bank = cls(neighbour)
+            bank = cls(neighbour).train(model.training)
             model.add_module(BANK, bank)
             bank._handles = (
                 model.register_forward_pre_hook(_begin),
@@ -226,7 +226,7 @@ class PromptBank(nn.Module, BaseTunerLayer):
     def end(self) -> None:
         """Close the forward pass. One that can be differentiated is kept: checkpoints recompute layers with it."""
         if self.current is not None:
-            self.current.is_open = False
+            self.current.close()
             if torch.compiler.is_compiling() or not self.current.with_gradients:
                 self.current = None
 
