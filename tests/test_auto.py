@@ -223,6 +223,20 @@ def test_every_adapter_and_every_push_has_the_config(plain, tmp_path, monkeypatc
     assert {"config.json", "adapter_config.json", "adapter_model.safetensors"} <= set(pushed)
 
 
+def test_an_adapter_in_a_subfolder_over_a_sharded_model(plain, tmp_path):
+    base = DPTForSequenceClassification.from_pretrained(plain / "discriminator", label_words=WORDS)
+    base.save_pretrained(tmp_path / "wrapper", max_shard_size="5KB")
+    assert (tmp_path / "wrapper" / "model.safetensors.index.json").is_file()
+    base = DPTForSequenceClassification.from_pretrained(tmp_path / "wrapper")
+    model = get_peft_model(base, MAKERS["deep prompts"]("SEQ_CLS"), adapter_name="mine").eval()
+    model.save_pretrained(tmp_path / "adapters")
+    rows = batch_of("classifier")
+    for loader in (AutoPeftModelForSequenceClassification, DPTForSequenceClassification):
+        loaded = loader.from_pretrained(tmp_path / "adapters", subfolder="mine").eval()
+        with torch.no_grad():
+            assert torch.equal(loaded(**rows).logits, model(**rows).logits)
+
+
 def test_an_adapter_that_transformers_has_added_is_saved_with_the_config(plain, tmp_path):
     model = DPTForSequenceClassification.from_pretrained(plain / "discriminator", label_words=WORDS)
     model.add_adapter(LoraConfig(r=2, target_modules=["query"], init_lora_weights=False))

@@ -101,9 +101,11 @@ def test_cache_of_call(name):
 def test_what_peft_saves_is_told_with_its_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(PeftModel, "save_pretrained", PeftModel.save_pretrained)
     told = []
-    _compatibility.call_when_an_adapter_is_saved(
-        lambda model, folder: told.append((model, folder, sorted(folder.iterdir())))
-    )
+
+    def write(model, folder):
+        told.append((model, folder, sorted(folder.iterdir())))
+
+    _compatibility.call_when_an_adapter_is_saved(write)
     config = LoraConfig(target_modules=["0"])
     model = get_peft_model(torch.nn.Sequential(torch.nn.Linear(2, 2)), config)
     model.add_adapter("other", config)

@@ -12,12 +12,12 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase, initialization as init
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from .base import TemplateConfig, TemplateModel
 from .label_lists import OWN_LIST, LabelList, LabelListBank, resolve_label_list
 from .loss import NO_CLASS, dpt_loss, told_problem_type
 from .splice import class_scores
 from .template import DEFAULT_SEPARATOR, DEFAULT_TEMPLATE
 from .template_presets import preset_options
+from .templated import TemplateConfig, TemplateModel
 
 SCORE_FUNCTIONS = ("one_minus_sigmoid", "sigmoid")
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")

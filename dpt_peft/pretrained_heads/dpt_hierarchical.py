@@ -11,13 +11,14 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from .base import HUB_ARGUMENTS, TemplateConfig, TemplateModel
+from .base import HUB_ARGUMENTS
 from .beam import Branches, beam_search, groups_of_like_length
 from .label_clusters import build_label_tree
 from .label_tree import LabelTree
 from .loss import NO_CLASS, check_class_indices, dpt_loss
 from .splice import Tables, class_scores
 from .template import DEFAULT_SEPARATOR, DEFAULT_TEMPLATE, ResolvedTemplate, choose_wordpieces, resolve_template
+from .templated import TemplateConfig, TemplateModel
 
 PATH_SCORES = ("sigmoid", "softmax")
 

@@ -12,10 +12,11 @@ from torch import nn
 from transformers import MODEL_FOR_MASKED_LM_MAPPING, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from .base import HeadKind, TemplateConfig, TemplateModel
+from .base import HeadKind
 from .loss import told_problem_type
 from .splice import Tables
 from .template import DEFAULT_TEMPLATES, check_label_words, resolve_template
+from .templated import TemplateConfig, TemplateModel
 
 
 def _masked_language_model(config: PreTrainedConfig) -> type[PreTrainedModel]:
