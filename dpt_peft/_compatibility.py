@@ -242,7 +242,8 @@ def call_when_an_adapter_is_saved(write: Callable[[PeftModel, Path], None]) -> N
         given = inspect.signature(save).bind(self, *args, **kwargs)
         given.apply_defaults()
         if given.arguments["is_main_process"]:
-            for name in given.arguments["selected_adapters"] or self.peft_config:
+            names = given.arguments["selected_adapters"]
+            for name in list(self.peft_config) if names is None else names:
                 write(self, Path(given.arguments["save_directory"]) / ("" if name == "default" else name))
         return result
 
