@@ -1,11 +1,12 @@
-"""What all models share whose pretrained head answers: config, construction, loading, embeddings, and templates.
+"""What all models share whose pretrained head answers: config, construction, loading, embeddings.
 
 Such a wrapper is a transformers model with one submodule, `language_model`, a discriminator or a masked language model
 with its own head, and a config with one sub-config, `language_model_config`. A new wrapper takes two short classes:
 
 - a config derived from `PretrainedHeadConfig`, which names the options that need a tokenizer (`tokenizer_options`),
-  the attributes of its own (`own_attributes`), and makes itself in `from_language_model_config`;
-- a model derived from `PretrainedHeadModel`, with a `forward`, and `head_kind` where it is no discriminator.
+  the attributes of its own (`own_attributes`), the kind of head where it is no discriminator's (`head_kind`), and
+  makes itself in `from_language_model_config`;
+- a model derived from `PretrainedHeadModel`, with a `forward`.
 
 Wrappers that put templates around texts derive from `TemplateConfig` and `TemplateModel` in `templated.py`.
 
@@ -39,7 +40,6 @@ from dpt_peft._compatibility import (
     as_config,
     call_when_a_trainer_is_made,
     declares_sub_config,
-    is_made,
     share_renamed_weights,
 )
 
@@ -164,10 +164,16 @@ class PretrainedHeadConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         self.is_encoder_decoder = inner.is_encoder_decoder
         self.chunk_size_feed_forward = inner.chunk_size_feed_forward
+        # While transformers fills a config in, it must not find what the other one has.
+        self._is_complete = True
+
+    def to_dict(self) -> dict[str, Any]:
+        """As in transformers."""
+        return {name: value for name, value in super().to_dict().items() if name != "_is_complete"}
 
     def __getattr__(self, name: str) -> Any:
         """Answer as the language model's config, for libraries that read sizes at the top level."""
-        if name.startswith("_") or not is_made(self):
+        if name.startswith("_") or "_is_complete" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.__dict__["language_model_config"], name)
 

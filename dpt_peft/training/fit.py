@@ -19,7 +19,8 @@ from transformers import (
 )
 
 from dpt_peft._compatibility import no_progress_bars
-from dpt_peft.auto import WRAPPERS, AutoPeftModelForSequenceClassification
+from dpt_peft.auto import AutoPeftModelForSequenceClassification
+from dpt_peft.pretrained_heads.base import PretrainedHeadConfig
 from dpt_peft.tasks.base import TaskData
 from dpt_peft.tasks.text_classification import TextClassification, TextClassificationArguments
 from dpt_peft.training.run import ModelArguments, RunArguments, run
@@ -45,7 +46,7 @@ class Classifier(TextClassificationPipeline):
         """Save model or adapter and tokenizer; `dpt_peft.load` loads them."""
         super().save_pretrained(save_directory, **kwargs)
         model: Any = self.model
-        if isinstance(model, PeftModel) and type(model.config) not in WRAPPERS:
+        if isinstance(model, PeftModel) and not isinstance(model.config, PretrainedHeadConfig):
             names = [model.config.id2label[index] for index in range(len(model.config.id2label))]
             (Path(save_directory) / CLASSES_FILE).write_text(json.dumps(names), encoding="utf-8")
 

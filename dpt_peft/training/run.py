@@ -287,7 +287,7 @@ def take_over_label_smoothing(task: Task, model: Any, args: ScriptTrainingArgume
         ValueError: If the loss of a new head is not the cross entropy that Trainer smooths.
     """
     factor = args.label_smoothing_factor
-    if factor and type(model.config) in WRAPPERS:
+    if factor and isinstance(model.config, PretrainedHeadConfig):
         model.config.label_smoothing, args.label_smoothing_factor = factor, 0.0
     elif factor and (
         task.task_type == TaskType.QUESTION_ANS
