@@ -258,6 +258,26 @@ def change_class(module: nn.Module, cls: type) -> None:
     module.__class__ = cls
 
 
+# torch has several names for one operation: functions, operators, and those that write in place
+_ALIASES = {
+    "add": ("__add__", "__radd__", "add_", "__iadd__"),
+    "sub": ("subtract", "__sub__", "sub_", "__isub__"),
+    "mul": ("multiply", "__mul__", "__rmul__", "mul_", "__imul__"),
+    "div": ("true_divide", "divide", "__truediv__", "div_", "__itruediv__", "__idiv__"),
+    "matmul": ("__matmul__",),
+    "baddbmm": ("baddbmm_",),
+    "cat": ("concat", "concatenate"),
+    "masked_fill": ("masked_fill_",),
+}
+_PLAIN_NAMES = {alias: name for name, aliases in _ALIASES.items() for alias in aliases}
+
+
+def torch_operation(func: Callable) -> str:
+    """Return the plain name of what a `TorchFunctionMode` sees, the same for all of torch's names of an operation."""
+    name = getattr(func, "__name__", "")
+    return _PLAIN_NAMES.get(name, name)
+
+
 def in_backward() -> bool:
     """Return whether autograd is running a backward pass in this thread; `torch.utils.checkpoint` asks the same."""
     return torch._C._current_graph_task_id() != -1

@@ -76,6 +76,15 @@ class DeepPromptModel(BaseTuner):
 
     def _prepare_model(self, peft_config: DeepPromptConfig, model: nn.Module) -> None:
         self._targets = choose_targets(peft_config, model)
+        # of each layer that gets prompts the sizes, and of each target the runs with prompts and their rows there
+        self._sizes: list[tuple[int, int]] = []
+        self._rows: dict[str, dict[int, int]] = {}
+        for name, (attention, layers) in self._targets.items():
+            runs = [run for run, layer in enumerate(attention.runs) if layer in layers]
+            self._rows[name] = {run: len(self._sizes) + place for place, run in enumerate(runs)}
+            module = model.get_submodule(name)
+            module = module.base_layer if isinstance(module, DeepPromptLayer) else module
+            self._sizes += [attention.layer_class.prompt_sizes(module)] * len(runs)
         if peft_config.shift_positions:
             find_positions(model)
 
@@ -96,7 +105,11 @@ class DeepPromptModel(BaseTuner):
         parameter_name: str | None = None,
     ) -> None:
         attention, _ = self._targets[current_key]
-        bank = self._bank_of(peft_config, adapter_name, target)
+        bank = PromptBank.install(self.model, target)
+        if adapter_name not in bank.layouts:
+            # the first of the targets: all of them have their prompts in one place
+            hidden_size = getattr(self.model.config.get_text_config(), "hidden_size", self._sizes[0][0])
+            bank.update_layer(adapter_name, peft_config, self._sizes, hidden_size)
         if not isinstance(target, DeepPromptLayer):
             layer = attention.layer_class(target, attention.runs, bank)
             layer.bind(self.model, current_key)
@@ -105,23 +118,6 @@ class DeepPromptModel(BaseTuner):
             target = layer
         target.slots[adapter_name] = self._rows[current_key]
         target.set_adapter(target.active_adapters)
-
-    def _bank_of(self, config: DeepPromptConfig, adapter_name: str, module: nn.Module) -> PromptBank:
-        """The model's bank, with the new adapter's prompts for all of its layers."""
-        bank = PromptBank.install(self.model, module)
-        if adapter_name not in bank.layouts:
-            sizes: list[tuple[int, int]] = []
-            self._rows: dict[str, dict[int, int]] = {}
-            for name, (attention, layers) in self._targets.items():
-                runs = [run for run, layer in enumerate(attention.runs) if layer in layers]
-                self._rows[name] = {run: len(sizes) + place for place, run in enumerate(runs)}
-                attention_module = self.model.get_submodule(name)
-                if isinstance(attention_module, DeepPromptLayer):
-                    attention_module = attention_module.base_layer
-                sizes += [attention.layer_class.prompt_sizes(attention_module)] * len(runs)
-            hidden_size = getattr(self.model.config.get_text_config(), "hidden_size", sizes[0][0])
-            bank.update_layer(adapter_name, config, sizes, hidden_size)
-        return bank
 
     def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
         # PEFT's version also copies `weight` and `bias`, which attention modules do not have
@@ -153,6 +149,7 @@ class DeepPromptModel(BaseTuner):
         _refuse_base_as_name(adapter_name)
         with self._still_disabled():
             super().inject_adapter(model, adapter_name, *args, **kwargs)
+            self.bank.refresh()
             self._heads_may_be_new = True
             config = self.peft_config[adapter_name]
             if config.shift_positions:
