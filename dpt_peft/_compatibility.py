@@ -8,20 +8,66 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial, wraps
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
+from packaging.version import Version
 from peft import PeftModel, mapping
 from peft.utils import ModulesToSaveWrapper
 from tokenizers import models
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    __version__ as transformers_version,
+    configuration_utils,
+    conversion_mapping,
+)
 from transformers.utils import logging as transformers_logging
+
+_BEFORE_5_16 = Version(transformers_version) < Version("5.16")
+
+
+def declares_sub_config(name: str, model_type: str) -> Callable[[type], type]:
+    """Decorate a config class: its attribute `name` holds another config, by default one of `model_type`.
+
+    transformers 5.20 renamed `sub_configs` to `sub_configs_defaults`.
+    """
+    specification = getattr(configuration_utils, "SubConfigSpec", None)
+
+    def declare(config_class: Any) -> Any:
+        if specification is None:
+            config_class.sub_configs = {name: AutoConfig}
+        else:
+            config_class.sub_configs_defaults = {name: specification(config_class=AutoConfig, model_type=model_type)}
+        return config_class
+
+    return declare
+
+
+def as_config(value: PreTrainedConfig | dict[str, Any] | None, model_type: str) -> PreTrainedConfig:
+    """Return a sub-config of what a saved config holds; transformers does so itself since 5.20."""
+    if isinstance(value, PreTrainedConfig):
+        return value
+    values = dict(value or {})
+    return AutoConfig.for_model(values.pop("model_type", model_type), **values)
+
+
+#: What stands in a config once its constructor has read the attributes: the last that transformers before 5.20 sets.
+_READ = "_post_init_done" if "_post_init_done" in vars(PreTrainedConfig()) else "_experts_implementation_internal"
+
+
+def is_made(config: PreTrainedConfig) -> bool:
+    """Return whether the constructor of a config is through with asking it for attributes."""
+    return _READ in vars(config)
 
 
 @contextmanager
@@ -30,6 +76,17 @@ def quiet_peft() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
         yield
+
+
+def share_renamed_weights(wrapper: PreTrainedModel, model: PreTrainedModel) -> None:
+    """Let a plain checkpoint of `model` be read into `wrapper`, also where its weights are called otherwise by now.
+
+    transformers before 5.16 looks for the old names behind the wrapper's prefix, which a plain checkpoint lacks.
+    """
+    if not _BEFORE_5_16:
+        return
+    renamed = conversion_mapping.extract_weight_conversions_for_model(model)
+    conversion_mapping.register_checkpoint_conversion_mapping(type(wrapper).__name__, renamed or [], overwrite=True)
 
 
 #: Unigram models of tokenizers that were asked for once: to rebuild one takes a third of a second.
@@ -137,6 +194,37 @@ def load_with_new_head(auto_class: Any, path: str, **kwargs: Any) -> PreTrainedM
         for record in hold.held:
             logging.getLogger(record.name).handle(record)
     return model
+
+
+def dataset_of(columns: dict[str, list[Any]]) -> Any:
+    """Return a data set of values read from json, which keep their type also where those of a column differ.
+
+    Raises:
+        ValueError: If they differ and the installed `datasets` has no type for that.
+    """
+    import datasets  # slow
+
+    if hasattr(datasets, "Json"):
+        return datasets.Dataset.from_dict(columns, on_mixed_types="use_json")
+    for name, values in columns.items():
+        if differ(values):
+            raise ValueError(
+                f"the values of {name!r} are not all of one type (or are objects with different keys), which datasets "
+                f"{datasets.__version__} cannot keep: install datasets>=4.7, or write them all alike"
+            )
+    return datasets.Dataset.from_dict(columns)
+
+
+def differ(values: Iterable[Any]) -> bool:
+    """Return whether values of json are of several types, here or within; whole numbers and others are one."""
+    given = [value for value in values if value is not None]
+    kinds = {float if type(value) is int else type(value) for value in given}
+    if kinds == {list}:
+        return differ(chain.from_iterable(given))
+    if kinds == {dict}:
+        keys = given[0].keys()
+        return any(value.keys() != keys for value in given) or any(differ(row[key] for row in given) for key in keys)
+    return len(kinds) > 1
 
 
 @contextmanager

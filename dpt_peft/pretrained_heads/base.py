@@ -29,7 +29,6 @@ import torch
 from peft import PeftConfig, PeftModel
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.configuration_utils import SubConfigSpec
 from transformers.utils import (
     SAFE_WEIGHTS_INDEX_NAME,
     SAFE_WEIGHTS_NAME,
@@ -37,7 +36,13 @@ from transformers.utils import (
     find_adapter_config_file,
 )
 
-from dpt_peft._compatibility import call_when_a_trainer_is_made
+from dpt_peft._compatibility import (
+    as_config,
+    call_when_a_trainer_is_made,
+    declares_sub_config,
+    is_made,
+    share_renamed_weights,
+)
 
 from .discriminators import PRETRAINING_EXAMPLE, get_discriminator
 
@@ -53,6 +58,7 @@ HUB_ARGUMENTS = (
     "token",
     "trust_remote_code",
 )
+_DEFAULT_MODEL_TYPE = "electra"
 # Models whose positions begin behind the padding id, as RoBERTa's: the first rows of their tables are never used.
 _POSITIONS_BEHIND_PADDING = frozenset(
     {
@@ -126,6 +132,7 @@ DISCRIMINATOR_HEAD = HeadKind(
 )
 
 
+@declares_sub_config("language_model_config", _DEFAULT_MODEL_TYPE)
 class PretrainedHeadConfig(PreTrainedConfig):
     """Base of the wrappers' configs.
 
@@ -141,8 +148,6 @@ class PretrainedHeadConfig(PreTrainedConfig):
         label_smoothing: How far the loss draws its targets away from 0 and 1, at least 0 and less than 1.
     """
 
-    sub_configs_defaults = {"language_model_config": SubConfigSpec(config_class=AutoConfig, model_type="electra")}  # noqa: RUF012
-
     head_kind: ClassVar[HeadKind] = DISCRIMINATOR_HEAD
     tokenizer_options: ClassVar[tuple[str, ...]] = ()
     own_attributes: ClassVar[tuple[str, ...]] = ("label_smoothing",)
@@ -155,20 +160,15 @@ class PretrainedHeadConfig(PreTrainedConfig):
         """Check the choices, and take over what every config has a value for."""
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"`label_smoothing` must be at least 0 and less than 1, got {self.label_smoothing}")
+        inner: Any = as_config(self.language_model_config, _DEFAULT_MODEL_TYPE)
+        self.language_model_config = inner
         super().__post_init__(**kwargs)
-        inner: Any = self.language_model_config
         self.is_encoder_decoder = inner.is_encoder_decoder
         self.chunk_size_feed_forward = inner.chunk_size_feed_forward
-        # While transformers fills a config in, it must not find what the other one has.
-        self._is_complete = True
-
-    def to_dict(self) -> dict[str, Any]:
-        """As in transformers."""
-        return {name: value for name, value in super().to_dict().items() if name != "_is_complete"}
 
     def __getattr__(self, name: str) -> Any:
         """Answer as the language model's config, for libraries that read sizes at the top level."""
-        if name.startswith("_") or "_is_complete" not in self.__dict__:
+        if name.startswith("_") or not is_made(self):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.__dict__["language_model_config"], name)
 
@@ -223,8 +223,8 @@ class PretrainedHeadConfig(PreTrainedConfig):
         found, _ = cls.get_config_dict(pretrained_model_name_or_path, **where)
         if found.get("model_type", cls.model_type) == cls.model_type:
             return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-        config = AutoConfig.from_pretrained(pretrained_model_name_or_path, **where)
-        return cls(language_model_config=_inner(config))
+        made = cls(language_model_config=_inner(AutoConfig.from_pretrained(pretrained_model_name_or_path, **where)))
+        return (made, kwargs) if kwargs.get("return_unused_kwargs") else made
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
@@ -275,6 +275,7 @@ class PretrainedHeadModel(PreTrainedModel):
         super().__init__(config)
         inner: Any = config.language_model_config
         self.language_model = config.head_kind.find_class(inner)(inner)
+        share_renamed_weights(self, self.language_model)
 
     @property
     def accepts_loss_kwargs(self) -> bool:

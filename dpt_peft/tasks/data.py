@@ -15,19 +15,15 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from datasets import (
-    Dataset,
-    DatasetDict,
-    Features,
-    Json,
-    Value,
-    concatenate_datasets,
-    load_dataset,
-    load_dataset_builder,
-)
+import datasets
+from datasets import Dataset, DatasetDict, Features, Value, concatenate_datasets, load_dataset, load_dataset_builder
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from dpt_peft._compatibility import special_tokens_as_text as special_tokens_as_text, split_special_tokens
+from dpt_peft._compatibility import (
+    dataset_of,
+    special_tokens_as_text as special_tokens_as_text,
+    split_special_tokens,
+)
 
 #: What stands between the cells of a table, by file ending.
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -212,11 +208,11 @@ def read_json(text: str) -> Dataset:
 
     Returns:
         The rows. A key that a row lacks is a missing value there. Values keep their type, also where those of a column
-        differ; a text that looks like a date is a text.
+        differ (from datasets 4.7 on); a text that looks like a date is a text.
 
     Raises:
         ValueError: If it is not json, a row is no object, or an object has a key twice; the message names the line or
-            the row.
+            the row. If an older `datasets` cannot keep the values of a column, because their types differ.
     """
     decoder, values, text = json.JSONDecoder(object_pairs_hook=_object), [], text.rstrip()
     place = 0
@@ -232,7 +228,7 @@ def read_json(text: str) -> Dataset:
     try:
         dataset = _infer_features(columns)
         # `datasets` keeps values of several types as json, but would take the text "1" for json that is there already.
-        mixed = {name: Json() for name, feature in dataset.features.items() if "Json(" in repr(feature)}
+        mixed = {name: datasets.Json() for name, feature in dataset.features.items() if "Json(" in repr(feature)}
         for name in mixed:
             columns[name] = [None if is_missing(value) else json.dumps(value) for value in columns[name]]
         return Dataset.from_dict(columns, features=Features({**dataset.features, **mixed})) if mixed else dataset
@@ -243,13 +239,15 @@ def read_json(text: str) -> Dataset:
 def _infer_features(columns: dict[str, list[Any]]) -> Dataset:
     """Return columns as a data set, with the feature `Json` where it has no other for their values."""
     try:
-        return Dataset.from_dict(columns, on_mixed_types="use_json")
+        return dataset_of(columns)
     except UnicodeError:
         raise
     except ValueError:  # pyarrow's, for lists beside objects within objects
+        if not hasattr(datasets, "Json"):
+            raise
         if len(columns) == 1:
             ((name, values),) = columns.items()
-            return Dataset.from_dict({name: [None] * len(values)}, Features({name: Json()}))
+            return Dataset.from_dict({name: [None] * len(values)}, Features({name: datasets.Json()}))
         return concatenate_datasets([_infer_features({name: values}) for name, values in columns.items()], axis=1)
 
 

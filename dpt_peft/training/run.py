@@ -391,5 +391,5 @@ def facts_of_run(task: Task, arguments: RunArguments, model: Any, splits: Mappin
 def _wrapper_settings(config: Any) -> dict[str, Any] | None:
     if not isinstance(config, PretrainedHeadConfig):
         return None
-    elsewhere = {*config.sub_configs_defaults, "transformers_version"}
+    elsewhere = {*config.sub_configs, "transformers_version"}
     return {name: value for name, value in config.to_diff_dict().items() if name not in elsewhere}

@@ -102,6 +102,9 @@ def test_pickled_and_copied_models_are_whole_and_independent(name, shift_positio
             bank_of(twin).deep_prompt_stored["default"].add_(1.0)
         assert not torch.allclose(logits(twin, name), expected, atol=1e-5)
         assert torch.equal(logits(model, name), expected)
+        unloaded = twin.unload()
+        assert not unloaded._forward_pre_hooks
+        assert torch.equal(logits(unloaded, name), logits(make_model(name), name))
 
 
 @pytest.mark.parametrize("use_reentrant", [True, False])

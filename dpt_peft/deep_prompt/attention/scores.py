@@ -181,11 +181,9 @@ class Mixer(TorchFunctionMode):
                 for t in (query, context, token_scores.reshape(*query.shape[:2], -1))
             )
         heads = query.shape[1]
-        prompts = self.layer.prompts(query, query.shape[0], key_heads)
+        prompts = self.layer.prompts(query, query.shape[0], key_heads, repeats=heads // key_heads)
         mixed = context
         if prompts is not None:
-            if heads > key_heads:
-                prompts = prompts.repeated(heads // key_heads)
             prompt_scores = (query @ prompts.key.mT * scores.scale).float()
             token_scores = token_scores.view(*prompt_scores.shape[:3], -1)
             token_sum = token_scores.float().logsumexp(-1, keepdim=True)
