@@ -61,6 +61,15 @@ def as_config(value: PreTrainedConfig | dict[str, Any] | None, model_type: str) 
     return AutoConfig.for_model(values.pop("model_type", model_type), **values)
 
 
+#: What stands in a config once its constructor has read the attributes: the last that transformers before 5.20 sets.
+_READ = "_post_init_done" if "_post_init_done" in vars(PreTrainedConfig()) else "_experts_implementation_internal"
+
+
+def is_made(config: PreTrainedConfig) -> bool:
+    """Return whether the constructor of a config is through with asking it for attributes."""
+    return _READ in vars(config)
+
+
 @contextmanager
 def quiet_peft() -> Iterator[None]:
     """Hide a warning that no user can help: peft 0.21 reads a transformers attribute under its former name."""
