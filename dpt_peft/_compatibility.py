@@ -236,22 +236,26 @@ def call_when_an_adapter_is_saved(write: Callable[[PeftModel, Path], None]) -> N
 
 
 def call_when_an_adapters_card_is_written(add: Callable[[PeftModel, ModelCard], None]) -> None:
-    """Call a function for every card that PEFT writes with an adapter.
+    """Call a function for every card that PEFT writes with an adapter, and for that of a push, which replaces it.
 
     Args:
         add: Gets the model and the card, which it may change.
     """
-    write = PeftModel.create_or_update_model_card
 
-    @wraps(write)
-    def create_or_update_model_card(self: PeftModel, output_dir: str) -> None:
-        write(self, output_dir)
-        path = Path(output_dir) / "README.md"
-        card = ModelCard.load(path)
-        add(self, card)
-        card.save(path)
+    def change(method: Callable[..., Any], *, before: bool) -> Callable[..., Any]:
+        @wraps(method)
+        def changed(self: PeftModel, folder: str, *args: Any, **kwargs: Any) -> Any:
+            result = None if before else method(self, folder, *args, **kwargs)
+            path = Path(folder) / "README.md"
+            card = ModelCard.load(path)
+            add(self, card)
+            card.save(path)
+            return method(self, folder, *args, **kwargs) if before else result
 
-    PeftModel.create_or_update_model_card = create_or_update_model_card
+        return changed
+
+    PeftModel.create_or_update_model_card = change(PeftModel.create_or_update_model_card, before=False)
+    PeftModel._upload_modified_files = change(PeftModel._upload_modified_files, before=True)
 
 
 def call_before_an_adapter_is_put_on(check: Callable[[BaseTuner, nn.Module, PeftConfig], None]) -> None:

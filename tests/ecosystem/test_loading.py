@@ -173,14 +173,8 @@ class Hub:
                     shutil.copy(operation.path_or_fileobj, place)
             return "pushed"
 
-        import transformers.utils.hub as hub
-
         monkeypatch.setattr(HfApi, "create_repo", create_repo)
         monkeypatch.setattr(HfApi, "create_commit", create_commit)
-        monkeypatch.setattr(hub, "create_repo", lambda repo_id, **kwargs: create_repo(None, repo_id))
-        monkeypatch.setattr(
-            hub, "create_commit", lambda repo_id, operations, **kwargs: create_commit(None, repo_id, operations)
-        )
 
 
 @EVERY_KIND
@@ -208,7 +202,7 @@ def lines_of(card: ModelCard) -> list[str]:
 
 
 @EVERY_KIND
-def test_the_lines_of_the_card_load_the_adapter_in_a_new_process(kind, plain, tmp_path):
+def test_the_lines_of_the_card_load_the_adapter(kind, plain, tmp_path):
     prompted(kind, plain).save_pretrained(tmp_path)
     for _ in range(2):  # saved again, they stand there once
         prompted(kind, plain).save_pretrained(tmp_path)
@@ -217,8 +211,7 @@ def test_the_lines_of_the_card_load_the_adapter_in_a_new_process(kind, plain, tm
     assert card.data.library_name == "peft"
     names: dict[str, Any] = {}
     exec("\n".join(lines_of(card)).replace("folder or Hub id of this adapter", str(tmp_path)), names)
-    assert torch.equal(logits(names["model"], kind), logits(prompted(kind, plain), kind)) or kind == "prompted"
-    assert isinstance(names["model"], PeftModel)
+    assert torch.equal(logits(names["model"], kind), logits(prompted(kind, plain), kind))
 
 
 def test_the_lines_for_a_task_without_an_auto_class_of_ours(plain, tmp_path):

@@ -186,7 +186,12 @@ def test_sampling_strategies_change_the_batches_and_no_metric(kind, strategy, pl
     metrics = []
     for options in ({}, {"train_sampling_strategy": strategy}):
         trainer = make_trainer(
-            kind, make(kind, plain), tmp_path, given={"compute_metrics": measure}, per_device_eval_batch_size=8, **options
+            kind,
+            make(kind, plain),
+            tmp_path,
+            given={"compute_metrics": measure},
+            per_device_eval_batch_size=8,
+            **options,
         )
         metrics.append(trainer.evaluate())
     assert metrics[1]["eval_right"] == metrics[0]["eval_right"]
