@@ -8,23 +8,60 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial, wraps
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from huggingface_hub import ModelCard
+from packaging.version import Version
 from peft import PeftConfig, PeftModel, mapping
 from peft.tuners.tuners_utils import BaseTuner
 from peft.utils import INCLUDE_LINEAR_LAYERS_SHORTHAND, ModulesToSaveWrapper
 from tokenizers import models
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    __version__ as transformers_version,
+    configuration_utils,
+    conversion_mapping,
+)
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
+
+_BEFORE_5_16 = Version(transformers_version) < Version("5.16")
+
+
+def declares_sub_config(name: str, model_type: str) -> Callable[[type], type]:
+    """Decorate a config class: its attribute `name` holds another config, by default one of `model_type`.
+
+    transformers 5.20 renamed `sub_configs` to `sub_configs_defaults`.
+    """
+    specification = getattr(configuration_utils, "SubConfigSpec", None)
+
+    def declare(config_class: Any) -> Any:
+        if specification is None:
+            config_class.sub_configs = {name: AutoConfig}
+        else:
+            config_class.sub_configs_defaults = {name: specification(config_class=AutoConfig, model_type=model_type)}
+        return config_class
+
+    return declare
+
+
+def as_config(value: PreTrainedConfig | dict[str, Any] | None, model_type: str) -> PreTrainedConfig:
+    """Return a sub-config of what a saved config holds; transformers does so itself since 5.20."""
+    if isinstance(value, PreTrainedConfig):
+        return value
+    values = dict(value or {})
+    return AutoConfig.for_model(values.pop("model_type", model_type), **values)
 
 
 @contextmanager
@@ -33,6 +70,17 @@ def quiet_peft() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
         yield
+
+
+def share_renamed_weights(wrapper: PreTrainedModel, model: PreTrainedModel) -> None:
+    """Let a plain checkpoint of `model` be read into `wrapper`, also where its weights are called otherwise by now.
+
+    transformers before 5.16 looks for the old names behind the wrapper's prefix, which a plain checkpoint lacks.
+    """
+    if not _BEFORE_5_16:
+        return
+    renamed = conversion_mapping.extract_weight_conversions_for_model(model)
+    conversion_mapping.register_checkpoint_conversion_mapping(type(wrapper).__name__, renamed or [], overwrite=True)
 
 
 #: Unigram models of tokenizers that were asked for once: to rebuild one takes a third of a second.
@@ -81,6 +129,23 @@ def split_special_tokens(tokenizer: PreTrainedTokenizerBase) -> Callable[[], Non
     return take_back
 
 
+@contextmanager
+def special_tokens_as_text(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
+    """Read `[SEP]`, `</s>`, `<mask>` and their kin in texts as what they are there: text.
+
+    The tokenizer still puts its own special tokens around texts. What must hold special tokens (a template) is written
+    outside of this block, or with `split_special_tokens=False` in the call.
+
+    Args:
+        tokenizer: Any tokenizer. Inside of the block it reads that way, behind it as before.
+    """
+    take_back = split_special_tokens(tokenizer)
+    try:
+        yield
+    finally:
+        take_back()
+
+
 def _without_pieces(unigram: dict[str, Any], pieces: frozenset[str]) -> models.Unigram:
     """Rebuild a Unigram model with scores for `pieces` that are worse than any way to spell them."""
     lowest = min(score for _, score in unigram["vocab"]) - 1000
@@ -125,6 +190,37 @@ def load_with_new_head(auto_class: Any, path: str, **kwargs: Any) -> PreTrainedM
     return model
 
 
+def dataset_of(columns: dict[str, list[Any]]) -> Any:
+    """Return a data set of values read from json, which keep their type also where those of a column differ.
+
+    Raises:
+        ValueError: If they differ and the installed `datasets` has no type for that.
+    """
+    import datasets  # slow
+
+    if hasattr(datasets, "Json"):
+        return datasets.Dataset.from_dict(columns, on_mixed_types="use_json")
+    for name, values in columns.items():
+        if differ(values):
+            raise ValueError(
+                f"the values of {name!r} are not all of one type (or are objects with different keys), which datasets "
+                f"{datasets.__version__} cannot keep: install datasets>=4.7, or write them all alike"
+            )
+    return datasets.Dataset.from_dict(columns)
+
+
+def differ(values: Iterable[Any]) -> bool:
+    """Return whether values of json are of several types, here or within; whole numbers and others are one."""
+    given = [value for value in values if value is not None]
+    kinds = {float if type(value) is int else type(value) for value in given}
+    if kinds == {list}:
+        return differ(chain.from_iterable(given))
+    if kinds == {dict}:
+        keys = given[0].keys()
+        return any(value.keys() != keys for value in given) or any(differ(row[key] for row in given) for key in keys)
+    return len(kinds) > 1
+
+
 @contextmanager
 def no_progress_bars() -> Iterator[None]:
     """Hide the bars of loading weights and of mapping rows; the Trainer's own bar has `disable_tqdm`."""
@@ -163,6 +259,26 @@ def change_class(module: nn.Module, cls: type) -> None:
     """Make an object one of a subclass that adds behaviour and no parameters: same identity, same state."""
     assert issubclass(cls, type(module))
     module.__class__ = cls
+
+
+# torch has several names for one operation: functions, operators, and those that write in place
+_ALIASES = {
+    "add": ("__add__", "__radd__", "add_", "__iadd__"),
+    "sub": ("subtract", "__sub__", "sub_", "__isub__"),
+    "mul": ("multiply", "__mul__", "__rmul__", "mul_", "__imul__"),
+    "div": ("true_divide", "divide", "__truediv__", "div_", "__itruediv__", "__idiv__"),
+    "matmul": ("__matmul__",),
+    "baddbmm": ("baddbmm_",),
+    "cat": ("concat", "concatenate"),
+    "masked_fill": ("masked_fill_",),
+}
+_PLAIN_NAMES = {alias: name for name, aliases in _ALIASES.items() for alias in aliases}
+
+
+def torch_operation(func: Callable) -> str:
+    """Return the plain name of what a `TorchFunctionMode` sees, the same for all of torch's names of an operation."""
+    name = getattr(func, "__name__", "")
+    return _PLAIN_NAMES.get(name, name)
 
 
 def in_backward() -> bool:
@@ -228,7 +344,8 @@ def call_when_an_adapter_is_saved(write: Callable[[PeftModel, Path], None]) -> N
         given = inspect.signature(save).bind(self, *args, **kwargs)
         given.apply_defaults()
         if given.arguments["is_main_process"]:
-            for name in given.arguments["selected_adapters"] or self.peft_config:
+            names = given.arguments["selected_adapters"]
+            for name in list(self.peft_config) if names is None else names:
                 write(self, Path(given.arguments["save_directory"]) / ("" if name == "default" else name))
         return result
 

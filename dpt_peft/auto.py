@@ -20,24 +20,14 @@ from transformers import AutoConfig, PreTrainedConfig
 from ._compatibility import call_when_an_adapters_card_is_written
 from .deep_prompt import DeepPromptConfig
 from .pretrained_heads import (
-    DPTForHierarchicalClassification,
     DPTForMultiSpanQuestionAnswering,
     DPTForSequenceClassification,
     VerbalizerForSequenceClassification,
     supported_model_types,
 )
-from .pretrained_heads.base import HUB_ARGUMENTS
+from .pretrained_heads.base import HUB_ARGUMENTS, PretrainedHeadConfig
+from .pretrained_heads.registration import WRAPPERS
 
-#: Config class of a task wrapper -> the wrapper.
-WRAPPERS: dict[Any, Any] = {
-    wrapper.config_class: wrapper
-    for wrapper in (
-        DPTForSequenceClassification,
-        DPTForHierarchicalClassification,
-        DPTForMultiSpanQuestionAnswering,
-        VerbalizerForSequenceClassification,
-    )
-}
 # What of the arguments means nothing to the base model: PEFT's own options, and where in its place the adapter lies.
 _FOR_THE_ADAPTER = {*inspect.signature(PeftModel.from_pretrained).parameters, "subfolder"}
 
@@ -51,7 +41,7 @@ def _wrapper_config(path: str, where: dict[str, Any]) -> PreTrainedConfig | None
         config = AutoConfig.from_pretrained(path, **where)
     except (OSError, ValueError):  # there is none, or one of something else
         return None
-    return config if type(config) in WRAPPERS else None
+    return config if isinstance(config, PretrainedHeadConfig) else None
 
 
 def _refuse_lost_wrapper(path: str, adapter: PeftConfig, where: dict[str, Any]) -> None:
@@ -103,7 +93,8 @@ class _AutoPeftModel:
         Args:
             pretrained_model_name_or_path: Folder or Hub id of the adapter. If a task wrapper's config lies beside it,
                 as it does where it was saved, the base model is that wrapper, around the weights that the adapter's
-                own config names. Over a plain model, the head gets as many classes as the adapter was saved with.
+                own config names. Over a plain model, the head gets as many classes as the adapter was saved
+                with, and deep prompts bring their names.
             adapter_name: Its name in the model.
             is_trainable: Whether it is to be trained on.
             config: The adapter's config in place of the one in the folder.
@@ -125,7 +116,8 @@ class _AutoPeftModel:
             for_weights = {"device": "cpu", "revision": revision, **where}
             _refuse_lost_wrapper(path, adapter, for_weights)
             if not kwargs.keys() & {"num_labels", "id2label", "config"}:
-                kwargs |= _classes_of_the_head(path, for_weights)
+                names = getattr(adapter, "id2label", None)
+                kwargs |= {"id2label": names} if names else _classes_of_the_head(path, for_weights)
             loaded: PeftModel = super().from_pretrained(  # type: ignore[misc]
                 path, adapter_name, is_trainable=is_trainable, config=config, revision=revision, **kwargs
             )
@@ -138,9 +130,8 @@ class _AutoPeftModel:
         for_base = {name: value for name, value in kwargs.items() if name not in _FOR_THE_ADAPTER}
         if adapter.revision is not None:
             for_base["revision"] = adapter.revision
-        wrapper = WRAPPERS[type(wrapper_config)].from_pretrained(
-            adapter.base_model_name_or_path, config=wrapper_config, **for_base
-        )
+        (wrapper_class,) = (model for model in WRAPPERS if isinstance(wrapper_config, model.config_class))
+        wrapper = wrapper_class.from_pretrained(adapter.base_model_name_or_path, config=wrapper_config, **for_base)
         return PeftModel.from_pretrained(
             wrapper, path, adapter_name, is_trainable=is_trainable, config=config, revision=revision, **kwargs
         )

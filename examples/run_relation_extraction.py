@@ -3,7 +3,7 @@
     python examples/run_relation_extraction.py --method deep_prompt --model_name_or_path FacebookAI/roberta-base \
         --train_file train.json --validation_file dev.json --do_train --do_eval --output_dir outputs/tacred
 
-    python examples/run_relation_extraction.py --method dpt --train_file relations.jsonl --wordpieces mean \
+    python examples/run_relation_extraction.py --method dpt --train_file relations.jsonl \
         --examples_per_class 16 --validation_size 100 --do_train --do_eval --output_dir outputs/relations
 
 All arguments of `transformers.TrainingArguments` work, and `accelerate launch` in the place of `python`.

@@ -1,129 +1,178 @@
-"""Foreign internals that the package relies on, each with what it is relied on for."""
+"""Each name of the libraries underneath that may change, through the function that knows it."""
 
-import json
-import string
-from pathlib import Path
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from operator import iadd, imul, isub, itruediv
+from typing import Any
 
 import pytest
-from transformers import (
-    AutoTokenizer,
-    BertTokenizer,
-    DebertaV2Tokenizer,
-    PreTrainedTokenizerBase,
-    RobertaTokenizer,
-    XLMRobertaTokenizer,
-)
-from transformers.models.bert.tokenization_bert_legacy import BertTokenizerLegacy
+import torch
+import transformers.trainer
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
+from peft.tuners.tuners_utils import BaseTuner
+from peft.utils import ModulesToSaveWrapper
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.checkpoint import checkpoint
+from transformers import BertConfig, DynamicCache, EncoderDecoderCache, Trainer, TrainingArguments
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.models.bert import modeling_bert
+from transformers.models.mpnet.modeling_mpnet import MPNetSelfAttention
 
 from dpt_peft import _compatibility
-from dpt_peft._compatibility import split_special_tokens
-from dpt_peft.tasks.data import load_tokenizer, special_tokens_as_text
-
-LETTERS = [(f"{piece}", -5.0 - number / 100) for number, piece in enumerate("▁" + string.ascii_letters + "<>/[]")]
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-WORDPIECES = [*SPECIAL, "a", "b", *"[]<>/", "sep", "cls", "mask", "s", "pad", "unk"]
-KINDS = ("wordpiece", "byte-level", "unigram with [SEP]", "unigram with </s>", "python")
+from tests.architectures import make_config
 
 
-def make(kind: str, folder: Path) -> PreTrainedTokenizerBase:
-    if kind == "wordpiece":
-        return BertTokenizer(vocab={piece: number for number, piece in enumerate(WORDPIECES)})
-    if kind == "python":
-        (folder / "vocab.txt").write_text("\n".join(WORDPIECES) + "\n", encoding="utf-8")
-        return BertTokenizerLegacy(str(folder / "vocab.txt"))
-    if kind == "byte-level":
-        pieces = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "Ġ", *string.printable]
-        return RobertaTokenizer(vocab={piece: number for number, piece in enumerate(pieces)}, merges=[])
-    if kind == "unigram with [SEP]":
-        vocab = [(piece, 0.0) for piece in ("[PAD]", "[CLS]", "[SEP]", "[UNK]")] + LETTERS + [("[MASK]", 0.0)]
-        return DebertaV2Tokenizer(vocab=vocab)
-    vocab = [(piece, 0.0) for piece in ("<s>", "<pad>", "</s>", "<unk>")] + LETTERS + [("<mask>", 0.0)]
-    return XLMRobertaTokenizer(vocab=vocab)
+def test_quiet_peft():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with _compatibility.quiet_peft():
+            warnings.warn("`is_gradient_checkpointing` is deprecated", FutureWarning, stacklevel=1)
+        with pytest.raises(UserWarning):
+            warnings.warn("anything else", stacklevel=1)
 
 
-def typed(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A text with every special token of a tokenizer, with and without blanks around them."""
-    return "a " + "".join(f"{token} b{token}a " for token in tokenizer.all_special_tokens)
+def test_register_peft_type():
+    registries = (PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING)
+    try:
+        _compatibility.register_peft_type("TRIED_OUT", PeftConfig, BaseTuner, "tried_")
+        assert [registry["TRIED_OUT"] for registry in registries] == [PeftConfig, BaseTuner, "tried_"]
+    finally:
+        for registry in registries:
+            registry.pop("TRIED_OUT", None)
 
 
-def special(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
-    return [token for token in tokenizer.convert_ids_to_tokens(ids) if token in tokenizer.all_special_tokens]
+def test_is_plain_trained_module_and_change_class():
+    class Other(ModulesToSaveWrapper):
+        pass
+
+    head = ModulesToSaveWrapper(nn.Linear(2, 2), "default")
+    state, identity = head.state_dict(), id(head)
+    assert _compatibility.is_plain_trained_module(head)
+    _compatibility.change_class(head, Other)
+    assert type(head) is Other
+    assert id(head) == identity
+    assert not _compatibility.is_plain_trained_module(head)
+    assert head.state_dict().keys() == state.keys()
+    with pytest.raises(AssertionError):
+        _compatibility.change_class(head, nn.Linear)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_special_tokens_in_a_text_are_text_and_the_tokenizers_own_stay(kind, tmp_path):
-    tokenizer = make(kind, tmp_path)
-    own = special(tokenizer, tokenizer("a b")["input_ids"])
-    text, plain = typed(tokenizer), tokenizer("a b ab")["input_ids"]
-    before = tokenizer(text)["input_ids"]
-    assert len(special(tokenizer, before)) > len(own)  # what a text does today
-    with special_tokens_as_text(tokenizer):
-        assert special(tokenizer, tokenizer(text)["input_ids"]) == own
-        pair = tokenizer([text], [text])["input_ids"][0]
-        assert special(tokenizer, pair) == special(tokenizer, tokenizer("a", "b")["input_ids"])
-        assert tokenizer("a b ab")["input_ids"] == plain
-        sep = tokenizer.sep_token
-        ids = tokenizer(f"a {sep}", add_special_tokens=False, split_special_tokens=False)["input_ids"]
-        assert special(tokenizer, ids) == [sep]  # a call may still ask for special tokens
-    assert tokenizer(text)["input_ids"] == before
+def test_in_backward():
+    seen = []
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        seen.append(_compatibility.in_backward())
+        return x.sin()
+
+    checkpoint(run, torch.ones(2, requires_grad=True), use_reentrant=False).sum().backward()
+    assert seen == [False, True]
+    assert not _compatibility.in_backward()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_tokenizer_is_as_before_also_behind_an_error(kind, tmp_path):
-    tokenizer = make(kind, tmp_path)
-    before, saved = tokenizer(typed(tokenizer))["input_ids"], dict(tokenizer.init_kwargs)
-    with pytest.raises(RuntimeError, match="in between"), special_tokens_as_text(tokenizer):
-        raise RuntimeError("in between")
-    assert tokenizer(typed(tokenizer))["input_ids"] == before
-    assert tokenizer.init_kwargs == saved
-    with special_tokens_as_text(tokenizer):
-        with special_tokens_as_text(tokenizer):
-            pass
-        assert tokenizer(typed(tokenizer))["input_ids"] != before
-    assert tokenizer(typed(tokenizer))["input_ids"] == before
+def test_torch_operation():
+    """Every name by which torch's functions and operators reach a mode."""
+    seen = []
+
+    class Watch(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            seen.append(_compatibility.torch_operation(func))
+            return func(*args, **kwargs or {})
+
+    x, y, mask = torch.randn(2, 2, 2), torch.randn(2, 2, 2), torch.ones(2, 2, 2, dtype=torch.bool)
+    calls: dict[str, list[Callable[[], object]]] = {
+        "add": [lambda: x + y, lambda: 1 + x, lambda: torch.add(x, y), lambda: x.clone().add_(y), lambda: iadd(x, y)],
+        "sub": [lambda: x - y, lambda: torch.subtract(x, y), lambda: x.clone().sub_(y), lambda: isub(x, y)],
+        "mul": [lambda: x * y, lambda: 2 * x, lambda: torch.multiply(x, y), lambda: x.mul_(1), lambda: imul(x, 1)],
+        "div": [lambda: x / y, lambda: torch.true_divide(x, y), lambda: x.divide(y), lambda: itruediv(x, 1)],
+        "matmul": [lambda: x @ y, lambda: torch.matmul(x, y), lambda: x.matmul(y)],
+        "bmm": [lambda: torch.bmm(x, y)],
+        "baddbmm": [lambda: torch.baddbmm(x, x, y), lambda: x.clone().baddbmm_(x, y)],
+        "cat": [lambda: torch.cat([x, y]), lambda: torch.concat([x, y]), lambda: torch.concatenate([x, y])],
+        "masked_fill": [lambda: x.masked_fill(mask, 0), lambda: x.masked_fill_(~mask, 0)],
+        "softmax": [lambda: x.softmax(-1), lambda: torch.softmax(x, -1), lambda: nn.functional.softmax(x, -1)],
+        "scaled_dot_product_attention": [lambda: nn.functional.scaled_dot_product_attention(x, x, y)],
+    }
+    for name, runs in calls.items():
+        for run in runs:
+            seen.clear()
+            with Watch():
+                run()
+            assert name in seen, (name, seen)
+    # these turn the sign or the factor around
+    with Watch():
+        seen.clear()
+        _ = 1 - x, 1 / x
+    assert not {"sub", "div"} & set(seen)
 
 
-@pytest.mark.parametrize(
-    ("kind", "model_type"),
-    [
-        ("wordpiece", "bert"),
-        ("byte-level", "roberta"),
-        ("unigram with [SEP]", "deberta-v2"),
-        ("unigram with </s>", "xlm-roberta"),
-    ],
-)
-def test_a_loaded_tokenizer_reads_texts_so_also_when_it_is_saved_and_loaded_by_others(kind, model_type, tmp_path):
-    make(kind, tmp_path).save_pretrained(tmp_path / "given")
-    (tmp_path / "given" / "config.json").write_text(json.dumps({"model_type": model_type}))
-    tokenizer = load_tokenizer(str(tmp_path / "given"), model_max_length=99)
-    assert tokenizer.model_max_length == 99
-    ids = tokenizer(typed(tokenizer))["input_ids"]
-    assert special(tokenizer, ids) == special(tokenizer, tokenizer("a")["input_ids"])
-    tokenizer.save_pretrained(tmp_path / "saved")
-    (tmp_path / "saved" / "config.json").write_text(json.dumps({"model_type": model_type}))
-    assert AutoTokenizer.from_pretrained(tmp_path / "saved")(typed(tokenizer))["input_ids"] == ids
+def test_asks_attention_interface_and_attention_kernels():
+    attention = modeling_bert.BertSelfAttention(make_config("bert"))
+    assert _compatibility.asks_attention_interface(attention)
+    eager, others = _compatibility.attention_kernels(attention)
+    assert eager is modeling_bert.eager_attention_forward
+    assert others["sdpa"] is sdpa_attention_forward
+    for module in (nn.Linear(2, 2), MPNetSelfAttention(make_config("mpnet"))):
+        assert not _compatibility.asks_attention_interface(module)
 
 
-def test_other_pieces_of_a_unigram_model_are_chosen_as_before(tmp_path):
-    vocab = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *LETTERS]
-    vocab += [("▁ab", -3.0), ("ba", -4.0), ("abab", -14.0), ("<mask>", 0.0)]
-    texts = ["ab abab babab", "ab ü abü<b", "a<b >c</d"]
-    tokenizer = XLMRobertaTokenizer(vocab=vocab)
-    before = tokenizer(texts)["input_ids"]
-    split_special_tokens(tokenizer)
-    assert tokenizer(texts)["input_ids"] == before
+def test_config_with_attention_and_attention_implementation():
+    config = BertConfig()
+    config._attn_implementation = "sdpa"
+    changed = _compatibility.config_with_attention(config, "another")
+    assert changed._attn_implementation == "another"
+    assert [_compatibility.attention_implementation(each) for each in (config, changed)] == ["sdpa", "another"]
+    assert _compatibility.attention_implementation(BertConfig()) == "eager"
+    assert "_attn_implementation_internal" not in changed.to_dict()
 
 
-def test_a_rebuilt_model_is_kept_for_the_next_time(tmp_path, monkeypatch):
-    """Pipelines ask text by text, and to rebuild a vocabulary of 250,000 pieces takes a third of a second."""
-    tokenizer = make("unigram with </s>", tmp_path)
-    built = []
-    original = _compatibility._without_pieces
-    monkeypatch.setattr(_compatibility, "_without_pieces", lambda *a: built.append(1) or original(*a))
-    for _ in range(3):
-        with special_tokens_as_text(tokenizer):
-            assert special(tokenizer, tokenizer("a </s>")["input_ids"]) == ["<s>", "</s>"]
-    assert len(built) == 1
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<b>"]})
-    with special_tokens_as_text(tokenizer):
-        assert special(tokenizer, tokenizer("a </s> <b>")["input_ids"]) == ["<s>", "</s>"]
+@pytest.mark.parametrize("name", ["past_key_values", "cache"])
+def test_cache_of_call(name):
+    cache, cross = DynamicCache(), DynamicCache()
+    assert _compatibility.cache_of_call({name: cache}) is cache
+    assert _compatibility.cache_of_call({name: EncoderDecoderCache(cache, cross)}) is cache
+    assert _compatibility.cache_of_call({name: None}) is None
+    assert _compatibility.cache_of_call({}) is None
+
+
+def test_what_peft_saves_is_told_with_its_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(PeftModel, "save_pretrained", PeftModel.save_pretrained)
+    told = []
+
+    def write(model, folder):
+        told.append((model, folder, sorted(folder.iterdir())))
+
+    _compatibility.call_when_an_adapter_is_saved(write)
+    config = LoraConfig(target_modules=["0"])
+    model = get_peft_model(torch.nn.Sequential(torch.nn.Linear(2, 2)), config)
+    model.add_adapter("other", config)
+    model.save_pretrained(tmp_path)
+    assert [(found, folder) for found, folder, _ in told] == [(model, tmp_path), (model, tmp_path / "other")]
+    assert all(any(path.name == "adapter_model.safetensors" for path in files) for *_, files in told)
+    model.save_pretrained(tmp_path, selected_adapters=["other"])
+    model.save_pretrained(str(tmp_path), is_main_process=False)
+    assert [folder for _, folder, _ in told[2:]] == [tmp_path / "other"]
+
+
+def test_a_trainer_that_is_made_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(transformers.trainer, "DEFAULT_CALLBACKS", list(transformers.trainer.DEFAULT_CALLBACKS))
+    told = []
+
+    def check(arguments, model):
+        told.append((arguments, model))
+
+    class Model(torch.nn.Linear):
+        @property
+        def accepts_loss_kwargs(self) -> bool:
+            _compatibility.call_when_a_trainer_is_made(check)
+            return False
+
+    model = Model(1, 1)
+    for _ in range(2):
+        arguments = TrainingArguments(str(tmp_path), report_to=[], use_cpu=True, save_strategy="no")
+        trainer = Trainer(model, arguments)
+        assert told[-1] == (trainer.args, model)
+    assert len(told) == 2

@@ -89,7 +89,7 @@ class PromptBank(nn.Module, BaseTunerLayer):
         """Return the model's bank; make one and have it told of every forward pass if there is none."""
         bank = cls.of(model)
         if bank is None:
-            bank = cls(neighbour)
+            bank = cls(neighbour).train(model.training)
             model.add_module(BANK, bank)
             bank._handles = (
                 model.register_forward_pre_hook(_begin),
@@ -117,9 +117,9 @@ class PromptBank(nn.Module, BaseTunerLayer):
         layout = self.layouts[adapter_name] = Layout.of(sizes)
         self.deep_prompt_dropout[adapter_name] = nn.Dropout(config.prompt_dropout).train(self.training)
         if config.encoder_reparameterization == "none":
-            self.deep_prompt_stored[adapter_name] = _drawn(
-                config.num_virtual_tokens, layout.width, std=config.init_std
-            )
+            # Part by part, so that a seed gives the prompts that it gave when layers held their own.
+            parts = tuple(_drawn(config.num_virtual_tokens, size, config.init_std) for pair in sizes for size in pair)
+            self.deep_prompt_stored[adapter_name] = nn.Parameter(torch.cat(parts, dim=1).detach())
         else:
             self.deep_prompt_table[adapter_name] = _drawn(config.num_virtual_tokens, hidden_size, config.init_std)
             self.deep_prompt_hidden[adapter_name] = _linear(hidden_size, config.encoder_hidden_size, config.init_std)
@@ -226,7 +226,7 @@ class PromptBank(nn.Module, BaseTunerLayer):
     def end(self) -> None:
         """Close the forward pass. One that can be differentiated is kept: checkpoints recompute layers with it."""
         if self.current is not None:
-            self.current.is_open = False
+            self.current.close()
             if torch.compiler.is_compiling() or not self.current.with_gradients:
                 self.current = None
 

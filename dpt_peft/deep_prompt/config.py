@@ -72,6 +72,8 @@ class DeepPromptConfig(PeftConfig):
             cross-attention has to be asked for here.
         exclude_modules (`list[str]` or `str`, *optional*):
             Names (or a regular expression) of attention modules to leave alone.
+        id2label (`dict[int, str]`, *optional*):
+            Names of the classes. Default: those of the model's config, so that `dpt_peft.AutoPeftModel...` finds them.
         modules_to_save (`list[str]`, *optional*):
             Further modules to train and save with the prompts. The head of a classification or tagging model is added
             by PEFT, as for its other methods.
@@ -125,6 +127,10 @@ class DeepPromptConfig(PeftConfig):
     exclude_modules: list[str] | str | None = field(
         default=None, metadata={"help": "Attention modules to leave alone (names or a regular expression)."}
     )
+    id2label: dict[int, str] | None = field(
+        default=None,
+        metadata={"help": "Names of the classes. Default: those of the model."},
+    )
     modules_to_save: list[str] | None = field(
         default=None, metadata={"help": "Further modules to train and save with the prompts, for instance a head."}
     )
@@ -137,6 +143,8 @@ class DeepPromptConfig(PeftConfig):
             self.target_modules = set(self.target_modules)  # type: ignore[assignment]
         if isinstance(self.exclude_modules, list):
             self.exclude_modules = set(self.exclude_modules)  # type: ignore[assignment]
+        if self.id2label is not None:
+            self.id2label = {int(index): name for index, name in self.id2label.items()}
         if isinstance(self.layers_to_transform, range | tuple):
             self.layers_to_transform = list(self.layers_to_transform)
         self._check()

@@ -227,11 +227,6 @@ class Prompts:
         """All values in one tensor."""
         return self.values[0] if len(self.values) == 1 else torch.cat(self.values, dim=2)
 
-    def repeated(self, times: int) -> Prompts:
-        """Return the prompts for heads of queries that share one of keys and values, so many each."""
-        keys, values = ([part.repeat_interleave(times, 1) for part in parts] for parts in (self.keys, self.values))
-        return Prompts(tuple(keys), tuple(values), self.visible)
-
     def before(self, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the keys and values of tokens, (batch, heads, tokens, size), with the prompts in front."""
         return torch.cat([*self.keys, key], dim=2), torch.cat([*self.values, value], dim=2)
@@ -297,6 +292,11 @@ class ForwardPass:
     def __reduce__(self) -> tuple[Any, ...]:
         # copies and pickles of a model are not in the middle of a pass
         return type(None), ()
+
+    def close(self) -> None:
+        """End the pass. What was made for its masks is let go."""
+        self.is_open = False
+        self._made.clear()
 
     def serves(self, user: Any) -> bool:
         """Whether `user`, a layer and its run, is to take its prompts from this pass.

@@ -19,7 +19,7 @@ from .config import DeepPromptConfig
 from .init_text import initialise_from_tokens
 from .mixed_batch import BASE, RowPlan
 from .positions import ShiftedPositions, find_positions, shift_positions
-from .saved import check_fit, prompts_of
+from .saved import check_fit, from_layerwise, prompts_of
 from .targets import choose_targets
 from .task_head import TaskHead, modules_left_out
 
@@ -70,10 +70,22 @@ class DeepPromptModel(BaseTuner):
 
     def _prepare_adapter_config(self, peft_config: DeepPromptConfig, model_config: dict) -> DeepPromptConfig:
         # no default target modules are needed: attention modules are found by what they are
+        names = {int(index): name for index, name in (model_config.get("id2label") or {}).items()}
+        if peft_config.id2label is None and any(name != f"LABEL_{index}" for index, name in names.items()):
+            peft_config.id2label = names
         return peft_config
 
     def _prepare_model(self, peft_config: DeepPromptConfig, model: nn.Module) -> None:
         self._targets = choose_targets(peft_config, model)
+        # of each layer that gets prompts the sizes, and of each target the runs with prompts and their rows there
+        self._sizes: list[tuple[int, int]] = []
+        self._rows: dict[str, dict[int, int]] = {}
+        for name, (attention, layers) in self._targets.items():
+            runs = [run for run, layer in enumerate(attention.runs) if layer in layers]
+            self._rows[name] = {run: len(self._sizes) + place for place, run in enumerate(runs)}
+            module = model.get_submodule(name)
+            module = module.base_layer if isinstance(module, DeepPromptLayer) else module
+            self._sizes += [attention.layer_class.prompt_sizes(module)] * len(runs)
         if peft_config.shift_positions:
             find_positions(model)
 
@@ -94,7 +106,11 @@ class DeepPromptModel(BaseTuner):
         parameter_name: str | None = None,
     ) -> None:
         attention, _ = self._targets[current_key]
-        bank = self._bank_of(peft_config, adapter_name, target)
+        bank = PromptBank.install(self.model, target)
+        if adapter_name not in bank.layouts:
+            # the first of the targets: all of them have their prompts in one place
+            hidden_size = getattr(self.model.config.get_text_config(), "hidden_size", self._sizes[0][0])
+            bank.update_layer(adapter_name, peft_config, self._sizes, hidden_size)
         if not isinstance(target, DeepPromptLayer):
             layer = attention.layer_class(target, attention.runs, bank)
             layer.bind(self.model, current_key)
@@ -103,23 +119,6 @@ class DeepPromptModel(BaseTuner):
             target = layer
         target.slots[adapter_name] = self._rows[current_key]
         target.set_adapter(target.active_adapters)
-
-    def _bank_of(self, config: DeepPromptConfig, adapter_name: str, module: nn.Module) -> PromptBank:
-        """The model's bank, with the new adapter's prompts for all of its layers."""
-        bank = PromptBank.install(self.model, module)
-        if adapter_name not in bank.layouts:
-            sizes: list[tuple[int, int]] = []
-            self._rows: dict[str, dict[int, int]] = {}
-            for name, (attention, layers) in self._targets.items():
-                runs = [run for run, layer in enumerate(attention.runs) if layer in layers]
-                self._rows[name] = {run: len(sizes) + place for place, run in enumerate(runs)}
-                attention_module = self.model.get_submodule(name)
-                if isinstance(attention_module, DeepPromptLayer):
-                    attention_module = attention_module.base_layer
-                sizes += [attention.layer_class.prompt_sizes(attention_module)] * len(runs)
-            hidden_size = getattr(self.model.config.get_text_config(), "hidden_size", sizes[0][0])
-            bank.update_layer(adapter_name, config, sizes, hidden_size)
-        return bank
 
     def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
         # PEFT's version also copies `weight` and `bias`, which attention modules do not have
@@ -151,6 +150,7 @@ class DeepPromptModel(BaseTuner):
         _refuse_base_as_name(adapter_name)
         with self._still_disabled():
             super().inject_adapter(model, adapter_name, *args, **kwargs)
+            self.bank.refresh()
             self._heads_may_be_new = True
             config = self.peft_config[adapter_name]
             if config.shift_positions:
@@ -284,7 +284,8 @@ class DeepPromptModel(BaseTuner):
         adapter_name: str,
         state_dict: dict[str, torch.Tensor],
     ) -> dict[str, torch.Tensor]:
-        remapped = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
+        state = from_layerwise(model, adapter_name, state_dict)
+        remapped = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state)
         check_fit(model.state_dict(), remapped, adapter_name, cls.prefix)
         return remapped
 

@@ -73,13 +73,15 @@ class TaskHead(ModulesToSaveWrapper):
         if len(heads) == 1:
             return heads[0](x, *args, **kwargs)
         if not args and not kwargs and _can_be_stacked(heads):
-            return _run_stacked(heads, plan, x)
+            outputs = _run_stacked(heads, plan, x)
+            if isinstance(outputs, torch.Tensor):
+                return outputs.flatten(0, 1)[plan.blocks(x.shape[0], x.device)[2]]
         # sorted by adapter, the rows of each are one slice
         order = spread_over(plan.on(x.device), x.shape[0]).argsort(stable=True)
         repeats = x.shape[0] // len(plan.rows)
         counts = [plan.rows.count(adapter) * repeats for adapter in range(len(heads))]
-        outputs = [head(mine, *args, **kwargs) for head, mine in zip(heads, x[order].split(counts), strict=True)]
-        return torch.cat(outputs)[order.argsort()]
+        parts = [head(mine, *args, **kwargs) for head, mine in zip(heads, x[order].split(counts), strict=True)]
+        return torch.cat(parts)[order.argsort()]
 
 
 #: What PEFT trains and saves whole for a task type.
@@ -130,13 +132,13 @@ def _can_be_stacked(heads: Sequence[nn.Module]) -> bool:
     return all(kind is nn.Linear for _, kind, _ in first) and all(other == first for other in others)
 
 
-def _run_stacked(heads: Sequence[nn.Module], plan: RowPlan, x: torch.Tensor) -> torch.Tensor:
-    """Run each row's own head, in as many products as one head has, however many there are."""
-    adapters, rows, places = plan.blocks(x.shape[0], x.device)
+def _run_stacked(heads: Sequence[nn.Module], plan: RowPlan, x: torch.Tensor) -> Any:
+    """Run all heads, each on its blocks of rows, in as many products as one head has, however many there are."""
+    adapters, rows, _ = plan.blocks(x.shape[0], x.device)
     named = [dict(head.named_parameters()) for head in heads]
     weights = {name: torch.stack([parameters[name] for parameters in named])[adapters] for name in named[0]}
 
     def run(parameters: dict[str, torch.Tensor], block: torch.Tensor) -> torch.Tensor:
         return torch.func.functional_call(heads[0], parameters, (block,))
 
-    return torch.vmap(run, randomness="different")(weights, x[rows]).flatten(0, 1)[places]
+    return torch.vmap(run, randomness="different")(weights, x[rows])

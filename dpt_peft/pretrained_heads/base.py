@@ -1,13 +1,14 @@
-"""What all models share whose pretrained head answers: config, construction, loading, embeddings, and templates.
+"""What all models share whose pretrained head answers: config, construction, loading, embeddings.
 
 Such a wrapper is a transformers model with one submodule, `language_model`, a discriminator or a masked language model
 with its own head, and a config with one sub-config, `language_model_config`. A new wrapper takes two short classes:
 
 - a config derived from `PretrainedHeadConfig`, which names the options that need a tokenizer (`tokenizer_options`),
-  the attributes of its own (`own_attributes`), and makes itself in `from_language_model_config`;
-- a model derived from `PretrainedHeadModel`, with a `forward`, and `head_kind` where it is no discriminator.
+  the attributes of its own (`own_attributes`), the kind of head where it is no discriminator's (`head_kind`), and
+  makes itself in `from_language_model_config`;
+- a model derived from `PretrainedHeadModel`, with a `forward`.
 
-Wrappers that put templates around texts derive from `TemplateConfig` and `TemplateModel`.
+Wrappers that put templates around texts derive from `TemplateConfig` and `TemplateModel` in `templated.py`.
 
 `from_pretrained` then takes the folder of a plain language model as well as one of a saved wrapper (of this class or
 of another, whose language model it takes over), refuses a checkpoint without the pretrained head, and hands dropout
@@ -19,8 +20,8 @@ from __future__ import annotations
 import copy
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,14 +29,21 @@ import torch
 from peft import PeftConfig, PeftModel
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.configuration_utils import SubConfigSpec
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file, find_adapter_config_file
+from transformers.utils import (
+    SAFE_WEIGHTS_INDEX_NAME,
+    SAFE_WEIGHTS_NAME,
+    cached_file,
+    find_adapter_config_file,
+)
 
-from dpt_peft._compatibility import call_when_a_trainer_is_made
+from dpt_peft._compatibility import (
+    as_config,
+    call_when_a_trainer_is_made,
+    declares_sub_config,
+    share_renamed_weights,
+)
 
 from .discriminators import PRETRAINING_EXAMPLE, get_discriminator
-from .splice import SplicedInputs, TemplateSplicer
-from .template import DEFAULT_TEMPLATE, WORDPIECES, ResolvedTemplate
 
 _logger = logging.getLogger(__name__)
 # Arguments that say where files are; config and tokenizer are read from the same place as the weights.
@@ -49,6 +57,7 @@ HUB_ARGUMENTS = (
     "token",
     "trust_remote_code",
 )
+_DEFAULT_MODEL_TYPE = "electra"
 # Models whose positions begin behind the padding id, as RoBERTa's: the first rows of their tables are never used.
 _POSITIONS_BEHIND_PADDING = frozenset(
     {
@@ -122,6 +131,7 @@ DISCRIMINATOR_HEAD = HeadKind(
 )
 
 
+@declares_sub_config("language_model_config", _DEFAULT_MODEL_TYPE)
 class PretrainedHeadConfig(PreTrainedConfig):
     """Base of the wrappers' configs.
 
@@ -137,8 +147,6 @@ class PretrainedHeadConfig(PreTrainedConfig):
         label_smoothing: How far the loss draws its targets away from 0 and 1, at least 0 and less than 1.
     """
 
-    sub_configs_defaults = {"language_model_config": SubConfigSpec(config_class=AutoConfig, model_type="electra")}  # noqa: RUF012
-
     head_kind: ClassVar[HeadKind] = DISCRIMINATOR_HEAD
     tokenizer_options: ClassVar[tuple[str, ...]] = ()
     own_attributes: ClassVar[tuple[str, ...]] = ("label_smoothing",)
@@ -151,14 +159,21 @@ class PretrainedHeadConfig(PreTrainedConfig):
         """Check the choices, and take over what every config has a value for."""
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"`label_smoothing` must be at least 0 and less than 1, got {self.label_smoothing}")
+        inner: Any = as_config(self.language_model_config, _DEFAULT_MODEL_TYPE)
+        self.language_model_config = inner
         super().__post_init__(**kwargs)
-        inner: Any = self.language_model_config
         self.is_encoder_decoder = inner.is_encoder_decoder
         self.chunk_size_feed_forward = inner.chunk_size_feed_forward
+        # While transformers fills a config in, it must not find what the other one has.
+        self._is_complete = True
+
+    def to_dict(self) -> dict[str, Any]:
+        """As in transformers."""
+        return {name: value for name, value in super().to_dict().items() if name != "_is_complete"}
 
     def __getattr__(self, name: str) -> Any:
         """Answer as the language model's config, for libraries that read sizes at the top level."""
-        if name.startswith("_") or "_post_init_done" not in self.__dict__:
+        if name.startswith("_") or "_is_complete" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.__dict__["language_model_config"], name)
 
@@ -265,6 +280,7 @@ class PretrainedHeadModel(PreTrainedModel):
         super().__init__(config)
         inner: Any = config.language_model_config
         self.language_model = config.head_kind.find_class(inner)(inner)
+        share_renamed_weights(self, self.language_model)
 
     @property
     def accepts_loss_kwargs(self) -> bool:
@@ -347,7 +363,7 @@ class PretrainedHeadModel(PreTrainedModel):
             TypeError, ValueError: The options cannot work, or the checkpoint does not have the pretrained head.
         """
         path = pretrained_model_name_or_path
-        where = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+        where = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs and name != "trust_remote_code"}
         adapter = _adapter_beside_config(path, where)
         from_elsewhere = adapter is not None or isinstance(config, PreTrainedConfig)
         config, kwargs = _prepare_config(cls.config_class, path, config=config, tokenizer=tokenizer, arguments=kwargs)
@@ -386,161 +402,6 @@ class PretrainedHeadModel(PreTrainedModel):
             where.pop("trust_remote_code", None)  # PEFT executes no code from a folder, and refuses the argument
             model.load_adapter(path, adapter_kwargs=where)
         return (model, info) if output_loading_info else model
-
-
-class TemplateConfig(PretrainedHeadConfig):
-    """Base of the configs of wrappers that put templates around texts. It keeps them in token ids.
-
-    So a saved model is loaded without a tokenizer.
-
-    Attributes:
-        template: Template string.
-        templates: The templates in token ids, as `ResolvedTemplate.to_dict` writes them.
-        max_length: Longest row that the language model sees, in tokens, template and special tokens included.
-        cls_token_id: Id of the first token of every row.
-        sep_token_id: Id of the last token of every row and between the texts of a pair.
-        pad_token_id: Id that fills short rows.
-        pair_separators: Separators that the tokenizer puts between the texts of a pair.
-        truncation_side: Which end of a text that is too long is cut, as the tokenizer has it: `"right"` or `"left"`.
-    """
-
-    own_attributes: ClassVar[tuple[str, ...]] = (*PretrainedHeadConfig.own_attributes, "truncation_side")
-
-    template: str = DEFAULT_TEMPLATE
-    templates: list[dict[str, Any]] = field(default_factory=list)
-    # The numbers of the public ELECTRA checkpoints, as in transformers' ElectraConfig.
-    max_length: int = 512
-    cls_token_id: int = 101
-    sep_token_id: int = 102
-    pad_token_id: int = 0
-    pair_separators: int = 1
-    truncation_side: str = "right"
-    wordpieces: str = "first"
-    id2label: dict[int, str] | dict[str, str] | None = None
-    label2id: dict[str, int] | dict[str, str] | None = None
-
-    def __post_init__(self, **kwargs: Any) -> None:
-        """Check the choices."""
-        if self.truncation_side not in ("left", "right"):
-            raise ValueError(f"`truncation_side` must be 'left' or 'right', got {self.truncation_side!r}")
-        if self.wordpieces not in WORDPIECES:
-            raise ValueError(f"`wordpieces` must be one of {WORDPIECES}, got {self.wordpieces!r}")
-        super().__post_init__(**kwargs)
-
-    def _name_classes(self, names: Sequence[str], what: str, **counts: int | None) -> None:
-        """Derive `id2label` and `label2id` from the classes' names unless they are given.
-
-        Args:
-            names: One name a class.
-            what: What the names are, for the message.
-            **counts: Numbers of classes that other options say.
-
-        Raises:
-            ValueError: One of them, or `id2label`, says another number of classes.
-        """
-        id2label = {int(index): name for index, name in (self.id2label or dict(enumerate(names))).items()}
-        for option, count in {**counts, "id2label": len(id2label)}.items():
-            if count not in (None, len(names)):
-                raise ValueError(f"`{option}` says {count} classes, but there are {len(names)} {what}")
-        if sorted(id2label) != list(range(len(names))):
-            raise ValueError(f"`id2label` must name the classes 0 to {len(names) - 1}, got {self.id2label!r}")
-        self.id2label = id2label
-        self.label2id = self.label2id or {name: index for index, name in id2label.items()}
-
-    @property
-    def resolved_templates(self) -> list[ResolvedTemplate]:
-        """`templates` as objects."""
-        return [ResolvedTemplate.from_dict(template) for template in self.templates]
-
-    @staticmethod
-    def row_options(
-        tokenizer: PreTrainedTokenizerBase, language_model_config: PreTrainedConfig, max_length: int | None
-    ) -> dict[str, Any]:
-        """Return what the config keeps of the tokenizer's rows: their length, special tokens and cut.
-
-        Raises:
-            ValueError: The tokenizer lacks a special token, or `max_length` is too long.
-        """
-        ids = {name: getattr(tokenizer, name) for name in ("cls_token_id", "sep_token_id", "pad_token_id")}
-        for name, value in ids.items():
-            if value is None:
-                raise ValueError(f"`tokenizer` has no `{name}`, which the rows of this model need")
-        # [CLS] a [SEP] b [SEP]: all but the last separator stand between the texts.
-        separators = list(tokenizer("", "")["input_ids"]).count(ids["sep_token_id"]) - 1
-        return {
-            **ids,
-            "max_length": longest_row(max_length, tokenizer, language_model_config),
-            "pair_separators": max(separators, 1),
-            "truncation_side": tokenizer.truncation_side,
-        }
-
-    @staticmethod
-    def check_vocabulary(templates: Sequence[ResolvedTemplate], language_model_config: PreTrainedConfig) -> None:
-        """Raise a `ValueError` if templates hold ids that the language model does not know."""
-        highest = max(max(template.ids) for template in templates)
-        if highest >= language_model_config.vocab_size:
-            raise ValueError(
-                f"`tokenizer` gives the id {highest}, but the language model knows "
-                f"{language_model_config.vocab_size} tokens: it is not the tokenizer of this discriminator or model"
-            )
-
-
-class TemplateModel(PretrainedHeadModel):
-    """Base of the wrappers that put templates around texts.
-
-    Attributes:
-        splicer: The templates.
-    """
-
-    splicer: TemplateSplicer
-
-    def _make_splicer(
-        self, templates: Sequence[ResolvedTemplate], label_token_index: Sequence[Sequence[int]] | None = None
-    ) -> TemplateSplicer:
-        names = (
-            "max_length",
-            "cls_token_id",
-            "sep_token_id",
-            "pad_token_id",
-            "pair_separators",
-            "truncation_side",
-        )
-        options = {name: getattr(self.config, name) for name in names}
-        return TemplateSplicer(templates, **options, label_token_index=label_token_index)
-
-    def _read(
-        self, rows: Mapping[str, Any], template_index: torch.Tensor | None, **further: Any
-    ) -> tuple[Any, SplicedInputs]:
-        """Splice the templates in and run the language model.
-
-        Args:
-            rows: What the tokenizer gave: `input_ids`, `attention_mask`, `token_type_ids`, which may be `None`.
-            template_index: (batch,), see `TemplateSplicer`.
-            **further: Arguments of the language model.
-
-        Returns:
-            Its outputs, and the batch that it has read.
-        """
-        spliced = self.splicer(**rows, template_index=template_index)
-        if spliced.token_type_ids is not None:
-            further["token_type_ids"] = spliced.token_type_ids
-        if spliced.label_token_index is None:
-            further["input_ids"] = spliced.input_ids
-        else:
-            own = self.label_tokens(spliced.label_token_index.clamp(min=0))
-            words = self.get_input_embeddings()(spliced.input_ids)
-            in_list = (spliced.label_token_index >= 0).unsqueeze(-1)
-            further["inputs_embeds"] = torch.where(in_list, own.to(words.dtype), words)
-        outputs = self.language_model(attention_mask=spliced.attention_mask, **further)
-        return outputs, spliced
-
-    @staticmethod
-    def _refuse_other_inputs(input_ids: Any, inputs_embeds: Any, position_ids: Any) -> None:
-        if input_ids is None or inputs_embeds is not None or position_ids is not None:
-            raise ValueError(
-                "the model splices its template into `input_ids`: pass these, and neither `inputs_embeds` nor "
-                "`position_ids`"
-            )
 
 
 def _prepare_config(
@@ -644,7 +505,6 @@ def _load_tokenizer(
 
 def _adapter_beside_config(path: str | os.PathLike[str], where: Mapping[str, Any]) -> PeftConfig | None:
     """The config of a PEFT adapter in a folder or repository that holds no weights of a model, else `None`."""
-    where = {name: value for name, value in where.items() if name != "trust_remote_code"}
     found = find_adapter_config_file(str(path), **where)
     quiet = {f"_raise_exceptions_for_{what}": False for what in ("missing_entries", "connection_errors", "gated_repo")}
     names = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)

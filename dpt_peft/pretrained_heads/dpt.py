@@ -11,14 +11,13 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase, initialization as init
 from transformers.modeling_outputs import SequenceClassifierOutput
-from transformers.utils import can_return_tuple
 
-from .base import TemplateConfig, TemplateModel
 from .label_lists import OWN_LIST, LabelList, LabelListBank, resolve_label_list
 from .loss import NO_CLASS, dpt_loss, told_problem_type
 from .splice import class_scores
 from .template import DEFAULT_SEPARATOR, DEFAULT_TEMPLATE
 from .template_presets import preset_options
+from .templated import TemplateConfig, TemplateModel
 
 SCORE_FUNCTIONS = ("one_minus_sigmoid", "sigmoid")
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
@@ -188,10 +187,7 @@ class DPTForSequenceClassificationConfig(TemplateConfig):
             classes_per_pass=classes_per_pass,
             minimum=1 if kwargs.get("problem_type") == "multi_label_classification" else 2,
         )
-        rows = cls.row_options(tokenizer, language_model_config, max_length)
-        made = cls(language_model_config=language_model_config, **resolved, **{**rows, **kwargs})
-        cls.check_vocabulary(made.resolved_templates, language_model_config)
-        return made
+        return cls._make(language_model_config, tokenizer, max_length, **resolved, **kwargs)
 
 
 class DPTForSequenceClassification(TemplateModel):
@@ -253,7 +249,6 @@ class DPTForSequenceClassification(TemplateModel):
             ids = torch.tensor(self.label_bank.label_token_ids, device=words.weight.device)
             init.copy_(module.weight, words.weight[ids])
 
-    @can_return_tuple
     def forward(
         self,
         input_ids: torch.Tensor | None = None,
@@ -270,36 +265,47 @@ class DPTForSequenceClassification(TemplateModel):
         """Score the classes of a batch of texts.
 
         Args:
-            input_ids: (batch, length), ordinary tokenizer output: single texts or pairs, padded on either side, with
-                or without special tokens. Texts too long are cut here, as `TemplateSplicer` says.
-            attention_mask: (batch, length), zero = padding. Default: all but the padding id is visible.
-            token_type_ids: (batch, length). Template words take the type of their neighbour in the text.
-            position_ids: Refused: the splice moves tokens, so positions are counted inside.
-            inputs_embeds: Refused: the splice needs token ids.
+            input_ids: This and all that is not named here: see `TemplateModel.forward`.
+            attention_mask: As there.
+            token_type_ids: As there.
+            position_ids: Refused.
+            inputs_embeds: Refused.
             labels: (batch,) class indices, or (batch, classes) zeros and ones for multi-label classification.
             list_names: For every row the name of its label list (see `add_label_list`; `"default"` is the wrapper's
                 own), or a tensor of indices into `model.list_names`. Default: all rows take the wrapper's own.
-            output_attentions: Whether to return the attentions over the spliced rows.
-            output_hidden_states: Whether to return the hidden states of the spliced rows.
+            output_attentions: As there.
+            output_hidden_states: As there.
             **kwargs: Passed on to the discriminator.
 
         Returns:
             `loss` (Eq. 3: the binary cross entropy, summed over classes, mean over rows), `logits` (batch, classes),
-            `hidden_states`, `attentions` (of the first pass, where there are several). With `return_dict=False` a
-            tuple of those that exist. With `list_names`, `logits` are as wide as the largest list in the batch, and
-            `NO_CLASS` (-16384) where a row's own list has no such class.
-
-        Raises:
-            ValueError: An argument is refused, or labels have the wrong shape, type or range.
+            `hidden_states`, `attentions` (of the first pass, where there are several). With `list_names`, `logits` are
+            as wide as the largest list in the batch, and `NO_CLASS` (-16384) where a row's own list has no such class.
         """
-        self._refuse_other_inputs(input_ids, inputs_embeds, position_ids)
-        assert input_ids is not None
-        kwargs |= self._wanted_outputs(output_attentions, output_hidden_states)
-        rows = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
-        batch, width = input_ids.shape[0], self.label_bank.width(list_names)
+        return super().forward(
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            inputs_embeds,
+            labels,
+            output_attentions,
+            output_hidden_states,
+            list_names=list_names,
+            **kwargs,
+        )
+
+    def _answer(
+        self,
+        rows: dict[str, Any],
+        labels: torch.Tensor | None,
+        list_names: Sequence[str] | torch.Tensor | None = None,
+        **further: Any,
+    ) -> SequenceClassifierOutput:
+        batch, width = rows["input_ids"].shape[0], self.label_bank.width(list_names)
         outputs, logits = None, None
         for template_index in self.label_bank.passes(list_names, batch):
-            pass_outputs, columns = self._one_pass(rows, template_index, kwargs)
+            pass_outputs, columns = self._one_pass(rows, template_index, further)
             outputs = outputs or pass_outputs
             if template_index is None:
                 logits = columns[:, :width]
@@ -409,7 +415,7 @@ class DPTForSequenceClassification(TemplateModel):
         former, tokens = config.label_lists, len(self.label_bank.label_token_ids)
         config.label_lists = [other for other in former if other["name"] != name] + [{"name": name, **resolved}]
         try:
-            config.check_vocabulary(LabelListBank(config.all_label_lists).templates, config.language_model_config)
+            config.check_vocabulary(LabelListBank(config.all_label_lists).templates)
             self._set_label_lists()
         except ValueError:
             config.label_lists = former

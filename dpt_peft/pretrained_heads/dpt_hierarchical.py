@@ -10,15 +10,15 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.modeling_outputs import SequenceClassifierOutput
-from transformers.utils import can_return_tuple
 
-from .base import HUB_ARGUMENTS, TemplateConfig, TemplateModel
+from .base import HUB_ARGUMENTS
 from .beam import Branches, beam_search, groups_of_like_length
 from .label_clusters import build_label_tree
 from .label_tree import LabelTree
 from .loss import NO_CLASS, check_class_indices, dpt_loss
 from .splice import Tables, class_scores
 from .template import DEFAULT_SEPARATOR, DEFAULT_TEMPLATE, ResolvedTemplate, choose_wordpieces, resolve_template
+from .templated import TemplateConfig, TemplateModel
 
 PATH_SCORES = ("sigmoid", "softmax")
 
@@ -177,36 +177,32 @@ class DPTForHierarchicalClassificationConfig(TemplateConfig):
             return templates
 
         wordpieces, templates = choose_wordpieces(wordpieces, resolve)
-        cls.check_vocabulary(templates, language_model_config)
-        rows = cls.row_options(tokenizer, language_model_config, max_length)
-        return cls(
-            language_model_config=language_model_config,
-            label_tree=tree.to_dict(),
-            template=template,
-            label_separator=label_separator,
-            wordpieces=wordpieces,
-            templates=[resolved.to_dict() for resolved in templates],
-            **{**rows, **kwargs},
-        )
+        kwargs |= {"label_tree": tree.to_dict(), "template": template, "label_separator": label_separator}
+        kwargs |= {"wordpieces": wordpieces, "templates": [resolved.to_dict() for resolved in templates]}
+        return cls._make(language_model_config, tokenizer, max_length, **kwargs)
 
 
 class _Texts(NamedTuple):
-    """What the tokenizer gave, (batch, length) each, and further arguments of the discriminator."""
+    """What the tokenizer gave, tensors (batch, length) by name or `None`, and further arguments of the model."""
 
-    input_ids: torch.Tensor
-    attention_mask: torch.Tensor | None
-    token_type_ids: torch.Tensor | None
+    given: dict[str, torch.Tensor | None]
     further: dict[str, Any]
 
+    @property
+    def input_ids(self) -> torch.Tensor:
+        """(batch, length)."""
+        ids = self.given["input_ids"]
+        assert ids is not None
+        return ids
+
     def rows(self, chosen: torch.Tensor) -> dict[str, torch.Tensor | None]:
-        """Return the arguments of a splicer for some rows, by their indices (pairs,)."""
-        values = {name: getattr(self, name) for name in ("input_ids", "attention_mask", "token_type_ids")}
-        return {name: None if value is None else value.index_select(0, chosen) for name, value in values.items()}
+        """Return some rows, by their indices (pairs,)."""
+        return {name: None if value is None else value.index_select(0, chosen) for name, value in self.given.items()}
 
     def lengths(self, pad_token_id: int) -> torch.Tensor:
-        """Tokens of every text, padding left out, (batch,)."""
-        visible = self.input_ids.ne(pad_token_id) if self.attention_mask is None else self.attention_mask.ne(0)
-        return visible.sum(1)
+        """Return the tokens of every text, padding left out, (batch,)."""
+        mask = self.given["attention_mask"]
+        return (self.input_ids.ne(pad_token_id) if mask is None else mask.ne(0)).sum(1)
 
 
 class _Asked(NamedTuple):
@@ -269,48 +265,13 @@ class DPTForHierarchicalClassification(TemplateModel):
         self.splicer = self._make_splicer(templates)
         self.post_init()
 
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        **kwargs: Any,
-    ) -> SequenceClassifierOutput:
-        """Search the classes of a batch of texts, or compute the loss.
-
-        Args:
-            input_ids: (batch, length), ordinary tokenizer output: single texts or pairs, padded on either side, with
-                or without special tokens. Texts too long are cut here, as `TemplateSplicer` says.
-            attention_mask: (batch, length), zero = padding. Default: all but the padding id is visible.
-            token_type_ids: (batch, length). Template words take the type of their neighbour in the text.
-            position_ids: Refused: the splice moves tokens, so positions are counted inside.
-            inputs_embeds: Refused: the splice needs token ids.
-            labels: (batch,) class indices.
-            output_attentions: Refused: a text is read several times, in rows of its own.
-            output_hidden_states: Refused likewise.
-            **kwargs: Passed on to the discriminator.
-
-        Returns:
-            `loss` and `logits` (batch, classes) as described for the class; in training mode with labels the loss
-            alone. With `return_dict=False` a tuple of those that exist.
-
-        Raises:
-            ValueError: An argument is refused, or labels have the wrong shape, type or range.
-        """
-        self._refuse_other_inputs(input_ids, inputs_embeds, position_ids)
-        assert input_ids is not None
-        if output_attentions or output_hidden_states:
+    def _answer(self, rows: dict[str, Any], labels: torch.Tensor | None, **further: Any) -> SequenceClassifierOutput:
+        if further["output_attentions"] or further["output_hidden_states"]:
             raise ValueError(
                 "a label tree reads a text several times, so there is no one set of attentions or hidden states: "
                 "leave `output_attentions` and `output_hidden_states` out"
             )
-        texts = _Texts(input_ids, attention_mask, token_type_ids, kwargs)
+        texts = _Texts(rows, further)
         if labels is None:
             return SequenceClassifierOutput(logits=self._search(texts))
         loss, asked = self._loss(texts, labels)
@@ -318,7 +279,7 @@ class DPTForHierarchicalClassification(TemplateModel):
 
     def _ask(self, texts: _Texts, rows: torch.Tensor, branches: torch.Tensor) -> torch.Tensor:
         """Read rows with branches' templates: (pairs, most children), minus infinity where there is no child."""
-        outputs, spliced = self._read(texts.rows(rows), branches, return_dict=True, **texts.further)
+        outputs, spliced = self._read(texts.rows(rows), branches, **texts.further)
         logits = class_scores(-outputs.logits, spliced, self.config.wordpieces, self.splicer.longest_label)
         # Half precision is too coarse for products along a path and sums over names.
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))

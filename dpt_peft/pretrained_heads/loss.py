@@ -40,7 +40,8 @@ def dpt_loss(
     """
     # Half precision is too coarse for a sum over classes.
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    present = logits > NO_CLASS
+    # Not `>`: a logit that is no number is a class's own, and makes the loss one.
+    present = ~(logits <= NO_CLASS)
     targets = _multi_label_targets(labels, logits) if multi_label else _class_targets(labels, logits, present)
     targets = targets * (1 - label_smoothing) + label_smoothing / 2
     weights = None if class_weights is None else class_weights.to(logits)

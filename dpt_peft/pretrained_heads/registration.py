@@ -19,15 +19,14 @@ from .dpt_hierarchical import DPTForHierarchicalClassification
 from .dpt_multi_span import DPTForMultiSpanQuestionAnswering
 from .verbalizer import VerbalizerForSequenceClassification
 
-# The reader of several spans gives a score a token and takes a label a token, as token classifiers do; transformers'
-# own question answering models point at one start and one end.
-#: The wrappers, each with transformers' auto class for it.
-WRAPPERS: tuple[tuple[Any, Any], ...] = (
-    (DPTForSequenceClassification, AutoModelForSequenceClassification),
-    (DPTForHierarchicalClassification, AutoModelForSequenceClassification),
-    (DPTForMultiSpanQuestionAnswering, AutoModelForTokenClassification),
-    (VerbalizerForSequenceClassification, AutoModelForSequenceClassification),
-)
+#: The wrappers, each with transformers' auto class for it. The reader of several spans gives a score a token and takes
+#: a label a token, as token classifiers do; transformers' own models for questions point at one start and one end.
+WRAPPERS: dict[Any, Any] = {
+    DPTForSequenceClassification: AutoModelForSequenceClassification,
+    DPTForHierarchicalClassification: AutoModelForSequenceClassification,
+    DPTForMultiSpanQuestionAnswering: AutoModelForTokenClassification,
+    VerbalizerForSequenceClassification: AutoModelForSequenceClassification,
+}
 
 
 def _save_config_beside(model: PeftModel, folder: Path) -> None:
@@ -42,7 +41,7 @@ call_when_an_adapter_is_saved(_save_config_beside)
 
 def register() -> None:
     """Register the wrappers; called again, it takes discriminators into account that were registered since."""
-    for model_class, auto_class in WRAPPERS:
+    for model_class, auto_class in WRAPPERS.items():
         config_class = model_class.config_class
         AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
         auto_class.register(config_class, model_class, exist_ok=True)
@@ -55,6 +54,6 @@ def register() -> None:
         if name.endswith("_TARGET_MODULES_MAPPING") and "electra" in mapping:
             modules = {module for inner in supported_model_types() for module in mapping.get(inner, ())}
             if modules:
-                for model_class, _ in WRAPPERS:
+                for model_class in WRAPPERS:
                     if model_class.config_class.head_kind is DISCRIMINATOR_HEAD:
                         mapping[model_class.config_class.model_type] = sorted(modules)

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 from transformers import MODEL_FOR_MASKED_LM_MAPPING, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import SequenceClassifierOutput
-from transformers.utils import can_return_tuple
 
-from .base import HeadKind, TemplateConfig, TemplateModel
+from .base import HeadKind
 from .loss import told_problem_type
 from .splice import Tables
 from .template import DEFAULT_TEMPLATES, check_label_words, resolve_template
+from .templated import TemplateConfig, TemplateModel
 
 
 def _masked_language_model(config: PreTrainedConfig) -> type[PreTrainedModel]:
@@ -119,16 +119,8 @@ class VerbalizerForSequenceClassificationConfig(TemplateConfig):
                     "which `id2label` can keep"
                 )
             token_ids.append(token_id)
-        cls.check_vocabulary([resolved], language_model_config)
-        rows = cls.row_options(tokenizer, language_model_config, max_length)
-        return cls(
-            language_model_config=language_model_config,
-            label_words=words,
-            label_token_ids=token_ids,
-            template=template,
-            templates=[resolved.to_dict()],
-            **{**rows, **kwargs},
-        )
+        kwargs |= {"label_words": words, "label_token_ids": token_ids, "template": template}
+        return cls._make(language_model_config, tokenizer, max_length, templates=[resolved.to_dict()], **kwargs)
 
 
 class VerbalizerForSequenceClassification(TemplateModel):
@@ -138,7 +130,7 @@ class VerbalizerForSequenceClassification(TemplateModel):
     and reads the pretrained language-model head at the mask. There is no new parameter.
 
     `logits` (batch, classes) are the head's logits at the mask, those of the label words' first tokens, in the order
-    of the label words.
+    of the label words. The loss is their cross entropy, mean over rows; for several labels a text the binary one.
 
     `from_pretrained` takes the arguments of `VerbalizerForSequenceClassificationConfig.from_language_model_config`
     and the config's attributes.
@@ -164,44 +156,8 @@ class VerbalizerForSequenceClassification(TemplateModel):
         self.words = Tables(token_ids=config.label_token_ids)
         self.post_init()
 
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        **kwargs: Any,
-    ) -> SequenceClassifierOutput:
-        """Score the classes of a batch of texts.
-
-        Args:
-            input_ids: (batch, length), ordinary tokenizer output: single texts or pairs, padded on either side, with
-                or without special tokens. Texts too long are cut here, as `TemplateSplicer` says.
-            attention_mask: (batch, length), zero = padding. Default: all but the padding id is visible.
-            token_type_ids: (batch, length). Template words take the type of their neighbour in the text.
-            position_ids: Refused: the splice moves tokens, so positions are counted inside.
-            inputs_embeds: Refused: the splice needs token ids.
-            labels: (batch,) class indices, or (batch, classes) zeros and ones for multi-label classification.
-            output_attentions: Whether to return the attentions over the spliced rows.
-            output_hidden_states: Whether to return the hidden states of the spliced rows.
-            **kwargs: Passed on to the language model.
-
-        Returns:
-            `loss` (cross entropy over the classes, mean over rows; for several labels binary cross entropy), `logits`
-            (batch, classes), `hidden_states`, `attentions`. With `return_dict=False` a tuple of those that exist.
-
-        Raises:
-            ValueError: An argument is refused.
-        """
-        self._refuse_other_inputs(input_ids, inputs_embeds, position_ids)
-        rows = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
-        kwargs |= self._wanted_outputs(output_attentions, output_hidden_states)
-        outputs, spliced = self._read(rows, None, **kwargs)
+    def _answer(self, rows: dict[str, Any], labels: torch.Tensor | None, **further: Any) -> SequenceClassifierOutput:
+        outputs, spliced = self._read(rows, None, **further)
         # A model spread over devices gives its output on another one than it takes its input.
         device = outputs.logits.device
         row = torch.arange(outputs.logits.shape[0], device=device)

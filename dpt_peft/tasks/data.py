@@ -8,27 +8,22 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from datasets import (
-    Dataset,
-    DatasetDict,
-    Features,
-    Json,
-    Value,
-    concatenate_datasets,
-    load_dataset,
-    load_dataset_builder,
-)
+import datasets
+from datasets import Dataset, DatasetDict, Features, Value, concatenate_datasets, load_dataset, load_dataset_builder
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from dpt_peft._compatibility import split_special_tokens
+from dpt_peft._compatibility import (
+    dataset_of,
+    special_tokens_as_text as special_tokens_as_text,
+    split_special_tokens,
+)
 
 #: What stands between the cells of a table, by file ending.
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -140,7 +135,9 @@ def read_table(text: str, separator: str) -> Dataset:
             name; if cells are separated by something else; if a file of one column has an empty line within.
     """
     quoted = separator == "," or text.startswith('"')
-    quoted = quoted or any(_has_csv_quotes(cell) for line in text.splitlines() for cell in line.split(separator))
+    quoted = quoted or any(
+        _has_csv_quotes(cell) for line in re.split("[\r\n]+", text) for cell in line.split(separator)
+    )
     lines = _table_lines(text, separator, quoted)
     header = lines[0][1] if lines else []
     names = [name.strip() or f"column {number}" for number, name in enumerate(header, 1)]
@@ -211,11 +208,11 @@ def read_json(text: str) -> Dataset:
 
     Returns:
         The rows. A key that a row lacks is a missing value there. Values keep their type, also where those of a column
-        differ; a text that looks like a date is a text.
+        differ (from datasets 4.7 on); a text that looks like a date is a text.
 
     Raises:
         ValueError: If it is not json, a row is no object, or an object has a key twice; the message names the line or
-            the row.
+            the row. If an older `datasets` cannot keep the values of a column, because their types differ.
     """
     decoder, values, text = json.JSONDecoder(object_pairs_hook=_object), [], text.rstrip()
     place = 0
@@ -229,14 +226,29 @@ def read_json(text: str) -> Dataset:
             raise ValueError(f"row {number} is {str(row)[:60]!r}, but every row must be an object with the columns.")
     columns = {name: [row.get(name) for row in rows] for name in dict.fromkeys(chain.from_iterable(rows))}
     try:
-        dataset = Dataset.from_dict(columns, on_mixed_types="use_json")
+        dataset = _infer_features(columns)
         # `datasets` keeps values of several types as json, but would take the text "1" for json that is there already.
-        mixed = {name: Json() for name, feature in dataset.features.items() if "Json(" in repr(feature)}
+        mixed = {name: datasets.Json() for name, feature in dataset.features.items() if "Json(" in repr(feature)}
         for name in mixed:
             columns[name] = [None if is_missing(value) else json.dumps(value) for value in columns[name]]
         return Dataset.from_dict(columns, features=Features({**dataset.features, **mixed})) if mixed else dataset
     except (UnicodeError, OverflowError) as error:  # half a surrogate pair; a whole number of more than 64 bits
         raise ValueError(f"a value cannot be kept: {error}.") from error
+
+
+def _infer_features(columns: dict[str, list[Any]]) -> Dataset:
+    """Return columns as a data set, with the feature `Json` where it has no other for their values."""
+    try:
+        return dataset_of(columns)
+    except UnicodeError:
+        raise
+    except ValueError:  # pyarrow's, for lists beside objects within objects
+        if not hasattr(datasets, "Json"):
+            raise
+        if len(columns) == 1:
+            ((name, values),) = columns.items()
+            return Dataset.from_dict({name: [None] * len(values)}, Features({name: datasets.Json()}))
+        return concatenate_datasets([_infer_features({name: values}) for name, values in columns.items()], axis=1)
 
 
 _BLANKS = re.compile(r"\s*")
@@ -387,23 +399,6 @@ def as_texts(values: Sequence[object]) -> list[str]:
 def is_missing(value: object) -> bool:
     """Return whether a value is missing: null, or the number NaN."""
     return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-@contextmanager
-def special_tokens_as_text(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
-    """Read `[SEP]`, `</s>`, `<mask>` and their kin in texts as what they are there: text.
-
-    The tokenizer still puts its own special tokens around texts. What must hold special tokens (a template) is written
-    outside of this block, or with `split_special_tokens=False` in the call.
-
-    Args:
-        tokenizer: Any tokenizer. Inside of the block it reads that way, behind it as before.
-    """
-    take_back = split_special_tokens(tokenizer)
-    try:
-        yield
-    finally:
-        take_back()
 
 
 def load_tokenizer(path: str, **kwargs: Any) -> PreTrainedTokenizerBase:

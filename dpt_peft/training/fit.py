@@ -2,22 +2,53 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import AutoTokenizer, Pipeline, PreTrainedTokenizerBase, pipeline
+from peft import PeftModel
+from transformers import (
+    AutoTokenizer,
+    Pipeline,
+    PreTrainedTokenizerBase,
+    TextClassificationPipeline,
+    pipeline,
+)
 
 from dpt_peft._compatibility import no_progress_bars
 from dpt_peft.auto import AutoPeftModelForSequenceClassification
+from dpt_peft.pretrained_heads.base import PretrainedHeadConfig
 from dpt_peft.tasks.base import TaskData
 from dpt_peft.tasks.text_classification import TextClassification, TextClassificationArguments
 from dpt_peft.training.run import ModelArguments, RunArguments, run
 from dpt_peft.training.trainer import ScriptTrainingArguments
 
 _TRAINING = {"report_to": "none", "save_strategy": "no", "logging_strategy": "no"}
+
+
+#: Beside an adapter over a plain model: the names of the classes, which PEFT's own configs do not hold.
+CLASSES_FILE = "classes.json"
+
+
+class Classifier(TextClassificationPipeline):
+    """A text classification pipeline that knows what was measured, and saves adapters with the names of classes.
+
+    Attributes:
+        metrics: What was measured after training; None for a pipeline that was loaded.
+    """
+
+    metrics: dict[str, Any] | None = None
+
+    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
+        """Save model or adapter and tokenizer; `dpt_peft.load` loads them."""
+        super().save_pretrained(save_directory, **kwargs)
+        model: Any = self.model
+        if isinstance(model, PeftModel) and not isinstance(model.config, PretrainedHeadConfig):
+            names = [model.config.id2label[index] for index in range(len(model.config.id2label))]
+            (Path(save_directory) / CLASSES_FILE).write_text(json.dumps(names), encoding="utf-8")
 
 
 def fit(
@@ -106,6 +137,8 @@ def load(folder: str | Path, **kwargs: Any) -> Pipeline:
     path = str(folder)
     if not (Path(path) / "adapter_config.json").exists() and Path(path).is_dir():
         return pipeline("text-classification", model=path, **kwargs)
+    if (names := Path(path) / CLASSES_FILE).exists():
+        kwargs.setdefault("id2label", dict(enumerate(json.loads(names.read_text(encoding="utf-8")))))
     model = AutoPeftModelForSequenceClassification.from_pretrained(path, **kwargs)
     return _as_pipeline(model, AutoTokenizer.from_pretrained(path))
 
@@ -114,7 +147,7 @@ def _as_pipeline(
     model: Any, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None, metrics: Any = None
 ) -> Pipeline:
     limit = {"max_length": max_length} if max_length is not None else {}
-    made = pipeline("text-classification", model=model.eval(), tokenizer=tokenizer, truncation=True, **limit)
+    made = Classifier(model=model.eval(), tokenizer=tokenizer, truncation=True, **limit)
     made.metrics = metrics
     return made
 

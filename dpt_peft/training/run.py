@@ -14,7 +14,7 @@ from peft import TaskType
 from transformers import EvalPrediction, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
-from dpt_peft.auto import WRAPPERS
+from dpt_peft.pretrained_heads.base import PretrainedHeadConfig
 from dpt_peft.pretraining.embedded import embedded_discriminator
 from dpt_peft.tasks.base import Features, Predictions, Task, TaskData
 from dpt_peft.tasks.sampling import SamplingArguments
@@ -287,7 +287,7 @@ def take_over_label_smoothing(task: Task, model: Any, args: ScriptTrainingArgume
         ValueError: If the loss of a new head is not the cross entropy that Trainer smooths.
     """
     factor = args.label_smoothing_factor
-    if factor and type(model.config) in WRAPPERS:
+    if factor and isinstance(model.config, PretrainedHeadConfig):
         model.config.label_smoothing, args.label_smoothing_factor = factor, 0.0
     elif factor and (
         task.task_type == TaskType.QUESTION_ANS
@@ -415,7 +415,7 @@ def facts_of_run(task: Task, arguments: RunArguments, model: Any, splits: Mappin
 
 
 def _wrapper_settings(config: Any) -> dict[str, Any] | None:
-    if type(config) not in WRAPPERS:
+    if not isinstance(config, PretrainedHeadConfig):
         return None
-    elsewhere = {*config.sub_configs_defaults, "transformers_version"}
+    elsewhere = {*config.sub_configs, "transformers_version"}
     return {name: value for name, value in config.to_diff_dict().items() if name not in elsewhere}

@@ -56,13 +56,13 @@ class ScriptTrainingArguments(TrainingArguments):
         """Check what is new here, then do as the Trainer's arguments do.
 
         Raises:
-            ValueError: If `lr_decay_per_epoch` is not above 0 and at most 1, or `head_learning_rate` is not above 0; or
-                if `batch_eval_metrics` is set.
+            ValueError: If `lr_decay_per_epoch` is not above 0 and at most 1, `head_learning_rate` is not above 0, or
+                `batch_eval_metrics` is set.
         """
         if self.batch_eval_metrics:
             raise ValueError(
-                "`batch_eval_metrics` measures batch by batch, and the metrics here need all rows of a split. Leave it "
-                "out; `eval_accumulation_steps` saves memory on the accelerator."
+                "`batch_eval_metrics` measures batch by batch, and the metrics here need all rows of a split. Leave "
+                "it out; `eval_accumulation_steps` saves memory on the accelerator."
             )
         if self.head_learning_rate is not None and self.head_learning_rate <= 0:
             raise ValueError(f"`head_learning_rate` must be above 0, got {self.head_learning_rate}.")

@@ -73,7 +73,7 @@ def time_limit(seconds: int) -> Iterator[None]:
 
 def with_prompts(model: torch.nn.Module, task_type: str | None) -> PeftModel:
     """Wide prompts, drawn the same at every call."""
-    torch.manual_seed(1)
+    torch.manual_seed(2)
     config = dpt_peft.DeepPromptConfig(task_type=task_type, num_virtual_tokens=5, init_std=0.5)
     return get_peft_model(model, config).eval()
 

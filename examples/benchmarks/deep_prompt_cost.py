@@ -32,7 +32,7 @@ from deep_prompt_cost_memory import step_memory
 from deep_prompt_cost_report import write_report
 from peft import LoraConfig, PrefixTuningConfig, get_peft_model
 from torch import nn
-from transformers import AutoModelForSequenceClassification, BertConfig
+from transformers import AutoModelForSequenceClassification, BertConfig, GPT2Config, GPT2LMHeadModel
 
 from dpt_peft import DeepPromptConfig
 
@@ -265,6 +265,27 @@ def measure_mixed(size: str, text_length: int, rounds: int, device: str) -> dict
     return {"size": size, "text_length": text_length, "seconds": take_turns(runs, rounds, device)}
 
 
+def measure_generation(size: str, rounds: int, device: str) -> dict[str, Any]:
+    """Generation of 64 tokens after 64 by GPT-2 of that size with random weights: bare, and with 20 prompts."""
+    widths = SIZES[size]
+    config = GPT2Config(
+        n_embd=widths["hidden_size"],
+        n_layer=widths["num_hidden_layers"],
+        n_head=widths["num_attention_heads"],
+        n_inner=widths["intermediate_size"],
+    )
+    torch.manual_seed(0)
+    bare: Any = GPT2LMHeadModel(config).to(device).eval()
+    shared = copy.deepcopy(bare, {id(p): p for p in bare.parameters()})
+    ours: Any = get_peft_model(shared, DeepPromptConfig(task_type="CAUSAL_LM", num_virtual_tokens=20)).eval()
+    text = torch.randint(1000, 2000, (4, 64), device=device)
+    arguments = {"attention_mask": torch.ones_like(text), "max_new_tokens": 64, "min_new_tokens": 64}
+    arguments |= {"do_sample": False, "pad_token_id": config.eos_token_id}
+    models = {"bare backbone": bare, "deep prompts": ours}
+    runs = {name: lambda model=model: model.generate(input_ids=text, **arguments) for name, model in models.items()}
+    return {"size": size, "seconds": take_turns(runs, rounds, device)}
+
+
 def environment(device: str) -> dict[str, Any]:
     """What the figures hold for."""
     return {
@@ -297,7 +318,8 @@ def main(argv: list[str] | None = None) -> None:
         print_memory(arguments.memory)
         return
     output: Path = arguments.output
-    found = json.loads(output.read_text()) if output.exists() else {"settings": {}, "mixed": {}}
+    found = {"settings": {}, "mixed": {}, "generation": {}}
+    found |= json.loads(output.read_text()) if output.exists() else {}
     found["environment"] = environment(arguments.device)
     small = arguments.grid == "tiny"
     tasks: list[tuple[str, str, Callable[[], dict[str, Any]]]] = []
@@ -306,6 +328,9 @@ def main(argv: list[str] | None = None) -> None:
         name = f"{size}, {ROWS} x {text_length} tokens, {ADAPTERS} adapters of 20 prompts"
         arguments_of = (size, text_length, rounds, arguments.device)
         tasks.append(("mixed", name, lambda arguments_of=arguments_of: measure_mixed(*arguments_of)))
+    size, rounds = ("tiny", 2) if small else ("base", 5)
+    name = f"GPT-2, {size}, 4 x 64 tokens and 64 more, 20 prompts"
+    tasks.append(("generation", name, lambda: measure_generation(size, rounds, arguments.device)))
     tasks += [
         ("settings", setting.name, lambda setting=setting: measure(setting, arguments.device))
         for setting in settings(arguments.grid)

@@ -31,10 +31,10 @@ def write_report(found: dict[str, Any], plot: Path, page: Path | None) -> str:
         found: what `deep_prompt_cost.py` writes as JSON.
         plot: PNG file.
         page: markdown with `<!-- begin: NAME -->` ... `<!-- end -->` around each table, NAME one of `time`, `memory`,
-            `size` and `mixed`.
+            `size`, `mixed` and `generation`.
     """
     tables = {"time": time_table(found), "memory": memory_table(found), "size": size_table(found)}
-    tables["mixed"] = mixed_table(found)
+    tables |= {"mixed": mixed_table(found), "generation": generation_table(found)}
     draw(found, plot)
     if page is not None:
         text = _BLOCK.sub(lambda match: f"{match[1]}{tables[match[2]]}\n{match[3]}", page.read_text())
@@ -100,6 +100,15 @@ def mixed_table(found: dict[str, Any]) -> str:
     for name, record in found["mixed"].items():
         one, many = (median(record["seconds"][key]) for key in ("one adapter", "16 adapters"))
         rows.append([name, f"{64 / one:.2f}", f"{64 / many:.2f}", f"{one / many:.2f}"])
+    return _markdown(rows)
+
+
+def generation_table(found: dict[str, Any]) -> str:
+    """Seconds of generation with and without prompts."""
+    rows = [["setting", "bare backbone, s", "deep prompts, s", "ratio"]]
+    for name, record in found["generation"].items():
+        bare, ours = (median(record["seconds"][key]) for key in ("bare backbone", "deep prompts"))
+        rows.append([name, f"{bare:.2f}", f"{ours:.2f}", f"{ours / bare:.2f}"])
     return _markdown(rows)
 
 

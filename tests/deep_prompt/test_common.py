@@ -90,6 +90,8 @@ def test_prompts_change_the_output_and_disabling_or_unloading_gives_the_base_mod
     assert torch.equal(logits(unloaded, name), expected)
     assert [(key, type(module)) for key, module in unloaded.named_modules()] == modules_before
     assert unloaded.config.to_dict() == config_before
+    assert not unloaded._forward_pre_hooks
+    assert not unloaded._forward_hooks
 
 
 @every_architecture
@@ -279,6 +281,10 @@ def test_folding_the_mlp_keeps_the_output_to_the_last_bit_and_saves_without_it(n
 def test_prompt_dropout_acts_in_training_only(name):
     model = prompted(name, prompt_dropout=0.5)
     assert torch.equal(logits(model, name), logits(prompted(name), name))
+    # a new adapter is in the mode of its model
+    plain = make_model(name)
+    plain.add_adapter(prompt_config(prompt_dropout=0.5), adapter_name="mine")
+    assert torch.equal(logits(plain, name), logits(plain, name))
     for module in model.modules():
         # the backbone's own dropout off, the prompts' on
         module.training = isinstance(module, torch.nn.Dropout) and module.p == 0.5

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import torch
 from peft import PeftModel, PrefixTuningConfig, get_peft_model
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, StaticCache
 
 from dpt_peft import DeepPromptConfig
 from tests.architectures import make_batch, make_config
-from tests.deep_prompt.test_common import keys_of, layers_of, values_of
+from tests.deep_prompt.test_common import bank_of, keys_of, layers_of, values_of
 from tests.deep_prompt.test_parity import copy_prefix
 
 LENGTH = 5
@@ -171,3 +172,79 @@ def test_encoder_decoder_generation_equals_that_of_peft_prefix_tuning(name, stra
             table[2:] = table[2:].roll(-LENGTH, 0)  # BART's table begins with two rows that stand for nothing
     batch = make_batch("llama", "right").asdict()
     same(generate(deep_model, batch, **STRATEGIES[strategy]), generate(prefix_model, batch, **STRATEGIES[strategy]))
+
+
+def with_adapters(name: str) -> PeftModel:
+    config = DeepPromptConfig(task_type="CAUSAL_LM", num_virtual_tokens=LENGTH, init_std=1.0)
+    model = get_peft_model(causal_lm(name), config).eval()
+    model.add_adapter("other", DeepPromptConfig(task_type="CAUSAL_LM", num_virtual_tokens=2, init_std=1.0))
+    return model
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_prompts_are_in_the_cache_and_the_cache_is_as_long_as_its_tokens(name):
+    model, batch = with_adapters(name), make_batch("llama", "left").asdict()
+    with torch.no_grad():
+        cache = model(**batch, use_cache=True).past_key_values
+    for layer in cache.layers:
+        assert layer.keys.shape[2] == LENGTH + 7
+        assert layer.get_seq_length() == 7
+        assert layer.get_mask_sizes(1)[0] == 8
+    cache.batch_repeat_interleave(2)
+    cache.batch_select_indices(torch.tensor([0, 2]))
+    cache.crop(-3)
+    assert cache.get_seq_length() == 4
+    assert cache.layers[0].keys.shape[2] == LENGTH + 4
+    with torch.no_grad():
+        after_cut = model(
+            input_ids=batch["input_ids"][:, 4:], attention_mask=batch["attention_mask"], past_key_values=cache
+        ).logits
+        assert torch.allclose(after_cut, model(**batch).logits[:, 4:], atol=1e-5)
+    cache.reset()
+    assert cache.get_seq_length() == 0
+    with torch.no_grad():
+        again = model(**batch, past_key_values=cache).logits
+        assert torch.allclose(again, model(**batch).logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_a_cache_goes_on_under_other_prompts_and_under_none(name):
+    """The tokens' keys stay as they were computed; the prompts that meet new tokens are those in use."""
+    model = with_adapters(name)
+    batch = make_batch("llama", "left").asdict()
+    text = {key: value[:, :5] for key, value in batch.items()}
+    rest = {"input_ids": batch["input_ids"][:, 5:], "attention_mask": batch["attention_mask"]}
+
+    def go_on(cache: Any, adapter: str | None) -> torch.Tensor:
+        if adapter is None:
+            with model.disable_adapter():
+                return model(**rest, past_key_values=cache).logits
+        model.set_adapter(adapter)
+        return model(**rest, past_key_values=cache).logits
+
+    with torch.no_grad():
+        for first in ("default", None):
+            for second in ("other", None, "default"):
+                outputs = []
+                for implementation in ("dynamic", "static"):
+                    # prompts do not enter a static cache: they join anew at every step
+                    cache = None
+                    if implementation == "static":
+                        cache = StaticCache(config=model.config, max_cache_len=16)
+                    model.set_adapter(first or "default")
+                    with nullcontext() if first else model.disable_adapter():
+                        cache = model(**text, past_key_values=cache, use_cache=True).past_key_values
+                    outputs.append(go_on(cache, second))
+                assert torch.allclose(*outputs, atol=1e-5), (first, second)
+
+
+def test_prompts_that_have_changed_are_not_read_from_the_cache():
+    model = with_adapters("llama")
+    batch = {key: value[:1] for key, value in make_batch("llama").asdict().items()}
+    with torch.no_grad():
+        caches = [model(**batch, use_cache=True).past_key_values for _ in range(2)]
+        step = {"input_ids": batch["input_ids"][:, :1]}
+        before = model(**step, past_key_values=caches[0]).logits
+        for parameter in bank_of(model).parameters():
+            parameter.add_(1.0)
+        assert not torch.allclose(model(**step, past_key_values=caches[1]).logits, before, atol=1e-3)

@@ -100,6 +100,46 @@ def test_generation_with_one_adapter_per_row(kwargs):
     assert torch.equal(mixed[2:], model.generate(input_ids=input_ids[2:], **kwargs))
 
 
+@pytest.mark.parametrize("name", ["bert", "roberta", "distilbert"])
+@pytest.mark.parametrize("modules_to_save", [None, ["word_embeddings"], ["pooler"]], ids=str)
+def test_trained_modules_of_every_kind_are_each_rows_own(name, modules_to_save):
+    """Linear heads and heads of several layers in one product; embeddings, which are large, one after the other."""
+    if modules_to_save == ["pooler"] and name != "bert":
+        return
+    options = {} if modules_to_save is None else {"modules_to_save": modules_to_save}
+    model = prompted(name, **options)
+    for adapter in ("b", "c"):
+        model.add_adapter(adapter, prompt_config(num_virtual_tokens=3, **options))
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            if ".modules_to_save." in key:
+                parameter.add_(0.3 * torch.randn_like(parameter))
+    batch = six_rows(name, padded=True)
+    names = ["b", "default", "b", "__base__", "c", "b"]
+    with torch.no_grad():
+        mixed = model(**batch, adapter_names=names).logits
+        for row, adapter in enumerate(names):
+            alone = {key: value[row : row + 1] for key, value in batch.items()}
+            assert torch.allclose(mixed[row], model(**alone, adapter_names=[adapter]).logits[0], atol=1e-5), row
+
+
+def test_heads_in_one_product_train_as_each_alone():
+    model = several_adapters("roberta")
+    batch, labels = six_rows("roberta", padded=True), torch.tensor([0, 1, 2, 0, 1, 2])
+    names = ["short", "long", "long", "short", "deep", "joint"]
+    for key, parameter in model.named_parameters():
+        parameter.requires_grad_("deep_prompt_" in key or ".modules_to_save." in key)
+    (model(**batch, adapter_names=names, labels=labels).loss * len(names)).backward()
+    mixed = {key: p.grad.clone() for key, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    for row, adapter in enumerate(names):
+        alone = {key: value[row : row + 1] for key, value in batch.items()}
+        model(**alone, adapter_names=[adapter], labels=labels[row : row + 1]).loss.backward()
+    for key, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            assert torch.allclose(mixed[key], parameter.grad, atol=1e-6), key
+
+
 def test_disabled_layers_have_the_backbones_own_heads_in_every_row():
     model = several_adapters("bert")
     model.base_model.disable_adapter_layers()
@@ -129,5 +169,9 @@ def test_plan():
     assert plan == RowPlan(("b", "__base__", "a"), (0, 1, 2, 0))
     rows = plan.on(torch.device("cpu"))
     assert spread_over(rows, 8).tolist() == [0, 0, 1, 1, 2, 2, 0, 0]
+    adapters, blocks, places = plan.blocks(8, torch.device("cpu"))
+    assert adapters.tolist() == [0, 0, 1, 2]
+    assert blocks.tolist() == [[0, 1, 6], [7, 7, 7], [2, 3, 3], [4, 5, 5]]
+    assert blocks.flatten()[places].tolist() == list(range(8))
     with pytest.raises(ValueError, match="adapter_names.*empty"):
         RowPlan.of([], ["a"])

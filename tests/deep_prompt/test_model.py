@@ -18,7 +18,7 @@ from transformers import (
 from dpt_peft import DeepPromptConfig, DeepPromptLayer, DeepPromptModel
 from dpt_peft.deep_prompt.attention.find import find_attention_modules
 from tests.architectures import TEXT, make_batch, make_model, tiny_config
-from tests.deep_prompt.test_common import bank_of, layers_of, logits, prompt_config, prompted
+from tests.deep_prompt.test_common import bank_of, keys_of, layers_of, logits, prompt_config, prompted, values_of
 
 
 def test_registered_with_peft_by_name():
@@ -133,6 +133,15 @@ def test_initialisation_is_normal_with_the_given_spread():
     numbers = torch.cat([p.flatten() for key, p in model.named_parameters() if "deep_prompt_" in key])
     assert numbers.mean().abs() < 1e-3
     assert abs(numbers.std() - 0.02) < 1e-3
+
+
+def test_a_seed_draws_keys_and_values_layer_by_layer():
+    # Recorded runs are told by their seed: what it draws has to stay.
+    layers = layers_of(prompted("bert", init_std=0.5))
+    torch.manual_seed(2)
+    for layer in layers:
+        for part in (keys_of(layer), values_of(layer)):
+            assert torch.equal(part, torch.empty_like(part).normal_(std=0.5))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""One tiny model of every kind that others train: the task wrappers, and deep prompts over a plain model and over one."""
+"""One tiny model of every kind that others train: task wrappers, and deep prompts over a plain one or a wrapper."""
 
 from __future__ import annotations
 
@@ -31,7 +31,30 @@ from dpt_peft import (
     VerbalizerForSequenceClassification,
 )
 
-WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] . , : class it was the a film match news bad good very fine sad new".split()
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    ".",
+    ",",
+    ":",
+    "class",
+    "it",
+    "was",
+    "the",
+    "a",
+    "film",
+    "match",
+    "news",
+    "bad",
+    "good",
+    "very",
+    "fine",
+    "sad",
+    "new",
+]
 LABEL_WORDS = ["bad", "good", "very"]
 LABEL_TREE = {"bad": ["sad", "very"], "good": ["fine"]}
 #: Name of a kind: folder of the language model, and how its model is made.

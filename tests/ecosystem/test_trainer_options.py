@@ -213,9 +213,10 @@ def test_the_last_batch_can_be_dropped(kind, plain, tmp_path):
 
 @EVERY_KIND
 def test_predictions_gathered_in_parts_are_the_same(kind, plain, tmp_path):
-    found = []
-    for options in ({}, {"eval_accumulation_steps": 1}):
-        found.append(make_trainer(kind, make(kind, plain), tmp_path, **options).predict(make_rows(kind)))
+    found = [
+        make_trainer(kind, make(kind, plain), tmp_path, **options).predict(make_rows(kind))
+        for options in ({}, {"eval_accumulation_steps": 1})
+    ]
     whole, in_parts = found
     assert whole.predictions.shape[0] == 8
     assert np.array_equal(in_parts.predictions, whole.predictions)

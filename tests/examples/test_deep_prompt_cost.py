@@ -76,9 +76,24 @@ def test_a_run_writes_table_plot_and_page_and_does_not_measure_twice(cost, tmp_p
         assert len(figures["training_seconds"]) == len(figures["inference_seconds"]) == 2
         assert figures["kept_bytes"] > 0
         assert 0 < figures["step_bytes"] < figures["peak_bytes"]
-    assert capsys.readouterr().out.count(" s\n") == 2
+    assert capsys.readouterr().out.count(" s\n") == 3
 
     monkeypatch.setattr(cost, "measure", None)
     monkeypatch.setattr(cost, "measure_mixed", None)
+    monkeypatch.setattr(cost, "measure_generation", None)
     cost.main(words)
     assert page.read_text() == text
+
+
+def test_the_script_for_a_gpu_measures_every_aim_once(cost, tmp_path, capsys, monkeypatch):
+    gpu = importlib.import_module("deep_prompt_cost_gpu")
+    words = ["--small", "--device", "cpu", "--output", str(tmp_path / "found.json")]
+    gpu.main(words)
+    parts = json.loads((tmp_path / "found.json").read_text())["parts"]
+    assert len(parts) == 2 + 4
+    aims = capsys.readouterr().out.splitlines()[-len(parts) :]
+    for line, limit in zip(aims, ("0.93", "0.93", "0.90", "1.03", "0.50", "1.05"), strict=True):
+        assert f"({limit}" in line
+    monkeypatch.setattr(gpu, "take_turns", None)
+    gpu.main(words)
+    assert capsys.readouterr().out.splitlines() == aims

@@ -24,7 +24,7 @@ python() {
 
 
 def commands(folder: Path) -> list[list[str]]:
-    """Return the words of every experiment's command on the page: variables, loops and braces are done by bash.
+    """Return the words of every command on the page that starts a script: variables, loops and braces done by bash.
 
     Args:
         folder: Where bash may write.
@@ -32,7 +32,7 @@ def commands(folder: Path) -> list[list[str]]:
     blocks = re.findall(r"^```bash\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     subprocess.run(["bash", "-e"], input="\n".join([PYTHON, *blocks]), text=True, cwd=folder, check=True, timeout=60)
     lines = (folder / "words").read_text(encoding="utf-8").split("\0\n")
-    return [line.split("\0") for line in lines if line.startswith("examples/experiments/")]
+    return [line.split("\0") for line in lines if line.startswith("examples/")]
 
 
 def planned(words: list[str]) -> tuple[ExperimentArguments, list[dict[str, Any]]]:

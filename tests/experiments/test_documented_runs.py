@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 import pytest
 
+from dpt_peft.training import Outcome
+from tests.examples.scripts import load_script
 from tests.experiments.documented import PAGE, commands, planned, stored
 
 #: Records of experiments; those of `taggers_minilm` are of the example scripts.
@@ -22,8 +25,13 @@ BY_OTHER_MEANS = {
 
 
 @pytest.fixture(scope="module")
-def documented(tmp_path_factory):
-    return [planned(words) for words in commands(tmp_path_factory.mktemp("page"))]
+def page(tmp_path_factory):
+    return commands(tmp_path_factory.mktemp("page"))
+
+
+@pytest.fixture(scope="module")
+def documented(page):
+    return [planned(words) for words in page if words[0].startswith("examples/experiments/")]
 
 
 def by_its_own_command(record):
@@ -52,3 +60,21 @@ def test_stored_runs_are_planned(documented, name):
     records = [record for record in stored(name) if record["run"] not in runs]
     left = [record for record in records if record["run"] not in by_its_own_command(record)]
     assert len(left) == BY_OTHER_MEANS.get(name, 0), [(record["command"], record["run"]) for record in left]
+
+
+def test_the_example_scripts_take_their_documented_commands(page, monkeypatch):
+    told = []
+    mine = [words for words in page if words[0].startswith("examples/run_")]
+    for script, *words in mine:
+        module = load_script(Path(script).stem)
+        function = "run_multi_task" if script.endswith("run_multi_task.py") else "run"
+
+        def instead(*arguments):
+            told.append(arguments[-1])
+            return Outcome({}, None, None, None, {})
+
+        monkeypatch.setattr(module, function, instead)
+        module.main(words)
+    assert len(told) == len(mine) > 5
+    assert all(arguments.training.do_train and arguments.training.learning_rate for arguments in told)
+    assert sum(arguments.options.get("num_virtual_tokens") == 32 for arguments in told) == 3

@@ -160,7 +160,7 @@ def test_a_wrapper_is_made_again_from_its_record(discriminator, language_model, 
 
     # a verbalizer's prompts are not the wrapper's
     base = outcome.model.unload() if method == "verbalizer" else outcome.model
-    (inner,) = base.config.sub_configs_defaults
+    (inner,) = base.config.sub_configs
     config = type(base.config).from_dict({**record["wrapper"], inner: AutoConfig.from_pretrained(path)})
     again = type(base).from_pretrained(path, config=config).eval()
     again.load_state_dict(base.state_dict(), strict=False)  # what is new is drawn anew

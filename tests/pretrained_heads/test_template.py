@@ -10,6 +10,7 @@ from dpt_peft.pretrained_heads.template import (
     resolve_label_order,
     resolve_template,
 )
+from dpt_peft.tasks import special_tokens_as_text
 
 
 def words_at(tokenizer: PreTrainedTokenizerBase, resolved) -> list[str]:
@@ -39,6 +40,15 @@ def test_templates(tokenizer, template, prefix, suffix):
     assert " ".join(tokenizer.convert_ids_to_tokens(list(resolved.prefix_ids))) == prefix
     assert " ".join(tokenizer.convert_ids_to_tokens(list(resolved.suffix_ids))) == suffix
     assert words_at(tokenizer, resolved) == ["bad", "good"]
+
+
+def test_a_tokenizer_that_reads_special_tokens_in_texts_as_text_still_writes_the_templates(tokenizer):
+    """Such are the tokenizers that are saved with a model, and from that folder a model may be made again."""
+    template, words = "{text}[SEP] class{sep}{labels}", ["bad", "good"]
+    expected = resolve_template(template, words, tokenizer)
+    with special_tokens_as_text(tokenizer):
+        assert resolve_template(template, words, tokenizer) == expected
+    assert expected.suffix_ids.count(tokenizer.sep_token_id) == 2
 
 
 def test_spans_cover_every_wordpiece_of_a_class(tokenizer):

@@ -1,12 +1,14 @@
 """Files as users have them: what is in them comes out, or an error says why not."""
 
 import csv
+import io
 import json
 
 import pytest
 from datasets import Dataset
+from hypothesis import given, settings, strategies as st
 
-from dpt_peft.tasks.data import DatasetArguments, as_texts, load_file, load_splits
+from dpt_peft.tasks.data import DatasetArguments, as_texts, load_file, load_splits, read_table
 
 
 def read(tmp_path, content, name="x.csv"):
@@ -21,6 +23,11 @@ def test_quotes_in_a_tsv_are_text(tmp_path):
         "text": ['"a great start', 'bad "film"', '""', '"and a dull one"', 'fine"'],
         "label": ["1", "0", "0", "0", "1"],
     }
+
+
+def test_unicode_line_ends_are_no_line_ends(tmp_path):
+    assert read(tmp_path, 'text\tlabel\n"\u2028 ""a"""\t1\n', "x.tsv") == {"text": ['\u2028 "a"'], "label": ["1"]}
+    assert read(tmp_path, "text\tlabel\na\x85b\t1\n", "x.tsv") == {"text": ["a\x85b"], "label": ["1"]}
 
 
 @pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
@@ -67,6 +74,20 @@ def test_empty_lines_are_no_rows(tmp_path):
 def test_columns_without_a_name_have_a_number(tmp_path):
     """The first column of a data frame that was saved with its index."""
     assert read(tmp_path, ", text,label\n0,a,1\n") == {"column 1": ["0"], "text": ["a"], "label": ["1"]}
+
+
+CELLS = st.text(st.sampled_from("ab \"',;\t\n|é\u2028\ufeff\x85 0-1"), max_size=6)
+
+
+@settings(max_examples=200, deadline=None)
+@given(rows=st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=5), quoting=st.sampled_from([0, 1]))
+def test_what_pythons_csv_wrote_is_read_back(rows, quoting):
+    for separator in (",", "\t"):
+        file = io.StringIO(newline="")
+        style = quoting if separator == "," else csv.QUOTE_ALL
+        csv.writer(file, delimiter=separator, quoting=style).writerows([("x", "y"), *rows])
+        dataset = read_table(file.getvalue(), separator)
+        assert list(zip(dataset["x"][:], dataset["y"][:], strict=True)) == rows
 
 
 def test_texts_longer_than_the_limit_of_pythons_csv(tmp_path):
@@ -133,6 +154,9 @@ def test_values_of_json_keep_their_type(tmp_path):
     assert read(tmp_path, json.dumps([{"v": value} for value in column]), "x.json") == {"v": column}
     nested = [["1", 1, "null"], ["O"], [], None]
     assert read(tmp_path, json.dumps([{"v": value} for value in nested]), "x.json") == {"v": nested}
+    strange = [{"c": None, "b": {}}, {"c": [False, 0], "b": []}]
+    rows = [{"v": value, "n": number} for number, value in enumerate(strange)]
+    assert read(tmp_path, json.dumps(rows), "x.json") == {"v": strange, "n": [0, 1]}
     dates = ["2020-01-01", "2021-01-01T10:00:00Z"]
     assert read(tmp_path, json.dumps([{"v": value} for value in dates]), "x.json") == {"v": dates}
 

@@ -113,7 +113,12 @@ class DeepPromptLayer(nn.Module, BaseTunerLayer):
         return by_run[..., : self.key_size], by_run[..., self.key_size :]
 
     def prompts(
-        self, like: torch.Tensor, batch_size: int, key_heads: int, value_heads: int | None = None
+        self,
+        like: torch.Tensor,
+        batch_size: int,
+        key_heads: int,
+        value_heads: int | None = None,
+        repeats: int = 1,
     ) -> Prompts | None:
         """Return the prompts of the current run that join the tokens, or `None` if all of them are gated.
 
@@ -122,8 +127,9 @@ class DeepPromptLayer(nn.Module, BaseTunerLayer):
             batch_size: rows of the attention's batch.
             key_heads: heads to split keys into.
             value_heads: heads to split values into; default: as many.
+            repeats: how many heads of queries share one of keys and values.
         """
-        shape = Shape(batch_size, key_heads, value_heads or key_heads, 1, like.device, like.dtype)
+        shape = Shape(batch_size, key_heads, value_heads or key_heads, repeats, like.device, like.dtype)
         current, places = self.forward_pass()
         return current.prompts(places, shape)
 

@@ -16,7 +16,7 @@ from .scores import Mixer
 
 _USUAL: frozenset[str] = frozenset()
 # scores of later tokens are multiplied by zero, the others by one, before the masked ones get their large negative
-_MASKED_BY_PRODUCT = frozenset({"mul", "__mul__"})
+_MASKED_BY_PRODUCT = frozenset({"mul"})
 
 # Attention classes of transformers that are known to work this way, each with its test, and what may happen to their
 # scores besides the usual. Names that several architectures use are told apart by the modeling file.

@@ -8,6 +8,7 @@ config names at that moment. The rest of the model sees the config it always had
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -152,58 +153,90 @@ def deep_prompt_attention(
     """
     layer: InterfaceAttentionLayer = getattr(module, _LAYER)[0]
     if layer.recorded is not None:
-        _, kernel = layer.kernel()
         layer.recorded.append((_as_row(key), _as_row(value)))
-        return kernel(module, query, key, value, attention_mask, **kwargs)
+        return layer.kernel()[1](module, query, key, value, attention_mask, **kwargs)
     forward_pass, places = layer.forward_pass()
     cached, prompts = layer.cached(key), None
-    batch, heads, tokens, _ = key.shape
+    batch, key_heads, tokens, _ = key.shape
     if cached is not None and cached.length:
         length, visible, tokens = cached.length, cached.visible, tokens - cached.length
     else:
-        shape = Shape(batch, heads, value.shape[1], 1, key.device, key.dtype)
+        shape = Shape(batch, key_heads, value.shape[1], 1, key.device, key.dtype)
         prompts = forward_pass.prompts(places, shape)
         length, visible = (0, None) if prompts is None else (prompts.length, prompts.visible)
 
-    queries, bias, is_causal = query.shape[2], kwargs.get("position_bias"), _is_causal(module, query, kwargs)
-
-    def prepare() -> tuple[Callable, int, Any]:
-        """Everything that the layers have in common: the kernel, how many tokens it looks at, and its mask."""
-        implementation, kernel = layer.kernel()
-        if not length:
-            return kernel, tokens, attention_mask
-        mask, seen = attention_mask, tokens
-        if mask is None and implementation == "sdpa" and is_causal:
-            # the kernel would mask the future by a flag of its own, which knows nothing of columns in front; what is
-            # longer than the queries is the empty end of a static cache
-            mask, seen = causal(queries, query.device), queries
-        elif mask is None and visible is not None:
-            mask = open_mask(implementation, batch, tokens, query)
-        if implementation == "sdpa" and bias is None and isinstance(mask, torch.Tensor) and mask.dtype == torch.bool:
-            return kernel, seen, widen_additive(mask, length, visible, query.dtype)
-        return kernel, seen, widen(mask, length, visible)
-
-    alike = (length, queries, tokens, batch, is_causal, bias is None, query.dtype)
-    kernel, seen, mask = forward_pass.memo((attention_mask, visible, layer.base_config, layer.kernels), alike, prepare)
+    bias = kwargs.get("position_bias")
+    sizes = (batch, key_heads, query.shape[1], query.shape[2], tokens, length)
+    is_causal = _is_causal(module, query, kwargs)
+    call = forward_pass.memo(
+        (attention_mask, visible, layer.base_config, layer.kernels),
+        (sizes, is_causal, bias is None, query.dtype),
+        lambda: _prepare(layer, query, sizes, attention_mask, visible, is_causal, bias is not None),
+    )
     if bias is not None and length:
         kwargs["position_bias"] = forward_pass.memo(
-            (bias,), (length, seen), lambda: nn.functional.pad(bias[..., :seen], (length, 0))
+            (bias,), (length, call.tokens), lambda: nn.functional.pad(bias[..., : call.tokens], (length, 0))
         )
     if prompts is not None:
-        if seen < tokens:
-            key, value = key[:, :, :seen], value[:, :, :seen]
+        if call.tokens < tokens:
+            key, value = key[:, :, : call.tokens], value[:, :, : call.tokens]
         key, value = prompts.before(key, value)
         if cached is not None:
             cached.put(prompts, layer.owner(), key, value)
-    context, weights = kernel(module, query, key, value, mask, **kwargs)
+    queries = nn.functional.pad(query, (0, 0, length, 0)) if call.queries_in_front else query
+    context, weights = call.kernel(module, queries, key, value, call.mask, **kwargs)
+    if call.queries_in_front:
+        context = context[:, length:]
     if layer.bank.has_gates:
-        context = layer.add_gated(context, query, _scale(query, kwargs))
+        scale = kwargs.get("scaling")
+        context = layer.add_gated(context, query, query.shape[-1] ** -0.5 if scale is None else scale)
     return context, weights
 
 
-def _scale(query: torch.Tensor, kwargs: dict[str, Any]) -> float:
-    scale = kwargs.get("scaling")
-    return query.shape[-1] ** -0.5 if scale is None else scale
+@dataclass(frozen=True)
+class _KernelCall:
+    """How to call the kernel, the same for all layers alike.
+
+    Attributes:
+        kernel: the function.
+        tokens: how many tokens it looks at: not the empty end of a static cache.
+        mask: over prompts and tokens.
+        queries_in_front: whether as many queries as there are prompts go in front, whose answers nobody reads.
+    """
+
+    kernel: Callable
+    tokens: int
+    mask: Any
+    queries_in_front: bool = False
+
+
+def _prepare(
+    layer: InterfaceAttentionLayer,
+    query: torch.Tensor,
+    sizes: tuple[int, ...],
+    mask: Any,
+    visible: torch.Tensor | None,
+    is_causal: bool,
+    has_bias: bool,
+) -> _KernelCall:
+    """Work out the call, given what [`deep_prompt_attention`] knows."""
+    batch, key_heads, heads, queries, tokens, length = sizes
+    implementation, kernel = layer.kernel()
+    if not length:
+        return _KernelCall(kernel, tokens, mask)
+    if mask is None and implementation == "sdpa" and is_causal:
+        tokens = queries
+        if heads > key_heads and visible is None and not has_bias:
+            # with a mask, keys and values would be repeated for every head; with queries for the prompts' places the
+            # kernel's own flag hides the right tokens
+            return _KernelCall(kernel, tokens, None, queries_in_front=True)
+        # the kernel's own flag knows nothing of columns in front
+        mask = causal(queries, query.device)
+    elif mask is None and visible is not None:
+        mask = open_mask(implementation, batch, tokens, query)
+    if implementation == "sdpa" and not has_bias and isinstance(mask, torch.Tensor) and mask.dtype == torch.bool:
+        return _KernelCall(kernel, tokens, widen_additive(mask, length, visible, query.dtype))
+    return _KernelCall(kernel, tokens, widen(mask, length, visible))
 
 
 def _is_causal(module: nn.Module, query: torch.Tensor, kwargs: dict[str, Any]) -> bool:

@@ -20,7 +20,6 @@ from dpt_peft.tasks.data import (
     check_columns,
     is_missing,
     require_rows,
-    special_tokens_as_text,
 )
 from dpt_peft.tasks.question_answering.decoding import Span
 from dpt_peft.tasks.question_answering.windows import (
@@ -303,15 +302,14 @@ class QuestionFeatures(Features):
             )
         examples = list(read_examples(rows))
         windows, example_index, found = [], [], []
-        with special_tokens_as_text(tokenizer):
-            for index, example in enumerate(examples):
-                cut = make_windows(
-                    tokenizer, example.question, example.context, max_length=max_length, doc_stride=doc_stride
-                )
-                labels = label(example, cut)
-                windows += cut
-                example_index += [index] * len(cut)
-                found += [{**window.inputs, **columns} for window, columns in zip(cut, labels, strict=True)]
+        for index, example in enumerate(examples):
+            cut = make_windows(
+                tokenizer, example.question, example.context, max_length=max_length, doc_stride=doc_stride
+            )
+            labels = label(example, cut)
+            windows += cut
+            example_index += [index] * len(cut)
+            found += [{**window.inputs, **columns} for window, columns in zip(cut, labels, strict=True)]
         # Labels of a split that is annotated in part are of no use.
         names = [name for name in found[0] if all(name in row for row in found)]
         dataset = Dataset.from_dict({name: [row[name] for row in found] for name in names})

@@ -31,7 +31,7 @@ from dpt_peft.tasks.question_answering.decoding import (
     WindowLogits,
     rank_answers,
 )
-from dpt_peft.tasks.question_answering.metrics import SquadMetric, score_answer
+from dpt_peft.tasks.question_answering.metrics import score_answer, squad_scores
 from dpt_peft.tasks.question_answering.windows import DEFAULT_DOC_STRIDE, DEFAULT_MAX_LENGTH, Window
 
 
@@ -56,11 +56,6 @@ class QuestionAnsweringArguments(QuestionArguments):
         default=DEFAULT_N_BEST, metadata={"help": "Starts and ends that are tried with each other."}
     )
     max_answer_length: int = field(default=DEFAULT_MAX_ANSWER_LENGTH, metadata={"help": "Longest answer in tokens."})
-
-    @property
-    def null_threshold(self) -> float | None:
-        """`null_score_diff_threshold`, or `None` where every question has an answer."""
-        return self.null_score_diff_threshold if self.version_2_with_negative else None
 
 
 def label_window(window: Window, answer: tuple[int, int] | None) -> tuple[int, int]:
@@ -136,17 +131,8 @@ class ExtractiveFeatures(QuestionFeatures):
         Raises:
             ValueError: The questions have no annotation.
         """
-        pairs = list(zip(answer_texts(ranked, null_threshold), self.gold_texts(), strict=True))
-        # Ids of a user's own data may repeat; rows do not.
-        result = SquadMetric("squad" if null_threshold is None else "squad_v2", keep_in_memory=True).compute(
-            predictions=[{"id": str(row), "prediction_text": text} for row, (text, _) in enumerate(pairs)],
-            references=[
-                {"id": str(row), "answers": {"text": golds, "answer_start": [0] * len(golds)}}
-                for row, (_, golds) in enumerate(pairs)
-            ],
-        )
-        assert result is not None
-        return result
+        texts = answer_texts(ranked, null_threshold)
+        return squad_scores(texts, self.gold_texts(), version_2=null_threshold is not None)
 
     def metrics(self, predictions: Predictions, config: Any) -> dict[str, float]:
         """Return the numbers of `SquadMetric`.
@@ -308,7 +294,7 @@ class QuestionAnswering(QuestionTask):
 
     def settings(self, args: Any) -> dict[str, Any]:
         """Return the threshold, which the pipeline reads from the config."""
-        return {self.threshold_name: args.null_threshold}
+        return {self.threshold_name: args.null_score_diff_threshold if args.version_2_with_negative else None}
 
     def features(
         self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: TaskData, args: Any, max_length: int | None

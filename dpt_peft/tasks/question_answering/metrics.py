@@ -57,6 +57,28 @@ def score_answer(predicted: str, golds: Sequence[str], *, version_2: bool = Fals
     return exact, max((_f1(text.split(), gold.split()) for gold in normalized), default=0.0)
 
 
+def squad_scores(
+    predicted: Sequence[str], golds: Sequence[Sequence[str]], *, version_2: bool = False
+) -> dict[str, float]:
+    """Score the answers of a data set, see `SquadMetric`.
+
+    Args:
+        predicted: Every question's answer, "" for none.
+        golds: Every question's annotated texts.
+        version_2: See `score_answer`.
+    """
+    columns: dict[str, list[float]] = defaultdict(list)
+    for text, annotated in zip(predicted, golds, strict=True):
+        exact, f1 = score_answer(text, annotated, version_2=version_2)
+        columns["exact_match"].append(exact)
+        columns["f1"].append(f1)
+        if version_2:
+            group = "HasAns" if annotated else "NoAns"
+            columns[f"{group}_exact"].append(exact)
+            columns[f"{group}_f1"].append(f1)
+    return {name: float(np.mean(values)) for name, values in columns.items()}
+
+
 class SquadMetric(evaluate.Metric):
     """Exact match and F1 of SQuAD; `SquadMetric("squad_v2")` by the rules of 2.0, `SquadMetric("squad")` of 1.1.
 
@@ -85,18 +107,12 @@ class SquadMetric(evaluate.Metric):
         )
 
     def _compute(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
-        version_2 = self.config_name == "squad_v2"
         texts = {prediction["id"]: prediction["prediction_text"] for prediction in predictions}
-        columns: dict[str, list[float]] = defaultdict(list)
-        for reference in references:
-            golds = reference["answers"]["text"]
-            scores = score_answer(texts.get(reference["id"], ""), golds, version_2=version_2)
-            group = "HasAns" if golds else "NoAns"
-            groups = [("exact_match", "f1"), *([(f"{group}_exact", f"{group}_f1")] if version_2 else [])]
-            for exact, f1 in groups:
-                columns[exact].append(scores[0])
-                columns[f1].append(scores[1])
-        return {name: float(np.mean(values)) for name, values in columns.items()}
+        return squad_scores(
+            [texts.get(reference["id"], "") for reference in references],
+            [reference["answers"]["text"] for reference in references],
+            version_2=self.config_name == "squad_v2",
+        )
 
 
 def normalize_drop_answer(text: str) -> str:
@@ -164,6 +180,25 @@ def score_spans(predicted: Sequence[str], gold: Sequence[str]) -> tuple[float, f
     return float(exact), float(np.round(pairs[rows, columns].sum() / max(pairs.shape), 2))
 
 
+def multi_span_scores(
+    predicted: Sequence[Sequence[str]], golds: Sequence[Sequence[Sequence[str]]]
+) -> dict[str, float]:
+    """Score the answers of a data set, see `MultiSpanMetric`.
+
+    Args:
+        predicted: Every question's texts.
+        golds: Every question's annotations, each a list of texts.
+    """
+    columns: dict[str, list[float]] = defaultdict(list)
+    for texts, annotated in zip(predicted, golds, strict=True):
+        scores = [(*score_spans(texts, gold), len(gold)) for gold in annotated or [[]]]
+        spans = max(scores, key=lambda score: score[:2])[2]
+        for kind in ("", "_no_answer" if spans == 0 else "_single_span" if spans == 1 else "_multi_span"):
+            columns[f"exact_match{kind}"].append(max(score[0] for score in scores))
+            columns[f"f1{kind}"].append(max(score[1] for score in scores))
+    return {name: float(np.mean(values)) for name, values in columns.items()}
+
+
 class MultiSpanMetric(evaluate.Metric):
     """Exact match and F1 over sets of spans, by the rules of DROP and QUOREF.
 
@@ -189,11 +224,4 @@ class MultiSpanMetric(evaluate.Metric):
     def _compute(
         self, predictions: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
     ) -> dict[str, float]:
-        columns: dict[str, list[float]] = defaultdict(list)
-        for predicted, golds in zip(predictions, references, strict=True):
-            scores = [(*score_spans(predicted, gold), len(gold)) for gold in golds or [[]]]
-            spans = max(scores, key=lambda score: score[:2])[2]
-            for kind in ("", "_no_answer" if spans == 0 else "_single_span" if spans == 1 else "_multi_span"):
-                columns[f"exact_match{kind}"].append(max(score[0] for score in scores))
-                columns[f"f1{kind}"].append(max(score[1] for score in scores))
-        return {name: float(np.mean(values)) for name, values in columns.items()}
+        return multi_span_scores(predictions, references)

@@ -19,7 +19,6 @@ from transformers import (
 )
 
 from dpt_peft.pretrained_heads import DPTForMultiSpanQuestionAnswering
-from dpt_peft.pretrained_heads.base import longest_row
 from dpt_peft.tasks.base import Features, Predictions, TaskData
 from dpt_peft.tasks.heads import DISCRIMINATOR, NEW_HEAD, Head, new_head
 from dpt_peft.tasks.question_answering.data import (
@@ -40,12 +39,11 @@ from dpt_peft.tasks.question_answering.decoding import (
     score_words,
     split_words,
 )
-from dpt_peft.tasks.question_answering.metrics import MultiSpanMetric, score_spans
+from dpt_peft.tasks.question_answering.metrics import multi_span_scores, score_spans
 from dpt_peft.tasks.question_answering.windows import (
     DEFAULT_DOC_STRIDE,
     DEFAULT_MAX_LENGTH,
     Window,
-    padding_right,
 )
 
 Mentions = Literal["all", "given"]
@@ -150,12 +148,8 @@ class MultiSpanFeatures(QuestionFeatures):
         Raises:
             ValueError: The questions have no annotation.
         """
-        result = MultiSpanMetric(keep_in_memory=True).compute(
-            predictions=[[span.text for span in found] for found in spans],
-            references=[[texts] for texts in self.gold_texts()],
-        )
-        assert result is not None
-        return result
+        texts = [[span.text for span in found] for found in spans]
+        return multi_span_scores(texts, [[gold] for gold in self.gold_texts()])
 
     def metrics(self, predictions: Predictions, config: Any) -> dict[str, float]:
         """Return the numbers of `MultiSpanMetric`; none for a split without answers."""
@@ -257,12 +251,9 @@ def search_threshold(
 def tune_threshold(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
-    rows: Dataset,
+    features: MultiSpanFeatures,
     *,
     metric: Literal["f1", "exact_match"] = "f1",
-    allow_no_answer: bool = False,
-    max_length: int | None = None,
-    doc_stride: int = DEFAULT_DOC_STRIDE,
     batch_size: int = 16,
 ) -> ThresholdSearch:
     """Tune a model's threshold on a development set and store it in `model.config`.
@@ -270,26 +261,16 @@ def tune_threshold(
     Args:
         model: `DPTForMultiSpanQuestionAnswering`, a token classifier with the classes O and I, or a PEFT model.
         tokenizer: Its tokenizer.
-        rows: Questions with answers, see `multi_span_features`.
+        features: Questions with answers, from `multi_span_features`.
         metric: What should be best, "f1" or "exact_match".
-        allow_no_answer: Whether there may be no answer.
-        max_length: Longest window in tokens. Default: 384, or what the model takes if less.
-        doc_stride: Tokens that neighbouring windows share.
         batch_size: Windows a batch.
 
     Returns:
         The threshold (as a logit; the wrapper's `config.threshold` is set to the same point) and the metrics.
 
     Raises:
-        TypeError, ValueError: See `multi_span_features`, `longest_row` and `search_threshold`.
+        ValueError: See `search_threshold`.
     """
-    features = multi_span_features(
-        rows,
-        padding_right(tokenizer),
-        allow_no_answer=allow_no_answer,
-        max_length=longest_row(max_length, tokenizer, model, default=DEFAULT_MAX_LENGTH),
-        doc_stride=doc_stride,
-    )
     (logits,) = predict_logits(model, tokenizer, features, batch_size)
     before = get_logit_threshold(model.config)
     found = search_threshold(features, features.score(logits), before=before, metric=metric)

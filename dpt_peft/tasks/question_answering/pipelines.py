@@ -5,6 +5,7 @@ transformers 5 has taken its own "question-answering" pipeline out and refuses t
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -30,7 +31,6 @@ from dpt_peft.tasks.question_answering.windows import (
     DEFAULT_DOC_STRIDE,
     DEFAULT_MAX_LENGTH,
     make_windows,
-    padding_right,
 )
 
 EXTRACTIVE = "extractive-question-answering"
@@ -61,7 +61,8 @@ class QuestionPipeline(ChunkPipeline):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # Padding on the left would move the positions of short windows in a batch.
-        self.tokenizer = padding_right(self.tokenizer)
+        self.tokenizer = copy.copy(self.tokenizer)
+        self.tokenizer.padding_side = "right"
 
     def __call__(self, *inputs: Any, question: Any = None, context: Any = None, **kwargs: Any) -> Any:
         """Answer one question or several.

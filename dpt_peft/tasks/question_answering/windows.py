@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from dpt_peft.tasks.data import special_tokens_as_text
+from dpt_peft._compatibility import special_tokens_as_text
 
 DEFAULT_MAX_LENGTH = 384
 DEFAULT_DOC_STRIDE = 128
@@ -27,14 +26,6 @@ class Window:
     inputs: dict[str, list[int]]
     offsets: list[tuple[int, int] | None]
     null_position: int = 0
-
-
-def padding_right(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """Return the tokenizer, or a copy that pads on the right, where positions of tokens stay what they are alone."""
-    if tokenizer.padding_side != "right":
-        tokenizer = copy.copy(tokenizer)
-        tokenizer.padding_side = "right"
-    return tokenizer
 
 
 def make_windows(

@@ -138,16 +138,17 @@ def test_tune_threshold_in_one_call(tmp_path):
     tagger = ElectraForTokenClassification(
         ElectraConfig.from_pretrained(tmp_path, num_labels=2, initializer_range=0.5)
     ).eval()
+    features = multi_span_features(QUESTIONS, TOKENIZER, max_length=24, doc_stride=4)
     for model in (reader, tagger):
         before = getattr(model.config, "logit_threshold", 0.0)
-        found = tune_threshold(model, TOKENIZER, QUESTIONS, max_length=24, doc_stride=4)
+        found = tune_threshold(model, TOKENIZER, features)
         assert model.config.logit_threshold == pytest.approx(found.threshold)
         assert found.metrics["f1"] >= found.metrics_before["f1"]
         model.save_pretrained(tmp_path / "saved")
         config = type(model.config).from_pretrained(tmp_path / "saved")
         assert config.logit_threshold == pytest.approx(found.threshold)
         # tuning again from there finds nothing better
-        again = tune_threshold(model, TOKENIZER, QUESTIONS, max_length=24, doc_stride=4)
+        again = tune_threshold(model, TOKENIZER, features)
         assert again.threshold == pytest.approx(found.threshold)
         assert again.metrics_before["f1"] == found.metrics["f1"] >= before - before
 

@@ -4,7 +4,7 @@ import logging
 import numpy as np
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, Features, List, Value
+from datasets import ClassLabel, Dataset, Features, Sequence, Value
 from transformers import BertTokenizer
 
 from dpt_peft.tasks import (
@@ -46,7 +46,7 @@ def test_strings_of_any_scheme(tmp_path):
 
 def test_class_labels_keep_their_order(tmp_path):
     tags = ClassLabel(names=["O", "B-X", "I-X", "B-A"])
-    features = Features({"tokens": List(Value("string")), "ner_tags": List(tags)})
+    features = Features({"tokens": Sequence(Value("string")), "ner_tags": Sequence(tags)})
     rows = Dataset.from_dict({"tokens": [["a", "b"]], "ner_tags": [[0, 3]]}, features=features)
     rows.to_parquet(tmp_path / "data" / "train.parquet")
     data = TokenClassification().load(TokenClassificationArguments(dataset_name=str(tmp_path / "data")))
@@ -206,7 +206,7 @@ def test_tags_that_are_no_tags_are_refused(tmp_path, tags, tag_names, message):
 
 def test_names_of_classes_may_be_overruled(tmp_path):
     tags = ClassLabel(names=["0", "1", "2"])
-    features = Features({"tokens": List(Value("string")), "ner_tags": List(tags)})
+    features = Features({"tokens": Sequence(Value("string")), "ner_tags": Sequence(tags)})
     rows = Dataset.from_dict({"tokens": [["a", "b"]], "ner_tags": [[0, 1]]}, features=features)
     rows.to_parquet(tmp_path / "data" / "train.parquet")
     arguments = {"dataset_name": str(tmp_path / "data")}
@@ -218,7 +218,7 @@ def test_names_of_classes_may_be_overruled(tmp_path):
 
 def test_names_of_classes_that_no_row_has_need_not_fit(tmp_path):
     tags = ClassLabel(names=["<pad>", "O", "B-X", "I-X", "B-Y"])
-    features = Features({"tokens": List(Value("string")), "ner_tags": List(tags)})
+    features = Features({"tokens": Sequence(Value("string")), "ner_tags": Sequence(tags)})
     rows = Dataset.from_dict({"tokens": [["a", "b"]], "ner_tags": [[1, 2]]}, features=features)
     rows.to_parquet(tmp_path / "data" / "train.parquet")
     data = TokenClassification().load(TokenClassificationArguments(dataset_name=str(tmp_path / "data")))
