@@ -13,9 +13,12 @@ import re
 from typing import Any, ClassVar
 
 import peft
+from huggingface_hub import ModelCard
 from peft import PeftConfig, PeftModel, load_peft_weights
 from transformers import AutoConfig, PreTrainedConfig
 
+from ._compatibility import call_when_an_adapters_card_is_written
+from .deep_prompt import DeepPromptConfig
 from .pretrained_heads import (
     DPTForMultiSpanQuestionAnswering,
     DPTForSequenceClassification,
@@ -161,3 +164,27 @@ class AutoPeftModelForTokenClassification(_AutoPeftModel, peft.AutoPeftModelForT
     """
 
     _task_type = "TOKEN_CLS"
+
+
+def _say_how_to_load(model: PeftModel, card: ModelCard) -> None:
+    """Let the card of an adapter that PEFT alone cannot load begin with the lines that do, and tag it."""
+    is_wrapper = type(model.get_base_model().config) in WRAPPERS
+    if not is_wrapper and not any(isinstance(config, DeepPromptConfig) for config in model.peft_config.values()):
+        return
+    card.data.tags = sorted({*(card.data.tags or []), "dpt_peft"})
+    if "import dpt_peft" in card.text:
+        return
+    adapter = model.peft_config[model.active_adapter]
+    classes = (AutoPeftModelForSequenceClassification, AutoPeftModelForTokenClassification)
+    auto: dict[Any, str] = {cls._task_type: cls.__name__ for cls in classes}
+    lines = ["import dpt_peft"]
+    if is_wrapper or adapter.task_type in auto:
+        name = auto.get(adapter.task_type, AutoPeftModel.__name__)
+        lines += ["", f'model = dpt_peft.{name}.from_pretrained("folder or Hub id of this adapter")']
+    else:
+        lines += ["from peft import PeftModel", ""]
+        lines += ['model = PeftModel.from_pretrained(base_model, "folder or Hub id of this adapter")']
+    card.text = "\n".join(["", "```python", *lines, "```", "", card.text.lstrip("\n")])
+
+
+call_when_an_adapters_card_is_written(_say_how_to_load)

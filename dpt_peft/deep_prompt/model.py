@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,7 +21,7 @@ from .mixed_batch import BASE, RowPlan
 from .positions import ShiftedPositions, find_positions, shift_positions
 from .saved import check_fit, from_layerwise, prompts_of
 from .targets import choose_targets
-from .task_head import TaskHead
+from .task_head import TaskHead, modules_left_out
 
 
 class DeepPromptModel(BaseTuner):
@@ -157,6 +158,8 @@ class DeepPromptModel(BaseTuner):
             if self._is_on_meta(adapter_name):
                 # made to be loaded into
                 return
+            if not config.inference_mode:
+                _warn_of_what_is_left_out(model, config)
             try:
                 if config.init_weights != "normal" and not config.inference_mode:
                     initialise_from_tokens(self.model, adapter_name, config)
@@ -291,6 +294,17 @@ def _refuse_base_as_name(adapter_name: str) -> None:
     if adapter_name == BASE:
         raise ValueError(
             f"`adapter_name` cannot be {BASE!r}: in `adapter_names` this stands for rows of the bare backbone."
+        )
+
+
+def _warn_of_what_is_left_out(model: nn.Module, config: DeepPromptConfig) -> None:
+    left_out = modules_left_out(model, config)
+    if left_out:
+        task_type = '`task_type` ("SEQ_CLS" for multiple choice), or ' if config.task_type is None else ""
+        warnings.warn(
+            f"the adapter neither trains nor saves {', '.join(left_out)} of {type(model).__name__}. Where they are new, "
+            f"set {task_type}`modules_to_save={left_out}`",
+            stacklevel=2,
         )
 
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from peft import PeftConfig, TaskType
+from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import ModulesToSaveWrapper
 from torch import nn
 
@@ -80,6 +82,39 @@ class TaskHead(ModulesToSaveWrapper):
         counts = [plan.rows.count(adapter) * repeats for adapter in range(len(heads))]
         parts = [head(mine, *args, **kwargs) for head, mine in zip(heads, x[order].split(counts), strict=True)]
         return torch.cat(parts)[order.argsort()]
+
+
+#: What PEFT trains and saves whole for a task type.
+_OF_TASK_TYPE = {
+    TaskType.SEQ_CLS: ("classifier", "score"),
+    TaskType.TOKEN_CLS: ("classifier", "score"),
+    TaskType.QUESTION_ANS: ("qa_outputs",),
+}
+
+
+def modules_left_out(model: nn.Module, config: PeftConfig) -> list[str]:
+    """Return what of a task's head an adapter neither trains nor saves.
+
+    Args:
+        model: The model that the adapter is for.
+        config: The adapter's.
+
+    Returns:
+        Names of modules outside the backbone, if the model is for classes, choices or answers, whose heads are new
+        unless the model was tuned before; in other models the head is pretrained.
+    """
+    backbone = getattr(model, "base_model", model)
+    if backbone is model or not type(model).__name__.endswith(("Classification", "MultipleChoice", "Answering")):
+        return []
+    saved = (*(getattr(config, "modules_to_save", None) or ()), *_OF_TASK_TYPE.get(config.task_type, ()))
+    return [
+        name
+        for name, child in model.named_children()
+        if child is not backbone
+        and not isinstance(child, BaseTunerLayer)
+        and any(True for _ in child.parameters())
+        and not any(f"{name}.{inner}".rstrip(".").endswith(saved) for inner, _ in child.named_modules())
+    ]
 
 
 def _can_be_stacked(heads: Sequence[nn.Module]) -> bool:

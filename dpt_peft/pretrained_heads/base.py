@@ -394,6 +394,7 @@ class PretrainedHeadModel(PreTrainedModel):
             model.float()
             model.config.dtype = inner.config.dtype = torch.float32
         if adapter is not None:
+            where.pop("trust_remote_code", None)  # PEFT executes no code from a folder, and refuses the argument
             model.load_adapter(path, adapter_kwargs=where)
         return (model, info) if output_loading_info else model
 
