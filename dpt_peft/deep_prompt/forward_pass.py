@@ -299,7 +299,7 @@ class ForwardPass:
         self._made.clear()
 
     def serves(self, user: Any) -> bool:
-        """Whether `user`, a layer and its run, is to take its prompts from this pass.
+        """Return whether `user`, a layer and its run, is to take its prompts from this pass.
 
         Checkpoints recompute layers in the backward pass, when this pass is over. They get what they had the first
         time. Reentrant checkpoints, which run without gradients first, get nothing here either time.
