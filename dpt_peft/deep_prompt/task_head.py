@@ -83,7 +83,7 @@ class TaskHead(ModulesToSaveWrapper):
 
 
 def _can_be_stacked(heads: Sequence[nn.Module]) -> bool:
-    """Return whether heads are linear layers of the same sizes and what stands between them; other weights are too large."""
+    """Return whether heads are linear layers of the same sizes, and what has no weights; others may be too large."""
     if any(len(list(head.buffers())) for head in heads):
         return False
     first, *others = (
