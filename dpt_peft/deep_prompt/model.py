@@ -309,7 +309,7 @@ def _warn_of_what_is_left_out(model: nn.Module, config: DeepPromptConfig) -> Non
 
 
 def _has_other_adapters(model: nn.Module) -> bool:
-    """Return whether other methods' layers are on the model; `merge_and_unload` leaves their configuration alone."""
+    """Return whether other methods' layers are on the model; `merge_and_unload` leaves only their configuration."""
     return any(
         isinstance(module, BaseTunerLayer) and not isinstance(module, DeepPromptModel.tuner_layer_cls)
         for module in model.modules()

@@ -118,7 +118,7 @@ def modules_left_out(model: nn.Module, config: PeftConfig) -> list[str]:
 
 
 def _can_be_stacked(heads: Sequence[nn.Module]) -> bool:
-    """Return whether heads are linear layers of the same sizes and what stands between them, so small weights."""
+    """Return whether heads are linear layers of the same sizes, and what has no weights; others may be too large."""
     if any(len(list(head.buffers())) for head in heads):
         return False
     first, *others = (
