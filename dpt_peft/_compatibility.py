@@ -17,6 +17,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
+from accelerate import __version__ as accelerate_version
 from huggingface_hub import ModelCard
 from packaging.version import Version
 from peft import PeftConfig, PeftModel, mapping
@@ -37,6 +38,15 @@ from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
 _BEFORE_5_16 = Version(transformers_version) < Version("5.16")
+
+
+def refuse_old_accelerate(version: str) -> None:
+    """Raise an `ImportError` for an accelerate under whose FSDP2 other weights are trained, without an error."""
+    if Version(version) < Version("1.12"):
+        raise ImportError(f"accelerate {version} trains other weights under FSDP2: install accelerate>=1.12")
+
+
+refuse_old_accelerate(accelerate_version)
 
 
 def declares_sub_config(name: str, model_type: str) -> Callable[[type], type]:
