@@ -139,7 +139,7 @@ def test_generation_with_a_cache_equals_generation_without():
 
 
 def test_private_names_of_transformers_that_the_interface_layer_touches():
-    """If one of these fails after an upgrade, `dpt_peft/deep_prompt/attention.py` has to follow it."""
+    """If one of these fails after an upgrade, `dpt_peft/_compatibility.py` has to follow it."""
     config = make_config("bert")
     config._attn_implementation = "sdpa"
     assert config._attn_implementation_internal == "sdpa"

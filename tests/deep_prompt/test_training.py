@@ -126,3 +126,15 @@ def test_a_compiled_model_sees_replaced_parameters_and_rows_of_a_batch():
     assert torch.allclose(swapped, logits(model, "bert"), atol=1e-5)
     for output, expected in zip(mixed, by_rows(), strict=True):
         assert torch.allclose(output, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("bert", {}), ("albert", {"use_gate": True}), ("roberta", {"encoder": "mlp"})], ids=str
+)
+def test_a_compiled_step_has_the_same_gradients_in_one_graph(name, options):
+    expected = gradients(prompted(name, **options), name)
+    torch.compiler.reset()
+    model = prompted(name, **options)
+    model.get_base_model().compile(backend="aot_eager", fullgraph=True)
+    for _ in range(2):
+        assert_same(gradients(model, name), expected)
