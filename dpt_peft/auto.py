@@ -168,10 +168,11 @@ class AutoPeftModelForTokenClassification(_AutoPeftModel, peft.AutoPeftModelForT
 
 def _say_how_to_load(model: PeftModel, card: ModelCard) -> None:
     """Let the card of an adapter that PEFT alone cannot load begin with the lines that do, and tag it."""
-    is_wrapper = type(model.get_base_model().config) in WRAPPERS
+    is_wrapper = type(getattr(model.get_base_model(), "config", None)) in WRAPPERS
     if not is_wrapper and not any(isinstance(config, DeepPromptConfig) for config in model.peft_config.values()):
         return
-    card.data.tags = sorted({*(card.data.tags or []), "dpt_peft"})
+    data: Any = card.data
+    data.tags = sorted({*(data.tags or []), "dpt_peft"})
     if "import dpt_peft" in card.text:
         return
     adapter = model.peft_config[model.active_adapter]

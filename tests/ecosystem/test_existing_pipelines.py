@@ -1,7 +1,7 @@
 """The example scripts of transformers and PEFT with the lines that docs/how_to/existing_pipelines.md changes.
 
-The loops here make the calls that those scripts make, in their order; the model is made by the documented lines, as they
-stand in the page.
+The loops here make the calls that those scripts make, in their order; the model is made by the documented lines, as
+they stand in the page.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def model_of(block: str, folder: Path, **names: Any) -> Any:
     model_args = SimpleNamespace(
         model_name_or_path=str(folder),
         cache_dir=None,
-        revision=None,
+        model_revision="main",
         token=None,
         trust_remote_code=False,
         ignore_mismatched_sizes=False,
@@ -200,11 +200,11 @@ def test_run_glue_no_trainer(block, inside, plain, tmp_path):
             assert predictions.shape == references.shape
     accelerator.wait_for_everyone()
     unwrapped = accelerator.unwrap_model(model)
-    unwrapped.save_pretrained(
-        tmp_path, is_main_process=accelerator.is_main_process, save_function=accelerator.save
-    )
+    unwrapped.save_pretrained(tmp_path, is_main_process=accelerator.is_main_process, save_function=accelerator.save)
     auto = dpt_peft.AutoPeftModelForSequenceClassification if inside else AutoModelForSequenceClassification
-    assert_same(trained(auto.from_pretrained(tmp_path, **({"is_trainable": True} if inside else {}))), trained(unwrapped))
+    assert_same(
+        trained(auto.from_pretrained(tmp_path, **({"is_trainable": True} if inside else {}))), trained(unwrapped)
+    )
 
 
 def test_run_ner(plain, training_args):
