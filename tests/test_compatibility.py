@@ -5,12 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from operator import iadd, imul, isub, itruediv
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import transformers.trainer
-from huggingface_hub import HfApi, ModelCard, RepoUrl
+from huggingface_hub import HfApi, ModelCard
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners.tuners_utils import BaseTuner
@@ -166,7 +167,7 @@ def test_every_card_of_an_adapter_is_told(tmp_path, monkeypatch):
 
     monkeypatch.setattr(PeftModel, "create_or_update_model_card", PeftModel.create_or_update_model_card)
     monkeypatch.setattr(PeftModel, "_upload_modified_files", upload)
-    monkeypatch.setattr(HfApi, "create_repo", lambda self, repo_id, **kwargs: RepoUrl(f"https://hub/{repo_id}"))
+    monkeypatch.setattr(HfApi, "create_repo", lambda self, repo_id, **kwargs: SimpleNamespace(repo_id=repo_id))
 
     def add(model, card):
         card.text = f"{type(model).__name__}\n{card.text}"
