@@ -17,6 +17,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
+from accelerate import __version__ as accelerate_version
 from huggingface_hub import ModelCard
 from packaging.version import Version
 from peft import PeftConfig, PeftModel, mapping
@@ -37,6 +38,15 @@ from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
 _BEFORE_5_16 = Version(transformers_version) < Version("5.16")
+
+
+def refuse_old_accelerate(version: str) -> None:
+    """Raise an `ImportError` for an accelerate under whose FSDP2 other weights are trained, without an error."""
+    if Version(version) < Version("1.12"):
+        raise ImportError(f"accelerate {version} trains other weights under FSDP2: install accelerate>=1.12")
+
+
+refuse_old_accelerate(accelerate_version)
 
 
 def declares_sub_config(name: str, model_type: str) -> Callable[[type], type]:
@@ -62,6 +72,15 @@ def as_config(value: PreTrainedConfig | dict[str, Any] | None, model_type: str) 
         return value
     values = dict(value or {})
     return AutoConfig.for_model(values.pop("model_type", model_type), **values)
+
+
+#: What stands in a config once its constructor has read the attributes: the last that transformers before 5.20 sets.
+_READ = "_post_init_done" if "_post_init_done" in vars(PreTrainedConfig()) else "_experts_implementation_internal"
+
+
+def is_made(config: PreTrainedConfig) -> bool:
+    """Return whether the constructor of a config is through with asking it for attributes."""
+    return _READ in vars(config)
 
 
 @contextmanager

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import warnings
 from collections.abc import Callable
 from operator import iadd, imul, isub, itruediv
 from types import SimpleNamespace
 from typing import Any
 
+import datasets
 import pytest
 import torch
 import transformers.trainer
+from datasets import Dataset
 from huggingface_hub import HfApi, ModelCard
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
@@ -19,13 +23,28 @@ from peft.utils import ModulesToSaveWrapper
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
-from transformers import BertConfig, BertModel, DynamicCache, EncoderDecoderCache, Trainer, TrainingArguments
+from transformers import (
+    AutoConfig,
+    BertConfig,
+    BertModel,
+    DebertaV2Config,
+    DynamicCache,
+    ElectraConfig,
+    EncoderDecoderCache,
+    FunnelConfig,
+    Trainer,
+    TrainingArguments,
+    conversion_mapping,
+)
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.models.bert import modeling_bert
 from transformers.models.mpnet.modeling_mpnet import MPNetSelfAttention
 
-from dpt_peft import _compatibility
+from dpt_peft import DPTForSequenceClassification, _compatibility
+from dpt_peft.pretrained_heads.base import PretrainedHeadConfig, PretrainedHeadModel
 from tests.architectures import make_config
+
+WrapperConfig = DPTForSequenceClassification.config_class
 
 
 def test_quiet_peft():
@@ -226,3 +245,83 @@ def test_a_trainer_that_is_made_is_told(tmp_path, monkeypatch):
         trainer = Trainer(model, arguments)
         assert told[-1] == (trainer.args, model)
     assert len(told) == 2
+
+
+def test_declares_sub_config_and_as_config():
+    config = WrapperConfig(language_model_config={"model_type": "funnel", "d_model": 8})
+    assert type(config.language_model_config) is FunnelConfig
+    assert config.language_model_config.d_model == 8
+    assert type(WrapperConfig().language_model_config) is ElectraConfig
+    assert dict(WrapperConfig.sub_configs) == {"language_model_config": AutoConfig}
+    config._attn_implementation = "sdpa"
+    assert config.language_model_config._attn_implementation == "sdpa"
+
+
+def test_is_made():
+    seen = []
+
+    class Watching(WrapperConfig):
+        model_type = "watching"
+
+        def __getattr__(self, name):
+            seen.append(_compatibility.is_made(self))
+            return super().__getattr__(name)
+
+    config = Watching(language_model_config=ElectraConfig(vocab_size=7))
+    assert seen
+    assert not any(seen)  # transformers asks for what only some configs have, and would change it
+    plain = WrapperConfig(language_model_config=ElectraConfig(vocab_size=7))
+    again = WrapperConfig.from_dict(plain.to_dict())
+    for made in (config, plain, again, copy.deepcopy(plain), pickle.loads(pickle.dumps(plain))):
+        assert _compatibility.is_made(made)
+        assert made.vocab_size == 7
+
+
+def test_share_renamed_weights(monkeypatch):
+    """For transformers before 5.16; that weights are read is tested in test_discriminators.py."""
+    name = PretrainedHeadModel.__name__
+    assert conversion_mapping.get_checkpoint_conversion_mapping("unknown") is None  # the registry is filled
+    known = dict(conversion_mapping._checkpoint_conversion_mapping_cache)
+    monkeypatch.setattr(conversion_mapping, "_checkpoint_conversion_mapping_cache", known)
+    monkeypatch.setattr(_compatibility, "_BEFORE_5_16", True)
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    PretrainedHeadModel(PretrainedHeadConfig(language_model_config=DebertaV2Config(**sizes)))
+    (renaming,) = conversion_mapping.get_checkpoint_conversion_mapping(name)
+    assert renaming.rename_source_key("mask_predictions.classifier.weight")[0] == "mask_predictions.output.weight"
+    PretrainedHeadModel(PretrainedHeadConfig(language_model_config=ElectraConfig(**sizes, embedding_size=8)))
+    assert conversion_mapping.get_checkpoint_conversion_mapping(name) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "differ"),
+    [
+        ([1, 2.5, None], False),
+        ([True, 1], True),
+        (["a", 1], True),
+        ([[1], [2.5], []], False),
+        ([[1], ["a"]], True),
+        ([{"a": 1}, {"a": None}, None], False),
+        ([{"a": 1}, {"b": 2}], True),
+        ([{"a": 1}, {"a": "x"}], True),
+        ([{"a": 1}, [1]], True),
+        ([None, None], False),
+    ],
+)
+def test_dataset_of(values, differ, monkeypatch):
+    assert _compatibility.differ(values) is differ
+    if hasattr(datasets, "Json"):
+        given = Dataset.from_dict({"v": values}, on_mixed_types="use_json")
+        assert ("Json(" in repr(given.features)) is differ  # what `datasets` itself finds
+        assert _compatibility.dataset_of({"v": values}).to_dict() == given.to_dict()
+        monkeypatch.delattr(datasets, "Json")
+    if differ:
+        with pytest.raises(ValueError, match=r"'v' are not all of one type.* datasets \d.*install datasets>=4\.7"):
+            _compatibility.dataset_of({"v": values})
+    else:
+        assert _compatibility.dataset_of({"v": values}).to_dict() == {"v": values}
+
+
+def test_refuse_old_accelerate():
+    _compatibility.refuse_old_accelerate("1.12.0")
+    with pytest.raises(ImportError, match=r"accelerate 1\.11\.0 .*FSDP2.*accelerate>=1\.12"):
+        _compatibility.refuse_old_accelerate("1.11.0")

@@ -129,7 +129,7 @@ class DeepPromptModel(BaseTuner):
         raise ValueError(CANNOT_BE_MERGED)
 
     def unmerge_adapter(self) -> None:
-        """Nothing is ever merged."""
+        """Do nothing: nothing is ever merged."""
 
     def unload(self) -> nn.Module:
         """Return the backbone without any prompts, as it was before."""
@@ -140,7 +140,7 @@ class DeepPromptModel(BaseTuner):
         return model
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
-        """As in PEFT; then the new prompts are made of tokens, or take over those of `init_from`, as configured.
+        """Inject as PEFT does, and make the new prompts of tokens or of those of `init_from`, as configured.
 
         If that fails, nothing is left of the adapter. While adapters are disabled, the new one is too.
 
@@ -170,13 +170,13 @@ class DeepPromptModel(BaseTuner):
                 raise
 
     def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
-        """As in PEFT. While adapters are disabled, the heads that came with a new one are too."""
+        """Activate as PEFT does. While adapters are disabled, the heads that came with a new one are too."""
         with self._still_disabled():
             super().set_adapter(adapter_name, inference_mode=inference_mode)
 
     @contextmanager
     def _still_disabled(self) -> Iterator[None]:
-        """What is new on a model whose adapters are disabled is disabled too; PEFT makes it enabled."""
+        """Disable what is new on a model whose adapters are disabled; PEFT makes it enabled."""
         bank = PromptBank.of(self.model)
         disabled = bank is not None and bank.disable_adapters
         try:
@@ -236,7 +236,7 @@ class DeepPromptModel(BaseTuner):
 
     @contextmanager
     def _enable_peft_forward_hooks(self, *_: Any, **kwargs: Any) -> Iterator[None]:
-        """What PEFT enters around every forward and generate: `adapter_names` sets one adapter per row.
+        """Set one adapter per row by `adapter_names`; PEFT enters this around every forward and generate.
 
         Unlike LoRA's, mixed batches may be trained in, as long as activations are kept.
 
@@ -309,7 +309,7 @@ def _warn_of_what_is_left_out(model: nn.Module, config: DeepPromptConfig) -> Non
 
 
 def _has_other_adapters(model: nn.Module) -> bool:
-    """Whether other methods' layers are on the model; after `merge_and_unload` their configuration alone is."""
+    """Return whether other methods' layers are on the model; `merge_and_unload` leaves only their configuration."""
     return any(
         isinstance(module, BaseTunerLayer) and not isinstance(module, DeepPromptModel.tuner_layer_cls)
         for module in model.modules()

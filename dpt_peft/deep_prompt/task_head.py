@@ -51,12 +51,12 @@ class TaskHead(ModulesToSaveWrapper):
             self._in_use = (self.modules_to_save[names[0]],)
 
     def set_adapter(self, *args: Any, **kwargs: Any) -> None:
-        """As in PEFT."""
+        """Do as PEFT does, and find the copy in use anew."""
         super().set_adapter(*args, **kwargs)
         self._look_up()
 
     def enable_adapters(self, enabled: bool) -> None:
-        """As in PEFT."""
+        """Do as PEFT does, and find the copy in use anew."""
         super().enable_adapters(enabled)
         self._look_up()
 
@@ -118,7 +118,7 @@ def modules_left_out(model: nn.Module, config: PeftConfig) -> list[str]:
 
 
 def _can_be_stacked(heads: Sequence[nn.Module]) -> bool:
-    """Whether heads are linear layers of the same sizes and what stands between them; other weights are too large."""
+    """Return whether heads are linear layers of the same sizes, and what has no weights; others may be too large."""
     if any(len(list(head.buffers())) for head in heads):
         return False
     first, *others = (

@@ -40,6 +40,7 @@ from dpt_peft._compatibility import (
     as_config,
     call_when_a_trainer_is_made,
     declares_sub_config,
+    is_made,
     share_renamed_weights,
 )
 
@@ -164,16 +165,10 @@ class PretrainedHeadConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         self.is_encoder_decoder = inner.is_encoder_decoder
         self.chunk_size_feed_forward = inner.chunk_size_feed_forward
-        # While transformers fills a config in, it must not find what the other one has.
-        self._is_complete = True
-
-    def to_dict(self) -> dict[str, Any]:
-        """As in transformers."""
-        return {name: value for name, value in super().to_dict().items() if name != "_is_complete"}
 
     def __getattr__(self, name: str) -> Any:
         """Answer as the language model's config, for libraries that read sizes at the top level."""
-        if name.startswith("_") or "_is_complete" not in self.__dict__:
+        if name.startswith("_") or not is_made(self):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.__dict__["language_model_config"], name)
 
@@ -228,8 +223,8 @@ class PretrainedHeadConfig(PreTrainedConfig):
         found, _ = cls.get_config_dict(pretrained_model_name_or_path, **where)
         if found.get("model_type", cls.model_type) == cls.model_type:
             return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-        config = AutoConfig.from_pretrained(pretrained_model_name_or_path, **where)
-        return cls(language_model_config=_inner(config))
+        made = cls(language_model_config=_inner(AutoConfig.from_pretrained(pretrained_model_name_or_path, **where)))
+        return (made, kwargs) if kwargs.get("return_unused_kwargs") else made
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:

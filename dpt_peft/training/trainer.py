@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 
+from dpt_peft.auto import save_class_names
 from dpt_peft.tasks.base import Predictions
 
 
@@ -183,6 +184,12 @@ class TaskTrainer(Trainer):
         schedule = decay_by_epochs(optimizer or self.optimizer, decay, self.updates_per_epoch(), warmup)
         self.lr_scheduler: LRScheduler | None = schedule
         return schedule
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save model or adapter, and beside an adapter over a plain model the names of its classes."""
+        super().save_model(output_dir, _internal_call=_internal_call)
+        if self.args.should_save:
+            save_class_names(self.accelerator.unwrap_model(self.model), output_dir or self.args.output_dir)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Evaluate the rows in their order."""

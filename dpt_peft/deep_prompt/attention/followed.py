@@ -67,7 +67,7 @@ class FollowedAttentionLayer(DeepPromptLayer):
 
     @classmethod
     def prompt_sizes(cls, module: Any) -> tuple[int, int]:
-        """As for modules that go through the interface."""
+        """Return what is read from the module, as for modules that go through the interface."""
         if getattr(module, "new_decoder_architecture", False):
             # Falcon repeats keys and values over heads before it computes scores
             return (module.num_heads * module.head_dim,) * 2
