@@ -400,17 +400,26 @@ def call_before_an_adapter_is_put_on(check: Callable[[BaseTuner, nn.Module, Peft
     PEFT passes by whatever lies within another method's layer; we would ask that such a layer can say so.
 
     Args:
-        check: Gets the method's tuner, the model, and the adapter's config, whose default targets are filled in.
+        check: Gets the method's tuner, the model, and the adapter's config, which it must not change.
     """
     inject = BaseTuner.inject_adapter
 
     @wraps(inject)
     def inject_adapter(self: BaseTuner, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> Any:
-        given = copy.copy(self.peft_config[adapter_name])
-        check(self, model, self._prepare_adapter_config(given, self.get_model_config(model)))
+        check(self, model, self.peft_config[adapter_name])
         return inject(self, model, adapter_name, *args, **kwargs)
 
     BaseTuner.inject_adapter = inject_adapter
+
+
+def with_default_targets(tuner: BaseTuner, model: nn.Module, config: PeftConfig) -> PeftConfig:
+    """Return an adapter's config with the target modules that its method has for the model where none are given.
+
+    Raises:
+        ValueError: If it has none, as PEFT itself does.
+    """
+    prepared: PeftConfig = tuner._prepare_adapter_config(copy.copy(config), tuner.get_model_config(model))
+    return prepared
 
 
 def is_targeted(tuner: BaseTuner, config: PeftConfig, name: str, module: nn.Module) -> bool:

@@ -7,6 +7,7 @@ import pickle
 import warnings
 from collections.abc import Callable
 from operator import iadd, imul, isub, itruediv
+from types import SimpleNamespace
 from typing import Any
 
 import datasets
@@ -14,6 +15,7 @@ import pytest
 import torch
 import transformers.trainer
 from datasets import Dataset
+from huggingface_hub import HfApi, ModelCard
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners.tuners_utils import BaseTuner
@@ -24,6 +26,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import (
     AutoConfig,
     BertConfig,
+    BertModel,
     DebertaV2Config,
     DynamicCache,
     ElectraConfig,
@@ -173,6 +176,54 @@ def test_what_peft_saves_is_told_with_its_folder(tmp_path, monkeypatch):
     model.save_pretrained(tmp_path, selected_adapters=["other"])
     model.save_pretrained(str(tmp_path), is_main_process=False)
     assert [folder for _, folder, _ in told[2:]] == [tmp_path / "other"]
+
+
+def test_every_card_of_an_adapter_is_told(tmp_path, monkeypatch):
+    uploaded = []
+
+    def upload(self, folder, *args, **kwargs):
+        uploaded.append((tmp_path / folder / "README.md").read_text(encoding="utf-8"))
+
+    monkeypatch.setattr(PeftModel, "create_or_update_model_card", PeftModel.create_or_update_model_card)
+    monkeypatch.setattr(PeftModel, "_upload_modified_files", upload)
+    monkeypatch.setattr(HfApi, "create_repo", lambda self, repo_id, **kwargs: SimpleNamespace(repo_id=repo_id))
+
+    def add(model, card):
+        card.text = f"{type(model).__name__}\n{card.text}"
+
+    _compatibility.call_when_an_adapters_card_is_written(add)
+    model = get_peft_model(torch.nn.Sequential(torch.nn.Linear(2, 2)), LoraConfig(target_modules=["0"]))
+    model.save_pretrained(tmp_path)
+    assert ModelCard.load(tmp_path / "README.md").text.startswith("PeftModel\n")
+    model.push_to_hub("me/adapter")
+    assert [ModelCard(text).text.startswith("PeftModel\n") for text in uploaded] == [True]
+
+
+def test_an_adapter_is_told_before_it_is_put_on(monkeypatch):
+    monkeypatch.setattr(BaseTuner, "inject_adapter", BaseTuner.inject_adapter)
+    base, told = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)), []
+
+    def check(tuner, model, config):
+        told.append((tuner.prefix, model, config, [type(module) for module in model]))
+
+    _compatibility.call_before_an_adapter_is_put_on(check)
+    config = LoraConfig(target_modules=["0"])
+    get_peft_model(base, config)
+    assert told == [("lora_", base, config, [torch.nn.Linear, torch.nn.Linear])]
+
+
+def test_with_default_targets_and_is_targeted():
+    base = BertModel(BertConfig(vocab_size=9, hidden_size=4, num_hidden_layers=1, num_attention_heads=1))
+    tuner = get_peft_model(base, LoraConfig()).base_model
+    config = LoraConfig()
+    filled = _compatibility.with_default_targets(tuner, base, config)
+    assert (config.target_modules, filled.target_modules) == (None, {"query", "value"})
+    layer = torch.nn.Linear(1, 1)
+    assert _compatibility.is_targeted(tuner, filled, "a.query", layer)
+    assert not _compatibility.is_targeted(tuner, filled, "a.key", layer)
+    everything = LoraConfig(target_modules="all-linear")
+    assert _compatibility.is_targeted(tuner, everything, "a.key", layer)
+    assert not _compatibility.is_targeted(tuner, everything, "a.key", torch.nn.LayerNorm(1))
 
 
 def test_a_trainer_that_is_made_is_told(tmp_path, monkeypatch):

@@ -302,8 +302,8 @@ def _warn_of_what_is_left_out(model: nn.Module, config: DeepPromptConfig) -> Non
     if left_out:
         task_type = '`task_type` ("SEQ_CLS" for multiple choice), or ' if config.task_type is None else ""
         warnings.warn(
-            f"the adapter neither trains nor saves {', '.join(left_out)} of {type(model).__name__}. Where they are new "
-            f"set {task_type}`modules_to_save={left_out}`",
+            f"the adapter neither trains nor saves {', '.join(left_out)} of {type(model).__name__}. Where they are "
+            f"new, set {task_type}`modules_to_save={left_out}`",
             stacklevel=2,
         )
 

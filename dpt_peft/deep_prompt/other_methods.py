@@ -9,7 +9,7 @@ from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner
 from torch import nn
 
-from dpt_peft._compatibility import call_before_an_adapter_is_put_on, is_targeted
+from dpt_peft._compatibility import call_before_an_adapter_is_put_on, is_targeted, with_default_targets
 
 from .attention.base import DeepPromptLayer
 from .bank import PromptBank
@@ -54,12 +54,13 @@ def _set_aside(bank: PromptBank | None, aside: bool) -> None:
 
 def _refuse_to_pass_layers_by(tuner: BaseTuner, model: nn.Module, config: PeftConfig) -> None:
     """Raise if an adapter is meant for layers within prompted attention, which PEFT would not find."""
-    if isinstance(tuner, DeepPromptModel):
+    prompted = [(name, module) for name, module in model.named_modules() if isinstance(module, DeepPromptLayer)]
+    if not prompted or isinstance(tuner, DeepPromptModel):
         return
+    config = with_default_targets(tuner, model, config)
     hidden = [
         f"{name}.{child}"
-        for name, layer in model.named_modules()
-        if isinstance(layer, DeepPromptLayer)
+        for name, layer in prompted
         for child, module in layer.base_layer.named_modules()
         if child and is_targeted(tuner, config, f"{name}.{child}", module)
     ]

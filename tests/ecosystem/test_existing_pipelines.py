@@ -1,7 +1,7 @@
 """The example scripts of transformers and PEFT with the lines that docs/how_to/existing_pipelines.md changes.
 
-The loops here make the calls that those scripts make, in their order; the model is made by the documented lines, as they
-stand in the page.
+The loops here make the calls that those scripts make, in their order; the model is made by the documented lines, as
+they stand in the page.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def model_of(block: str, folder: Path, **names: Any) -> Any:
     model_args = SimpleNamespace(
         model_name_or_path=str(folder),
         cache_dir=None,
-        revision=None,
+        model_revision="main",
         token=None,
         trust_remote_code=False,
         ignore_mismatched_sizes=False,
