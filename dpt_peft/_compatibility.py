@@ -28,13 +28,9 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    __version__ as transformers_version,
     configuration_utils,
-    conversion_mapping,
 )
 from transformers.utils import logging as transformers_logging
-
-_BEFORE_5_16 = Version(transformers_version) < Version("5.16")
 
 
 def refuse_old_accelerate(version: str) -> None:
@@ -86,17 +82,6 @@ def quiet_peft() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
         yield
-
-
-def share_renamed_weights(wrapper: PreTrainedModel, model: PreTrainedModel) -> None:
-    """Let a plain checkpoint of `model` be read into `wrapper`, also where its weights are called otherwise by now.
-
-    transformers before 5.16 looks for the old names behind the wrapper's prefix, which a plain checkpoint lacks.
-    """
-    if not _BEFORE_5_16:
-        return
-    renamed = conversion_mapping.extract_weight_conversions_for_model(model)
-    conversion_mapping.register_checkpoint_conversion_mapping(type(wrapper).__name__, renamed or [], overwrite=True)
 
 
 #: Unigram models of tokenizers that were asked for once: to rebuild one takes a third of a second.

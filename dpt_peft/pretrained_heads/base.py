@@ -40,7 +40,6 @@ from dpt_peft._compatibility import (
     call_when_a_trainer_is_made,
     declares_sub_config,
     is_made,
-    share_renamed_weights,
 )
 
 from .discriminators import PRETRAINING_EXAMPLE, get_discriminator
@@ -274,7 +273,6 @@ class PretrainedHeadModel(PreTrainedModel):
         super().__init__(config)
         inner: Any = config.language_model_config
         self.language_model = config.head_kind.find_class(inner)(inner)
-        share_renamed_weights(self, self.language_model)
 
     @property
     def accepts_loss_kwargs(self) -> bool:
