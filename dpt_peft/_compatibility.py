@@ -18,9 +18,11 @@ from weakref import WeakKeyDictionary
 
 import torch
 from accelerate import __version__ as accelerate_version
+from huggingface_hub import ModelCard
 from packaging.version import Version
-from peft import PeftModel, mapping
-from peft.utils import ModulesToSaveWrapper
+from peft import PeftConfig, PeftModel, mapping
+from peft.tuners.tuners_utils import BaseTuner
+from peft.utils import INCLUDE_LINEAR_LAYERS_SHORTHAND, ModulesToSaveWrapper
 from tokenizers import models
 from torch import nn
 from transformers import (
@@ -30,6 +32,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     configuration_utils,
 )
+from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
 
@@ -262,6 +265,26 @@ def change_class(module: nn.Module, cls: type) -> None:
     module.__class__ = cls
 
 
+# torch has several names for one operation: functions, operators, and those that write in place
+_ALIASES = {
+    "add": ("__add__", "__radd__", "add_", "__iadd__"),
+    "sub": ("subtract", "__sub__", "sub_", "__isub__"),
+    "mul": ("multiply", "__mul__", "__rmul__", "mul_", "__imul__"),
+    "div": ("true_divide", "divide", "__truediv__", "div_", "__itruediv__", "__idiv__"),
+    "matmul": ("__matmul__",),
+    "baddbmm": ("baddbmm_",),
+    "cat": ("concat", "concatenate"),
+    "masked_fill": ("masked_fill_",),
+}
+_PLAIN_NAMES = {alias: name for name, aliases in _ALIASES.items() for alias in aliases}
+
+
+def torch_operation(func: Callable) -> str:
+    """Return the plain name of what a `TorchFunctionMode` sees, the same for all of torch's names of an operation."""
+    name = getattr(func, "__name__", "")
+    return _PLAIN_NAMES.get(name, name)
+
+
 def in_backward() -> bool:
     """Return whether autograd is running a backward pass in this thread; `torch.utils.checkpoint` asks the same."""
     return torch._C._current_graph_task_id() != -1
@@ -325,11 +348,62 @@ def call_when_an_adapter_is_saved(write: Callable[[PeftModel, Path], None]) -> N
         given = inspect.signature(save).bind(self, *args, **kwargs)
         given.apply_defaults()
         if given.arguments["is_main_process"]:
-            for name in given.arguments["selected_adapters"] or self.peft_config:
+            names = given.arguments["selected_adapters"]
+            for name in list(self.peft_config) if names is None else names:
                 write(self, Path(given.arguments["save_directory"]) / ("" if name == "default" else name))
         return result
 
     PeftModel.save_pretrained = save_pretrained
+
+
+def call_when_an_adapters_card_is_written(add: Callable[[PeftModel, ModelCard], None]) -> None:
+    """Call a function for every card that PEFT writes with an adapter, and for that of a push, which replaces it.
+
+    Args:
+        add: Gets the model and the card, which it may change.
+    """
+
+    def change(method: Callable[..., Any], *, before: bool) -> Callable[..., Any]:
+        @wraps(method)
+        def changed(self: PeftModel, folder: str, *args: Any, **kwargs: Any) -> Any:
+            result = None if before else method(self, folder, *args, **kwargs)
+            path = Path(folder) / "README.md"
+            card = ModelCard.load(path)
+            add(self, card)
+            card.save(path)
+            return method(self, folder, *args, **kwargs) if before else result
+
+        return changed
+
+    PeftModel.create_or_update_model_card = change(PeftModel.create_or_update_model_card, before=False)
+    PeftModel._upload_modified_files = change(PeftModel._upload_modified_files, before=True)
+
+
+def call_before_an_adapter_is_put_on(check: Callable[[BaseTuner, nn.Module, PeftConfig], None]) -> None:
+    """Call a function before PEFT puts an adapter of any method on a model.
+
+    PEFT passes by whatever lies within another method's layer; we would ask that such a layer can say so.
+
+    Args:
+        check: Gets the method's tuner, the model, and the adapter's config, whose default targets are filled in.
+    """
+    inject = BaseTuner.inject_adapter
+
+    @wraps(inject)
+    def inject_adapter(self: BaseTuner, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> Any:
+        given = copy.copy(self.peft_config[adapter_name])
+        check(self, model, self._prepare_adapter_config(given, self.get_model_config(model)))
+        return inject(self, model, adapter_name, *args, **kwargs)
+
+    BaseTuner.inject_adapter = inject_adapter
+
+
+def is_targeted(tuner: BaseTuner, config: PeftConfig, name: str, module: nn.Module) -> bool:
+    """Return whether an adapter is meant for a module, by the module's name and kind."""
+    targets = getattr(config, "target_modules", None)
+    if isinstance(targets, str) and targets.lower() == INCLUDE_LINEAR_LAYERS_SHORTHAND:
+        return isinstance(module, nn.Linear | Conv1D)
+    return bool(targets and tuner._check_target_module_exists(config, name))
 
 
 def call_when_a_trainer_is_made(check: Callable[[Any, Any], None]) -> None:

@@ -8,14 +8,20 @@ classifier of it and ends in a `KeyError`. The classes here read the wrapper's c
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import re
+from pathlib import Path
 from typing import Any, ClassVar
 
 import peft
+from huggingface_hub import ModelCard
 from peft import PeftConfig, PeftModel, load_peft_weights
 from transformers import AutoConfig, PreTrainedConfig
+from transformers.utils import cached_file
 
+from ._compatibility import call_when_an_adapters_card_is_written
+from .deep_prompt import DeepPromptConfig
 from .pretrained_heads import (
     DPTForMultiSpanQuestionAnswering,
     DPTForSequenceClassification,
@@ -25,6 +31,8 @@ from .pretrained_heads import (
 from .pretrained_heads.base import HUB_ARGUMENTS, PretrainedHeadConfig
 from .pretrained_heads.registration import WRAPPERS
 
+#: Beside an adapter over a plain model: the names of the classes, by id.
+CLASSES_FILE = "classes.json"
 # What of the arguments means nothing to the base model: PEFT's own options, and where in its place the adapter lies.
 _FOR_THE_ADAPTER = {*inspect.signature(PeftModel.from_pretrained).parameters, "subfolder"}
 
@@ -62,6 +70,30 @@ def _refuse_lost_wrapper(path: str, adapter: PeftConfig, where: dict[str, Any]) 
     )
 
 
+def save_class_names(model: Any, folder: str | os.PathLike[str]) -> None:
+    """Write the names of the classes beside an adapter over a plain model, whose config PEFT does not save.
+
+    Args:
+        model: A model; nothing is written unless it is such an adapter, with names of its own.
+        folder: Where the adapter was saved.
+    """
+    if not isinstance(model, PeftModel) or isinstance(model.config, PretrainedHeadConfig):
+        return
+    names = [name for _, name in sorted((model.config.id2label or {}).items())]
+    if any(name != f"LABEL_{index}" for index, name in enumerate(names)):
+        (Path(folder) / CLASSES_FILE).write_text(json.dumps(names), encoding="utf-8")
+
+
+def _class_names(path: str, adapter: PeftConfig, where: dict[str, Any]) -> dict[str, dict[int, str]]:
+    """The names of the classes that lie beside an adapter or in its config, as an argument of the base model."""
+    try:
+        file = Path(str(cached_file(path, CLASSES_FILE, **where)))
+        return {"id2label": dict(enumerate(json.loads(file.read_text(encoding="utf-8"))))}
+    except OSError:  # there is none
+        names = getattr(adapter, "id2label", None)
+        return {"id2label": names} if names else {}
+
+
 def _classes_of_the_head(path: str, where: dict[str, Any]) -> dict[str, int]:
     """How many classes the head saved in an adapter has, as an argument of the base model; nothing without a head."""
     saved = load_peft_weights(path, **where)
@@ -90,8 +122,8 @@ class _AutoPeftModel:
         Args:
             pretrained_model_name_or_path: Folder or Hub id of the adapter. If a task wrapper's config lies beside it,
                 as it does where it was saved, the base model is that wrapper, around the weights that the adapter's
-                own config names. Over a plain model, the head gets as many classes as the adapter was saved
-                with, and deep prompts bring their names.
+                own config names. Over a plain model, the head gets as many classes as the adapter was saved with, and
+                their names where they were saved (`CLASSES_FILE`; deep prompts have them in their config).
             adapter_name: Its name in the model.
             is_trainable: Whether it is to be trained on.
             config: The adapter's config in place of the one in the folder.
@@ -113,8 +145,8 @@ class _AutoPeftModel:
             for_weights = {"device": "cpu", "revision": revision, **where}
             _refuse_lost_wrapper(path, adapter, for_weights)
             if not kwargs.keys() & {"num_labels", "id2label", "config"}:
-                names = getattr(adapter, "id2label", None)
-                kwargs |= {"id2label": names} if names else _classes_of_the_head(path, for_weights)
+                names = _class_names(path, adapter, {**where, "revision": revision or "main"})
+                kwargs |= names or _classes_of_the_head(path, for_weights)
             loaded: PeftModel = super().from_pretrained(  # type: ignore[misc]
                 path, adapter_name, is_trainable=is_trainable, config=config, revision=revision, **kwargs
             )
@@ -161,3 +193,28 @@ class AutoPeftModelForTokenClassification(_AutoPeftModel, peft.AutoPeftModelForT
     """
 
     _task_type = "TOKEN_CLS"
+
+
+def _say_how_to_load(model: PeftModel, card: ModelCard) -> None:
+    """Let the card of an adapter that PEFT alone cannot load begin with the lines that do, and tag it."""
+    is_wrapper = isinstance(model.get_base_model().config, PretrainedHeadConfig)
+    if not is_wrapper and not any(isinstance(config, DeepPromptConfig) for config in model.peft_config.values()):
+        return
+    data: Any = card.data
+    data.tags = sorted({*(data.tags or []), "dpt_peft"})
+    if "import dpt_peft" in card.text:
+        return
+    adapter = model.peft_config[model.active_adapter]
+    classes = (AutoPeftModelForSequenceClassification, AutoPeftModelForTokenClassification)
+    auto: dict[Any, str] = {cls._task_type: cls.__name__ for cls in classes}
+    lines = ["import dpt_peft"]
+    if is_wrapper or adapter.task_type in auto:
+        name = auto.get(adapter.task_type, AutoPeftModel.__name__)
+        lines += ["", f'model = dpt_peft.{name}.from_pretrained("folder or Hub id of this adapter")']
+    else:
+        lines += ["from peft import PeftModel", ""]
+        lines += ['model = PeftModel.from_pretrained(base_model, "folder or Hub id of this adapter")']
+    card.text = "\n".join(["", "```python", *lines, "```", "", card.text.lstrip("\n")])
+
+
+call_when_an_adapters_card_is_written(_say_how_to_load)

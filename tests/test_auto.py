@@ -195,6 +195,45 @@ def test_what_a_trainer_saves_is_loaded_as_what_it_was(plain, tokenizer, tmp_pat
         assert [found[name] for name in names] == pytest.approx(scores.tolist(), abs=1e-5)
 
 
+@pytest.mark.parametrize("method", MAKERS)
+def test_training_goes_on_from_such_a_checkpoint(plain, tokenizer, tmp_path, method):
+    rows = batch_of("hierarchy")
+    data = [{"input_ids": ids.tolist(), "labels": label} for ids, label in zip(rows["input_ids"], (0, 3), strict=True)]
+
+    def trainer(steps: int, **options) -> Trainer:
+        torch.manual_seed(0)
+        dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+        base = DPTForHierarchicalClassification.from_pretrained(plain / "discriminator", label_tree=TREE, **dropout)
+        arguments = TrainingArguments(
+            str(tmp_path),
+            max_steps=steps,
+            save_steps=1,
+            lr_scheduler_type="constant",
+            learning_rate=0.1,
+            report_to=[],
+            use_cpu=True,
+            disable_tqdm=True,
+            **options,
+        )
+        return Trainer(
+            get_peft_model(base, MAKERS[method]("SEQ_CLS")),
+            arguments,
+            train_dataset=data,
+            eval_dataset=data,
+            processing_class=tokenizer,
+        )
+
+    whole = trainer(3, eval_strategy="steps", eval_steps=1, load_best_model_at_end=True, metric_for_best_model="loss")
+    whole.train()
+    resumed = trainer(3)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
+    best = AutoPeftModel.from_pretrained(whole.state.best_model_checkpoint).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(whole.model.eval()(**rows).logits, best(**rows).logits)
+        last = AutoPeftModel.from_pretrained(tmp_path / "checkpoint-3").eval()
+        torch.testing.assert_close(resumed.model.eval()(**rows).logits, last(**rows).logits)
+
+
 def test_every_adapter_and_every_push_has_the_config(plain, tmp_path, monkeypatch):
     model = tune(plain, "classifier", "lora", "SEQ_CLS")
     model.add_adapter("other", MAKERS["lora"]("SEQ_CLS"))

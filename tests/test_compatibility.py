@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import pickle
 import warnings
+from collections.abc import Callable
+from operator import iadd, imul, isub, itruediv
+from typing import Any
 
 import datasets
 import pytest
@@ -16,6 +19,7 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPIN
 from peft.tuners.tuners_utils import BaseTuner
 from peft.utils import ModulesToSaveWrapper
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 from transformers import (
     AutoConfig,
@@ -82,6 +86,42 @@ def test_in_backward():
     checkpoint(run, torch.ones(2, requires_grad=True), use_reentrant=False).sum().backward()
     assert seen == [False, True]
     assert not _compatibility.in_backward()
+
+
+def test_torch_operation():
+    """Every name by which torch's functions and operators reach a mode."""
+    seen = []
+
+    class Watch(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            seen.append(_compatibility.torch_operation(func))
+            return func(*args, **kwargs or {})
+
+    x, y, mask = torch.randn(2, 2, 2), torch.randn(2, 2, 2), torch.ones(2, 2, 2, dtype=torch.bool)
+    calls: dict[str, list[Callable[[], object]]] = {
+        "add": [lambda: x + y, lambda: 1 + x, lambda: torch.add(x, y), lambda: x.clone().add_(y), lambda: iadd(x, y)],
+        "sub": [lambda: x - y, lambda: torch.subtract(x, y), lambda: x.clone().sub_(y), lambda: isub(x, y)],
+        "mul": [lambda: x * y, lambda: 2 * x, lambda: torch.multiply(x, y), lambda: x.mul_(1), lambda: imul(x, 1)],
+        "div": [lambda: x / y, lambda: torch.true_divide(x, y), lambda: x.divide(y), lambda: itruediv(x, 1)],
+        "matmul": [lambda: x @ y, lambda: torch.matmul(x, y), lambda: x.matmul(y)],
+        "bmm": [lambda: torch.bmm(x, y)],
+        "baddbmm": [lambda: torch.baddbmm(x, x, y), lambda: x.clone().baddbmm_(x, y)],
+        "cat": [lambda: torch.cat([x, y]), lambda: torch.concat([x, y]), lambda: torch.concatenate([x, y])],
+        "masked_fill": [lambda: x.masked_fill(mask, 0), lambda: x.masked_fill_(~mask, 0)],
+        "softmax": [lambda: x.softmax(-1), lambda: torch.softmax(x, -1), lambda: nn.functional.softmax(x, -1)],
+        "scaled_dot_product_attention": [lambda: nn.functional.scaled_dot_product_attention(x, x, y)],
+    }
+    for name, runs in calls.items():
+        for run in runs:
+            seen.clear()
+            with Watch():
+                run()
+            assert name in seen, (name, seen)
+    # these turn the sign or the factor around
+    with Watch():
+        seen.clear()
+        _ = 1 - x, 1 / x
+    assert not {"sub", "div"} & set(seen)
 
 
 def test_asks_attention_interface_and_attention_kernels():

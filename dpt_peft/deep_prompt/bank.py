@@ -146,17 +146,17 @@ class PromptBank(nn.Module, BaseTunerLayer):
         self.refresh()
 
     def set_adapter(self, adapter_names: str | list[str], inference_mode: bool = False) -> None:
-        """As in PEFT; then tell the layers."""
+        """Do as PEFT does, and tell the layers."""
         super().set_adapter(adapter_names, inference_mode=inference_mode)
         self.refresh()
 
     def enable_adapters(self, enabled: bool) -> None:
-        """As in PEFT; then tell the layers."""
+        """Do as PEFT does, and tell the layers."""
         super().enable_adapters(enabled)
         self.refresh()
 
     def delete_adapter(self, adapter_name: str) -> None:
-        """As in PEFT; then tell the layers."""
+        """Do as PEFT does, and tell the layers."""
         super().delete_adapter(adapter_name)
         self.refresh()
 

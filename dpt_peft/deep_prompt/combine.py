@@ -43,7 +43,7 @@ def initialise_from(tuner: DeepPromptModel, adapter_name: str, source: str) -> N
 def combined_config(
     configs: Sequence[DeepPromptConfig], weights: Sequence[float], combination_type: str
 ) -> DeepPromptConfig:
-    """The configuration of a combination, after checking that there can be one.
+    """Return the configuration of a combination, after checking that there can be one.
 
     Raises:
         ValueError: if the arguments or the adapters do not fit together; the message names what does not.

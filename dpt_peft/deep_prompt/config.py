@@ -105,7 +105,7 @@ class DeepPromptConfig(PeftConfig):
         default="normal",
         metadata={"help": "'normal', or keys and values of 'text' (`init_text`) or of a 'sample_vocab'."},
     )
-    init_text: str | None = field(default=None, metadata={"help": "Text whose keys and values new prompts are."})
+    init_text: str | None = field(default=None, metadata={"help": "Text that new prompts are initialised from."})
     tokenizer_name_or_path: str | None = field(default=None, metadata={"help": "Tokenizer for `init_text`."})
     tokenizer_kwargs: dict[str, Any] | None = field(
         default=None, metadata={"help": "Arguments of `AutoTokenizer.from_pretrained` for that tokenizer."}
@@ -193,11 +193,11 @@ class DeepPromptConfig(PeftConfig):
             raise ValueError("`init_from` and `init_weights` cannot both say what new prompts are.")
 
     def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
-        """As in PEFT, without what the prompts were made of: loading must not make them anew."""
+        """Save as PEFT does, without what the prompts were made of: loading must not make them anew."""
         PeftConfig.save_pretrained(self.without_initialisation(), save_directory, **kwargs)
 
     def without_initialisation(self) -> DeepPromptConfig:
-        """A copy for prompts that exist: it does not say what they are made of."""
+        """Return a copy for prompts that exist: it does not say what they are made of."""
         made = copy.deepcopy(self)
         made.init_weights, made.init_text, made.init_from = "normal", None, None
         made.tokenizer_name_or_path, made.tokenizer_kwargs = None, None
@@ -209,7 +209,7 @@ def _is_number(value: object) -> bool:
 
 
 def select_layers(choice: list[int] | int | str | None, num_layers: int | None) -> list[int]:
-    """The layers that `layers_to_transform` names, in ascending order.
+    """Return the layers that `layers_to_transform` names, in ascending order.
 
     Args:
         choice: the value of [`DeepPromptConfig.layers_to_transform`].

@@ -86,5 +86,5 @@ def hotswap_adapter(
 
 
 def _plain(value: Any) -> Any:
-    """Lists and sets of names alike; PEFT adds the names of heads to a list again and again."""
+    """Return collections of names as sorted lists without doubles: PEFT appends the names of heads repeatedly."""
     return sorted(set(value)) if isinstance(value, set | list) else value

@@ -299,7 +299,7 @@ class ForwardPass:
         self._made.clear()
 
     def serves(self, user: Any) -> bool:
-        """Whether `user`, a layer and its run, is to take its prompts from this pass.
+        """Return whether `user`, a layer and its run, is to take its prompts from this pass.
 
         Checkpoints recompute layers in the backward pass, when this pass is over. They get what they had the first
         time. Reentrant checkpoints, which run without gradients first, get nothing here either time.
@@ -320,10 +320,14 @@ class ForwardPass:
             shape: how it wants them.
         """
         found = [place for place in places if not self._parts[place[0]].is_gated] if self._has_gates else places
+        if len(found) == 1:
+            part, row = found[0]
+            key, value = self._pair(part, row, shape)
+            return Prompts((key,), (value,), self._visible(part, row, shape) if self.mixtures else None)
         if not found:
             return None
         keys, values = zip(*(self._pair(part, row, shape) for part, row in found), strict=True)
-        return Prompts(keys, values, self._visible(*found[0], shape))
+        return Prompts(keys, values)
 
     def gated(self, places: Sequence[tuple[int, int]], shape: Shape) -> list[GatedPrompts]:
         """Return the gated prompts of a layer: those of each adapter, or those of all rows."""
@@ -331,7 +335,7 @@ class ForwardPass:
         for part, row in places:
             if self._parts[part].is_gated:
                 key, value = self._pair(part, row, shape)
-                prompts = Prompts((key,), (value,), self._visible(part, row, shape))
+                prompts = Prompts((key,), (value,), self._visible(part, row, shape) if self.mixtures else None)
                 result.append(GatedPrompts(prompts, self._gate(part, row, shape)))
         return result
 
@@ -395,7 +399,7 @@ class ForwardPass:
 
     def _visible(self, part: int, row: int, shape: Shape) -> torch.Tensor | None:
         """Which prompts each row of the batch sees, boolean (batch, length); `None` if all see all."""
-        visible = self.mixtures[part].visible[row] if self.mixtures else None
+        visible = self.mixtures[part].visible[row]
         if visible is None:
             return None
         rest = (shape.batch, shape.device)

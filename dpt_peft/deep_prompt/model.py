@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,7 +21,7 @@ from .mixed_batch import BASE, RowPlan
 from .positions import ShiftedPositions, find_positions, shift_positions
 from .saved import check_fit, from_layerwise, prompts_of
 from .targets import choose_targets
-from .task_head import TaskHead
+from .task_head import TaskHead, modules_left_out
 
 
 class DeepPromptModel(BaseTuner):
@@ -76,6 +77,15 @@ class DeepPromptModel(BaseTuner):
 
     def _prepare_model(self, peft_config: DeepPromptConfig, model: nn.Module) -> None:
         self._targets = choose_targets(peft_config, model)
+        # of each layer that gets prompts the sizes, and of each target the runs with prompts and their rows there
+        self._sizes: list[tuple[int, int]] = []
+        self._rows: dict[str, dict[int, int]] = {}
+        for name, (attention, layers) in self._targets.items():
+            runs = [run for run, layer in enumerate(attention.runs) if layer in layers]
+            self._rows[name] = {run: len(self._sizes) + place for place, run in enumerate(runs)}
+            module = model.get_submodule(name)
+            module = module.base_layer if isinstance(module, DeepPromptLayer) else module
+            self._sizes += [attention.layer_class.prompt_sizes(module)] * len(runs)
         if peft_config.shift_positions:
             find_positions(model)
 
@@ -96,7 +106,11 @@ class DeepPromptModel(BaseTuner):
         parameter_name: str | None = None,
     ) -> None:
         attention, _ = self._targets[current_key]
-        bank = self._bank_of(peft_config, adapter_name, target)
+        bank = PromptBank.install(self.model, target)
+        if adapter_name not in bank.layouts:
+            # the first of the targets: all of them have their prompts in one place
+            hidden_size = getattr(self.model.config.get_text_config(), "hidden_size", self._sizes[0][0])
+            bank.update_layer(adapter_name, peft_config, self._sizes, hidden_size)
         if not isinstance(target, DeepPromptLayer):
             layer = attention.layer_class(target, attention.runs, bank)
             layer.bind(self.model, current_key)
@@ -105,23 +119,6 @@ class DeepPromptModel(BaseTuner):
             target = layer
         target.slots[adapter_name] = self._rows[current_key]
         target.set_adapter(target.active_adapters)
-
-    def _bank_of(self, config: DeepPromptConfig, adapter_name: str, module: nn.Module) -> PromptBank:
-        """The model's bank, with the new adapter's prompts for all of its layers."""
-        bank = PromptBank.install(self.model, module)
-        if adapter_name not in bank.layouts:
-            sizes: list[tuple[int, int]] = []
-            self._rows: dict[str, dict[int, int]] = {}
-            for name, (attention, layers) in self._targets.items():
-                runs = [run for run, layer in enumerate(attention.runs) if layer in layers]
-                self._rows[name] = {run: len(sizes) + place for place, run in enumerate(runs)}
-                attention_module = self.model.get_submodule(name)
-                if isinstance(attention_module, DeepPromptLayer):
-                    attention_module = attention_module.base_layer
-                sizes += [attention.layer_class.prompt_sizes(attention_module)] * len(runs)
-            hidden_size = getattr(self.model.config.get_text_config(), "hidden_size", sizes[0][0])
-            bank.update_layer(adapter_name, config, sizes, hidden_size)
-        return bank
 
     def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
         # PEFT's version also copies `weight` and `bias`, which attention modules do not have
@@ -132,7 +129,7 @@ class DeepPromptModel(BaseTuner):
         raise ValueError(CANNOT_BE_MERGED)
 
     def unmerge_adapter(self) -> None:
-        """Nothing is ever merged."""
+        """Do nothing: nothing is ever merged."""
 
     def unload(self) -> nn.Module:
         """Return the backbone without any prompts, as it was before."""
@@ -143,7 +140,7 @@ class DeepPromptModel(BaseTuner):
         return model
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
-        """As in PEFT; then the new prompts are made of tokens, or take over those of `init_from`, as configured.
+        """Inject as PEFT does, and make the new prompts of tokens or of those of `init_from`, as configured.
 
         If that fails, nothing is left of the adapter. While adapters are disabled, the new one is too.
 
@@ -153,6 +150,7 @@ class DeepPromptModel(BaseTuner):
         _refuse_base_as_name(adapter_name)
         with self._still_disabled():
             super().inject_adapter(model, adapter_name, *args, **kwargs)
+            self.bank.refresh()
             self._heads_may_be_new = True
             config = self.peft_config[adapter_name]
             if config.shift_positions:
@@ -160,6 +158,8 @@ class DeepPromptModel(BaseTuner):
             if self._is_on_meta(adapter_name):
                 # made to be loaded into
                 return
+            if not config.inference_mode:
+                _warn_of_what_is_left_out(model, config)
             try:
                 if config.init_weights != "normal" and not config.inference_mode:
                     initialise_from_tokens(self.model, adapter_name, config)
@@ -170,13 +170,13 @@ class DeepPromptModel(BaseTuner):
                 raise
 
     def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
-        """As in PEFT. While adapters are disabled, the heads that came with a new one are too."""
+        """Activate as PEFT does. While adapters are disabled, the heads that came with a new one are too."""
         with self._still_disabled():
             super().set_adapter(adapter_name, inference_mode=inference_mode)
 
     @contextmanager
     def _still_disabled(self) -> Iterator[None]:
-        """What is new on a model whose adapters are disabled is disabled too; PEFT makes it enabled."""
+        """Disable what is new on a model whose adapters are disabled; PEFT makes it enabled."""
         bank = PromptBank.of(self.model)
         disabled = bank is not None and bank.disable_adapters
         try:
@@ -236,7 +236,7 @@ class DeepPromptModel(BaseTuner):
 
     @contextmanager
     def _enable_peft_forward_hooks(self, *_: Any, **kwargs: Any) -> Iterator[None]:
-        """What PEFT enters around every forward and generate: `adapter_names` sets one adapter per row.
+        """Set one adapter per row by `adapter_names`; PEFT enters this around every forward and generate.
 
         Unlike LoRA's, mixed batches may be trained in, as long as activations are kept.
 
@@ -297,8 +297,19 @@ def _refuse_base_as_name(adapter_name: str) -> None:
         )
 
 
+def _warn_of_what_is_left_out(model: nn.Module, config: DeepPromptConfig) -> None:
+    left_out = modules_left_out(model, config)
+    if left_out:
+        task_type = '`task_type` ("SEQ_CLS" for multiple choice), or ' if config.task_type is None else ""
+        warnings.warn(
+            f"the adapter neither trains nor saves {', '.join(left_out)} of {type(model).__name__}. Where they are new "
+            f"set {task_type}`modules_to_save={left_out}`",
+            stacklevel=2,
+        )
+
+
 def _has_other_adapters(model: nn.Module) -> bool:
-    """Whether other methods' layers are on the model; after `merge_and_unload` their configuration alone is."""
+    """Return whether other methods' layers are on the model; `merge_and_unload` leaves only their configuration."""
     return any(
         isinstance(module, BaseTunerLayer) and not isinstance(module, DeepPromptModel.tuner_layer_cls)
         for module in model.modules()

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from peft import PeftConfig
+from peft.tuners.tuners_utils import BaseTuner
 from torch import nn
+
+from dpt_peft._compatibility import call_before_an_adapter_is_put_on, is_targeted
 
 from .attention.base import DeepPromptLayer
 from .bank import PromptBank
+from .model import DeepPromptModel
+from .saved import shorten
 
 
 @contextmanager
@@ -44,3 +50,25 @@ def _set_aside(bank: PromptBank | None, aside: bool) -> None:
     if bank is not None:
         bank.set_aside = aside
         bank.refresh()
+
+
+def _refuse_to_pass_layers_by(tuner: BaseTuner, model: nn.Module, config: PeftConfig) -> None:
+    """Raise if an adapter is meant for layers within prompted attention, which PEFT would not find."""
+    if isinstance(tuner, DeepPromptModel):
+        return
+    hidden = [
+        f"{name}.{child}"
+        for name, layer in model.named_modules()
+        if isinstance(layer, DeepPromptLayer)
+        for child, module in layer.base_layer.named_modules()
+        if child and is_targeted(tuner, config, f"{name}.{child}", module)
+    ]
+    if hidden:
+        raise ValueError(
+            f"`target_modules` names layers within attention that has prompts ({shorten(hidden)}), where PEFT does "
+            "not look. Take the prompts off meanwhile: `with dpt_peft.prompts_set_aside(model):` around "
+            "`get_peft_model`, `add_adapter`, or what loads and saves the other adapter."
+        )
+
+
+call_before_an_adapter_is_put_on(_refuse_to_pass_layers_by)

@@ -50,7 +50,7 @@ class ShiftedPositions(nn.Module, BaseTunerLayer):
         self.set_adapter(active_adapters)
 
     def shift(self, num_rows: int, device: torch.device) -> int | torch.Tensor:
-        """What to add to position ids: a number for all rows, or a column of `num_rows` numbers.
+        """Return what to add to position ids: a number for all rows, or a column of `num_rows` numbers.
 
         Several active adapters have their prompts in a row, and their lengths add up.
         """
@@ -61,12 +61,12 @@ class ShiftedPositions(nn.Module, BaseTunerLayer):
         return shift
 
     def set_adapter(self, adapter_names: str | list[str], inference_mode: bool = False) -> None:
-        """As in PEFT."""
+        """Do as PEFT does, and find the shift anew."""
         super().set_adapter(adapter_names, inference_mode=inference_mode)
         self._look_up()
 
     def enable_adapters(self, enabled: bool) -> None:
-        """As in PEFT."""
+        """Do as PEFT does, and find the shift anew."""
         super().enable_adapters(enabled)
         self._look_up()
 
@@ -121,7 +121,7 @@ class ShiftedPositions(nn.Module, BaseTunerLayer):
     def unload_and_optionally_merge_module(
         self, merge: bool, safe_merge: bool, adapter_names: list[str] | None
     ) -> nn.Module:
-        """PEFT's hook for unloading a layer."""
+        """Unload: PEFT's hook."""
         return self.base_layer
 
     def __getattr__(self, name: str) -> Any:
@@ -135,7 +135,7 @@ class ShiftedPositions(nn.Module, BaseTunerLayer):
 
 
 def find_positions(model: nn.Module) -> list[str]:
-    """Names of the modules that `model` asks with position ids, wrapped already or not.
+    """Return the names of the modules that `model` asks with position ids, wrapped already or not.
 
     Raises:
         ValueError: if there are none: positions are relative, computed inside attention, or added as a whole.

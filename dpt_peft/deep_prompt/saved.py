@@ -52,7 +52,7 @@ def check_fit(
 
 
 def shorten(names: list[str], limit: int = 4) -> str:
-    """The first few of many names, and how many there are more."""
+    """Return the first few of many names, and how many there are more."""
     listed = ", ".join(names[:limit])
     return listed if len(names) <= limit else f"{listed}, and {len(names) - limit} more"
 

@@ -41,7 +41,7 @@ def choose_targets(config: DeepPromptConfig, model: nn.Module) -> dict[str, tupl
 
 
 def _choose_layers(config: DeepPromptConfig, chosen: list[AttentionModule]) -> dict[tuple[str, bool], set[int]]:
-    """The layers to prompt, by stack; they have to exist in the deepest one, and count from each stack's own end."""
+    """Return the layers to prompt, by stack. They have to exist in the deepest; "last" counts from each one's end."""
     depths: dict[tuple[str, bool], int] = {}
     for attention in chosen:
         depths[attention.stack] = max(depths.get(attention.stack, 0), 1 + max(attention.runs))

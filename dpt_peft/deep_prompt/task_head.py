@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from peft import PeftConfig, TaskType
+from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import ModulesToSaveWrapper
 from torch import nn
 
@@ -49,12 +51,12 @@ class TaskHead(ModulesToSaveWrapper):
             self._in_use = (self.modules_to_save[names[0]],)
 
     def set_adapter(self, *args: Any, **kwargs: Any) -> None:
-        """As in PEFT."""
+        """Do as PEFT does, and find the copy in use anew."""
         super().set_adapter(*args, **kwargs)
         self._look_up()
 
     def enable_adapters(self, enabled: bool) -> None:
-        """As in PEFT."""
+        """Do as PEFT does, and find the copy in use anew."""
         super().enable_adapters(enabled)
         self._look_up()
 
@@ -82,8 +84,41 @@ class TaskHead(ModulesToSaveWrapper):
         return torch.cat(parts)[order.argsort()]
 
 
+#: What PEFT trains and saves whole for a task type.
+_OF_TASK_TYPE = {
+    TaskType.SEQ_CLS: ("classifier", "score"),
+    TaskType.TOKEN_CLS: ("classifier", "score"),
+    TaskType.QUESTION_ANS: ("qa_outputs",),
+}
+
+
+def modules_left_out(model: nn.Module, config: PeftConfig) -> list[str]:
+    """Return what of a task's head an adapter neither trains nor saves.
+
+    Args:
+        model: The model that the adapter is for.
+        config: The adapter's.
+
+    Returns:
+        Names of modules outside the backbone, if the model is for classes, choices or answers, whose heads are new
+        unless the model was tuned before; in other models the head is pretrained.
+    """
+    backbone = getattr(model, "base_model", model)
+    if backbone is model or not type(model).__name__.endswith(("Classification", "MultipleChoice", "Answering")):
+        return []
+    saved = (*(getattr(config, "modules_to_save", None) or ()), *_OF_TASK_TYPE.get(config.task_type, ()))
+    return [
+        name
+        for name, child in model.named_children()
+        if child is not backbone
+        and not isinstance(child, BaseTunerLayer)
+        and any(True for _ in child.parameters())
+        and not any(f"{name}.{inner}".rstrip(".").endswith(saved) for inner, _ in child.named_modules())
+    ]
+
+
 def _can_be_stacked(heads: Sequence[nn.Module]) -> bool:
-    """Whether heads are linear layers of the same sizes and what stands between them; other weights are too large."""
+    """Return whether heads are linear layers of the same sizes, and what has no weights; others may be too large."""
     if any(len(list(head.buffers())) for head in heads):
         return False
     first, *others = (

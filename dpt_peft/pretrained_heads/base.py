@@ -1,11 +1,12 @@
-"""What all models share whose pretrained head answers: config, construction, loading, embeddings, and templates.
+"""What all models share whose pretrained head answers: config, construction, loading, embeddings.
 
 Such a wrapper is a transformers model with one submodule, `language_model`, a discriminator or a masked language model
 with its own head, and a config with one sub-config, `language_model_config`. A new wrapper takes two short classes:
 
 - a config derived from `PretrainedHeadConfig`, which names the options that need a tokenizer (`tokenizer_options`),
-  the attributes of its own (`own_attributes`), and makes itself in `from_language_model_config`;
-- a model derived from `PretrainedHeadModel`, with a `forward`, and `head_kind` where it is no discriminator.
+  the attributes of its own (`own_attributes`), the kind of head where it is no discriminator's (`head_kind`), and
+  makes itself in `from_language_model_config`;
+- a model derived from `PretrainedHeadModel`, with a `forward`.
 
 Wrappers that put templates around texts derive from `TemplateConfig` and `TemplateModel` in `templated.py`.
 
@@ -221,8 +222,8 @@ class PretrainedHeadConfig(PreTrainedConfig):
         found, _ = cls.get_config_dict(pretrained_model_name_or_path, **where)
         if found.get("model_type", cls.model_type) == cls.model_type:
             return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-        config = AutoConfig.from_pretrained(pretrained_model_name_or_path, **where)
-        return cls(language_model_config=_inner(config))
+        made = cls(language_model_config=_inner(AutoConfig.from_pretrained(pretrained_model_name_or_path, **where)))
+        return (made, kwargs) if kwargs.get("return_unused_kwargs") else made
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
@@ -391,6 +392,7 @@ class PretrainedHeadModel(PreTrainedModel):
             model.float()
             model.config.dtype = inner.config.dtype = torch.float32
         if adapter is not None:
+            where.pop("trust_remote_code", None)  # PEFT executes no code from a folder, and refuses the argument
             model.load_adapter(path, adapter_kwargs=where)
         return (model, info) if output_loading_info else model
 

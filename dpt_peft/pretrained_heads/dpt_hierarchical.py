@@ -13,7 +13,6 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from .base import HUB_ARGUMENTS
 from .beam import Branches, beam_search, groups_of_like_length
-from .label_clusters import build_label_tree
 from .label_tree import LabelTree
 from .loss import NO_CLASS, check_class_indices, dpt_loss
 from .splice import Tables, class_scores
@@ -106,7 +105,7 @@ class DPTForHierarchicalClassificationConfig(TemplateConfig):
                 "of LabelTree"
             )
         where = {name: arguments[name] for name in HUB_ARGUMENTS if name in arguments}
-        return {**arguments, "label_tree": build_label_tree(label_words, path, tokenizer=tokenizer, **where)}
+        return {**arguments, "label_tree": LabelTree.from_label_words(label_words, path, tokenizer=tokenizer, **where)}
 
     @classmethod
     def check_options(cls, options: dict[str, Any], path: str | os.PathLike[str]) -> None:

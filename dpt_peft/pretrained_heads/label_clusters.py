@@ -1,4 +1,4 @@
-"""A label tree out of the label words alone: words that the backbone finds alike come under one branch."""
+"""Branches out of label words alone: words that the backbone finds alike come under one name."""
 
 from __future__ import annotations
 
@@ -20,22 +20,21 @@ from dpt_peft._compatibility import no_progress_bars
 
 from .base import PretrainedHeadConfig
 from .discriminators import get_discriminator
-from .label_tree import LabelNode, LabelTree
 from .template import check_label_words
 
 #: How many of a cluster's most central words name it.
 WORDS_OF_A_BRANCH = 2
 
 
-def build_label_tree(
+def cluster_label_words(
     label_words: Sequence[str],
     discriminator: PreTrainedModel | str | os.PathLike[str],
     *,
     tokenizer: PreTrainedTokenizerBase | str | os.PathLike[str] | None = None,
     max_children: int = 16,
     **hub_arguments: Any,
-) -> LabelTree:
-    """Cluster label words by the discriminator's own word embeddings into a tree.
+) -> Any:
+    """Cluster label words by the discriminator's own word embeddings.
 
     A word's vector is the mean of its wordpieces' input embeddings, scaled to length one. Ward's method joins the
     vectors to a binary tree; from its top the largest cluster is split until a branch has `max_children` children, or
@@ -46,7 +45,7 @@ def build_label_tree(
     neighbour uses.
 
     Args:
-        label_words: One word a class; the words are the names of the classes too, and their order is kept.
+        label_words: One word a class.
         discriminator: The discriminator (a loaded model, plain or wrapped), or its folder or Hub id.
         tokenizer: Its tokenizer, or where to read it; default: the same place as the discriminator, which must then be
             a folder or a Hub id.
@@ -54,7 +53,8 @@ def build_label_tree(
         **hub_arguments: Where discriminator and tokenizer are read, such as `revision` or `cache_dir`.
 
     Returns:
-        The tree. Of at most `max_children` words: a tree of one level.
+        The words below the names of branches, as `LabelTree.from_nested` takes them; a list of at most `max_children`
+        words.
 
     Raises:
         ImportError: scikit-learn is missing.
@@ -91,8 +91,8 @@ def word_vectors(
     return torch.nn.functional.normalize(vectors, dim=1).numpy()
 
 
-def cluster_labels(words: Sequence[str], vectors: np.ndarray, *, max_children: int = 16) -> LabelTree:
-    """Cluster words by vectors, see `build_label_tree`.
+def cluster_labels(words: Sequence[str], vectors: np.ndarray, *, max_children: int = 16) -> Any:
+    """Cluster words by vectors, see `cluster_label_words`.
 
     Args:
         words: One word a class, all different.
@@ -114,22 +114,21 @@ def cluster_labels(words: Sequence[str], vectors: np.ndarray, *, max_children: i
             parts += merges[largest - len(words)]
         return sorted(parts, key=lambda part: min(members[part]))
 
-    def children(cluster: int) -> list[LabelNode]:
+    def below(cluster: int) -> list[str] | dict[str, Any]:
         if len(members[cluster]) <= max_children:
-            return [LabelNode(words[index], words[index]) for index in sorted(members[cluster])]
+            return [words[index] for index in sorted(members[cluster])]
         parts = split(cluster)
         taken = {_first(words[members[part][0]]) for part in parts if len(members[part]) == 1}
-        nodes = []
+        nodes: dict[str, Any] = {}
         for part in parts:
             if len(members[part]) == 1:
-                word = words[members[part][0]]
-                nodes.append(LabelNode(word, word))
+                nodes[words[members[part][0]]] = None
             else:
                 word = _branch_word([words[index] for index in _by_centrality(members[part], vectors)], taken)
-                nodes.append(LabelNode(word, word, tuple(children(part))))
+                nodes[word] = below(part)
         return nodes
 
-    return LabelTree(children(len(members) - 1), words)
+    return below(len(members) - 1)
 
 
 def _branch_word(central: list[str], taken: set[str]) -> str:

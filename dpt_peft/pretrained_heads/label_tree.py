@@ -10,6 +10,8 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .label_clusters import cluster_label_words
+
 if TYPE_CHECKING:
     from datasets import Dataset
 
@@ -167,11 +169,12 @@ class LabelTree:
             label_words: One word a class.
             discriminator: The discriminator, or its folder or Hub id.
             **options: `tokenizer`, `max_children` and where to read from; see
-                `dpt_peft.pretrained_heads.label_clusters.build_label_tree`, which this calls.
-        """
-        from .label_clusters import build_label_tree
+                `dpt_peft.pretrained_heads.label_clusters.cluster_label_words`, which this calls.
 
-        return build_label_tree(label_words, discriminator, **options)
+        Returns:
+            The tree; the words are the names of the classes too, and their order is kept.
+        """
+        return cls.from_nested(cluster_label_words(label_words, discriminator, **options), classes=label_words)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> LabelTree:

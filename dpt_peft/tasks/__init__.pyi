@@ -1,4 +1,4 @@
-"""What `dpt_peft.tasks` gives, and from where: read by type checkers, and by `dpt_peft._lazy` at run time."""
+"""What `dpt_peft.tasks` gives, and from where: read by type checkers, and by `__init__.py` at run time."""
 
 from .base import (
     Features as Features,

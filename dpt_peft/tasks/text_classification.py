@@ -215,12 +215,9 @@ class TextClassification(Task):
     def usage(self, folder: str, model: Any) -> str:
         """Return the lines that load a classifier."""
         if is_adapter(model):
-            # Only what stands on a pretrained head tells its classes by itself.
-            own_head = hasattr(model.config, "template")
-            package, head = ("dpt_peft", "") if own_head else ("peft", f", num_labels={model.config.num_labels}")
             return (
-                f"import dpt_peft\nfrom {package} import AutoPeftModelForSequenceClassification\n\n"
-                f'model = AutoPeftModelForSequenceClassification.from_pretrained("{folder}"{head})'
+                "import dpt_peft\n\n"
+                f'model = dpt_peft.AutoPeftModelForSequenceClassification.from_pretrained("{folder}")'
             )
         return (
             "import dpt_peft\nfrom transformers import pipeline\n\n"

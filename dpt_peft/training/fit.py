@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from peft import PeftModel
 from transformers import (
     AutoTokenizer,
     Pipeline,
@@ -19,17 +17,13 @@ from transformers import (
 )
 
 from dpt_peft._compatibility import no_progress_bars
-from dpt_peft.auto import WRAPPERS, AutoPeftModelForSequenceClassification
+from dpt_peft.auto import AutoPeftModelForSequenceClassification, save_class_names
 from dpt_peft.tasks.base import TaskData
 from dpt_peft.tasks.text_classification import TextClassification, TextClassificationArguments
 from dpt_peft.training.run import ModelArguments, RunArguments, run
 from dpt_peft.training.trainer import ScriptTrainingArguments
 
 _TRAINING = {"report_to": "none", "save_strategy": "no", "logging_strategy": "no"}
-
-
-#: Beside an adapter over a plain model: the names of the classes, which PEFT's own configs do not hold.
-CLASSES_FILE = "classes.json"
 
 
 class Classifier(TextClassificationPipeline):
@@ -44,10 +38,7 @@ class Classifier(TextClassificationPipeline):
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
         """Save model or adapter and tokenizer; `dpt_peft.load` loads them."""
         super().save_pretrained(save_directory, **kwargs)
-        model: Any = self.model
-        if isinstance(model, PeftModel) and type(model.config) not in WRAPPERS:
-            names = [model.config.id2label[index] for index in range(len(model.config.id2label))]
-            (Path(save_directory) / CLASSES_FILE).write_text(json.dumps(names), encoding="utf-8")
+        save_class_names(self.model, save_directory)
 
 
 def fit(
@@ -136,8 +127,6 @@ def load(folder: str | Path, **kwargs: Any) -> Pipeline:
     path = str(folder)
     if not (Path(path) / "adapter_config.json").exists() and Path(path).is_dir():
         return pipeline("text-classification", model=path, **kwargs)
-    if (names := Path(path) / CLASSES_FILE).exists():
-        kwargs.setdefault("id2label", dict(enumerate(json.loads(names.read_text(encoding="utf-8")))))
     model = AutoPeftModelForSequenceClassification.from_pretrained(path, **kwargs)
     return _as_pipeline(model, AutoTokenizer.from_pretrained(path))
 

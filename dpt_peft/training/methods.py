@@ -17,6 +17,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 
 from dpt_peft._compatibility import quiet_peft
 from dpt_peft.deep_prompt import DeepPromptConfig
+from dpt_peft.deep_prompt.task_head import modules_left_out
 from dpt_peft.tasks.base import Task, TaskData
 from dpt_peft.tasks.heads import DISCRIMINATOR, LANGUAGE_MODEL, NEW_HEAD
 
@@ -265,6 +266,9 @@ def build_model(
     if new := getattr(model, "new_modules", None):
         # Beside the pretrained head stands something new (the released code's label tokens): frozen it would be idle.
         adapter.modules_to_save = new
+    if left_out := modules_left_out(model, adapter):
+        # PEFT knows the names of most heads, and not of what stands before them in some models.
+        adapter.modules_to_save = [*(adapter.modules_to_save or []), *left_out]
     check_no_adapter(model)
     with quiet_peft():
         return get_peft_model(model, adapter)

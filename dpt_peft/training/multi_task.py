@@ -166,6 +166,8 @@ def run_multi_task(arguments: RunArguments, *, write_files: bool = True, command
         ValueError: If arguments or data do not fit; the message names the argument.
         FileNotFoundError: If a file is missing.
     """
+    if arguments.training.label_smoothing_factor:
+        raise ValueError("`label_smoothing_factor` is not supported for several tasks. Leave it out.")
     tasks = read_tasks(arguments.data, arguments.sampling)
     flags = {"train": "do_train", "eval": "do_eval", "test": "do_predict"}
     used = {part: split for part, split in _SPLITS.items() if getattr(arguments.training, flags[part])}

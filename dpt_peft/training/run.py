@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from peft import TaskType
 from transformers import EvalPrediction, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -210,6 +211,7 @@ def run(
         for split in _splits_in_use(task, arguments)
     }
     args = resolve_training(arguments, len(splits.get("train", ())))
+    take_over_label_smoothing(task, model, args)
     folder = Path(args.output_dir or ".")
     describe = partial(card_facts, task, arguments, args, name, model, data, splits, max_length)
     collator = task.collator(tokenizer)
@@ -270,6 +272,30 @@ def check_can_pad(tokenizer: PreTrainedTokenizerBase) -> None:
             f"`model_name_or_path`: the tokenizer of {tokenizer.name_or_path!r} has no padding token, which batches "
             "need. Save a copy of model and tokenizer that has one, and name that: tokenizer.pad_token = "
             "tokenizer.eos_token, model.config.pad_token_id = tokenizer.eos_token_id, save_pretrained(folder) of both."
+        )
+
+
+def take_over_label_smoothing(task: Task, model: Any, args: ScriptTrainingArguments) -> None:
+    """Let a model with a pretrained head smooth its own loss, which Trainer would replace by another.
+
+    Args:
+        task: The task family.
+        model: Its config gets `args.label_smoothing_factor` where it has a pretrained head.
+        args: The Trainer's arguments, changed accordingly.
+
+    Raises:
+        ValueError: If the loss of a new head is not the cross entropy that Trainer smooths.
+    """
+    factor = args.label_smoothing_factor
+    if factor and isinstance(model.config, PretrainedHeadConfig):
+        model.config.label_smoothing, args.label_smoothing_factor = factor, 0.0
+    elif factor and (
+        task.task_type == TaskType.QUESTION_ANS
+        or model.config.problem_type not in (None, "single_label_classification")
+    ):
+        raise ValueError(
+            f"`label_smoothing_factor` = {factor} is for one class out of several, which {task.name} does not ask for "
+            "here. Leave it out."
         )
 
 

@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 
+from dpt_peft.auto import save_class_names
 from dpt_peft.tasks.base import Predictions
 
 
@@ -56,8 +57,14 @@ class ScriptTrainingArguments(TrainingArguments):
         """Check what is new here, then do as the Trainer's arguments do.
 
         Raises:
-            ValueError: If `lr_decay_per_epoch` is not above 0 and at most 1, or `head_learning_rate` is not above 0.
+            ValueError: If `lr_decay_per_epoch` is not above 0 and at most 1, `head_learning_rate` is not above 0, or
+                `batch_eval_metrics` is set.
         """
+        if self.batch_eval_metrics:
+            raise ValueError(
+                "`batch_eval_metrics` measures batch by batch, and the metrics here need all rows of a split. Leave "
+                "it out; `eval_accumulation_steps` saves memory on the accelerator."
+            )
         if self.head_learning_rate is not None and self.head_learning_rate <= 0:
             raise ValueError(f"`head_learning_rate` must be above 0, got {self.head_learning_rate}.")
         if self.lr_decay_per_epoch is not None and not 0 < self.lr_decay_per_epoch <= 1:
@@ -177,6 +184,12 @@ class TaskTrainer(Trainer):
         schedule = decay_by_epochs(optimizer or self.optimizer, decay, self.updates_per_epoch(), warmup)
         self.lr_scheduler: LRScheduler | None = schedule
         return schedule
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save model or adapter, and beside an adapter over a plain model the names of its classes."""
+        super().save_model(output_dir, _internal_call=_internal_call)
+        if self.args.should_save:
+            save_class_names(self.accelerator.unwrap_model(self.model), output_dir or self.args.output_dir)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Evaluate the rows in their order."""

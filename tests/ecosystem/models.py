@@ -1,4 +1,4 @@
-"""One tiny model of every kind that others train: the task wrappers, and deep prompts over a plain model and over one."""
+"""One tiny model of every kind that others train: task wrappers, and deep prompts over a plain one or a wrapper."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from transformers import ElectraForPreTraining
 from transformers.utils import logging
 
 from dpt_peft.pretrained_heads import DPTForSequenceClassification, LabelTree
-from dpt_peft.pretrained_heads.label_clusters import build_label_tree, cluster_labels, word_vectors
+from dpt_peft.pretrained_heads.label_clusters import cluster_label_words, cluster_labels, word_vectors
 from dpt_peft.pretrained_heads.label_tree import LabelNode
 
 GROUPS = {"animal": ["cat", "dog", "horse"], "drink": ["tea", "milk"], "town": ["rome", "paris", "oslo", "bern"]}
@@ -35,9 +35,13 @@ def inner_nodes(node: LabelNode) -> list[LabelNode]:
     return [] if node.is_leaf else [node, *(below for child in node.children for below in inner_nodes(child))]
 
 
+def tree_of(words, vectors, max_children):
+    return LabelTree.from_nested(cluster_labels(words, vectors, max_children=max_children), classes=words)
+
+
 def test_groups_are_found_and_named_by_their_most_central_words():
     words, vectors = vectors_of_groups()
-    tree = cluster_labels(words, vectors, max_children=4)
+    tree = tree_of(words, vectors, 4)
     assert tree.classes == tuple(words)
     found = {frozenset(leaf.name for leaf in branch.children) for branch in tree.root.children}
     assert found == {frozenset(members) for members in GROUPS.values()}
@@ -51,7 +55,7 @@ def test_groups_are_found_and_named_by_their_most_central_words():
 
 def test_few_words_need_no_levels():
     words, vectors = vectors_of_groups()
-    assert cluster_labels(words, vectors, max_children=16).depth == 1
+    assert tree_of(words, vectors, 16).depth == 1
 
 
 @settings(max_examples=40, deadline=None)
@@ -62,10 +66,10 @@ def test_no_branch_is_too_wide_and_no_class_is_lost(count, most, seed, dull):
     vectors = np.random.default_rng(seed).normal(size=(count, 4))
     if dull:
         vectors[: count // 2] = vectors[0]
-    tree = cluster_labels(words, vectors, max_children=most)
+    tree = tree_of(words, vectors, most)
     assert tree.classes == tuple(words)
     assert all(2 <= len(node.children) <= most for node in inner_nodes(tree.root))
-    assert cluster_labels(words, vectors, max_children=most) == tree
+    assert tree_of(words, vectors, most) == tree
 
 
 def test_the_vectors_are_the_mean_input_embeddings(discriminator_path, tokenizer):
@@ -117,6 +121,6 @@ def test_intents_come_together_much_as_people_sorted_them(shared: Path):
 
 def test_the_load_behind_the_scenes_shows_no_bar(discriminator_path, capfd):
     logging.enable_progress_bar()
-    build_label_tree(["world", "sports", "business", "film", "news", "bank"], discriminator_path)
+    cluster_label_words(["world", "sports", "business", "film", "news", "bank"], discriminator_path)
     assert "Loading weights" not in "".join(capfd.readouterr())
     assert logging.is_progress_bar_enabled()

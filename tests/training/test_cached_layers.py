@@ -200,7 +200,7 @@ def test_files_are_announced_of_the_size_said_and_used_again(
     model = prompted(base).eval()
     batch = collator([dataset[i] for i in range(9)])
     expected = model(**batch).logits
-    caplog.set_level(logging.INFO, logger="dpt_peft.training.states_file")
+    caplog.set_level(logging.INFO, logger="dpt_peft.training.cached_layers")
     with LowerLayerCache(model, tmp_path, dtype=dtype, keep=True) as cache:
         cached = cache.add(dataset, collator)
         torch.testing.assert_close(

@@ -2,9 +2,12 @@ import pytest
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, ElectraConfig, GPT2Tokenizer
 
-from dpt_peft import DeepPromptConfig
+import dpt_peft
+from dpt_peft import DeepPromptConfig, DPTForSequenceClassification
+from dpt_peft.tasks import TASKS
+from dpt_peft.training import RunArguments, ScriptTrainingArguments, run_multi_task
 from dpt_peft.training.methods import check_no_adapter
-from dpt_peft.training.run import check_can_pad
+from dpt_peft.training.run import check_can_pad, take_over_label_smoothing
 
 
 def make_model():
@@ -37,3 +40,55 @@ def test_a_tokenizer_without_padding_token_is_refused_until_it_has_one(tmp_path)
         check_can_pad(tokenizer)
     tokenizer.pad_token = tokenizer.eos_token
     check_can_pad(tokenizer)
+
+
+def test_metrics_batch_by_batch_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="`batch_eval_metrics` measures batch by batch"):
+        ScriptTrainingArguments(str(tmp_path), batch_eval_metrics=True)
+
+
+def test_a_pretrained_head_smooths_its_own_loss(discriminator, tmp_path):
+    model = DPTForSequenceClassification.from_pretrained(discriminator, label_words=["bad", "good"])
+    args = ScriptTrainingArguments(str(tmp_path), label_smoothing_factor=0.25)
+    take_over_label_smoothing(TASKS["text-classification"], model, args)
+    assert (model.config.label_smoothing, args.label_smoothing_factor) == (0.25, 0.0)
+
+
+def test_a_whole_run_is_smoothed(discriminator):
+    texts, names = ["the film was good", "the film was bad"], ["positive", "negative"]
+    losses = []
+    for factor in (0.0, 0.5):
+        training = {"max_steps": 1, "use_cpu": True, "label_smoothing_factor": factor}
+        given = {"model": str(discriminator), "eval_texts": texts, "eval_labels": names, "progress_bar": False}
+        classify = dpt_peft.fit(texts, names, training=training, **given)
+        assert classify.model.config.label_smoothing == factor
+        losses.append(classify.metrics["eval_loss"])
+    assert abs(losses[0] - losses[1]) > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("task", "problem_type", "possible"),
+    [
+        ("text-classification", None, True),
+        ("text-classification", "single_label_classification", True),
+        ("text-classification", "multi_label_classification", False),
+        ("regression", "regression", False),
+        ("question-answering", None, False),
+    ],
+)
+def test_label_smoothing_of_new_heads_is_for_one_class_out_of_several(task, problem_type, possible, tmp_path):
+    model = make_model()
+    model.config.problem_type = problem_type
+    args = ScriptTrainingArguments(str(tmp_path), label_smoothing_factor=0.25)
+    if possible:
+        take_over_label_smoothing(TASKS[task], model, args)
+        assert args.label_smoothing_factor == 0.25
+    else:
+        with pytest.raises(ValueError, match="`label_smoothing_factor` = 0.25 is for one class out of several"):
+            take_over_label_smoothing(TASKS[task], model, args)
+
+
+def test_label_smoothing_of_several_tasks_is_refused(tmp_path):
+    args = ScriptTrainingArguments(str(tmp_path), label_smoothing_factor=0.25)
+    with pytest.raises(ValueError, match="`label_smoothing_factor` is not supported for several tasks"):
+        run_multi_task(RunArguments(data=None, method="deep_prompt", training=args))

@@ -12,7 +12,7 @@ from transformers import (
     ElectraForSequenceClassification,
 )
 
-from dpt_peft import DeepPromptModel, VerbalizerForSequenceClassification
+from dpt_peft import DeepPromptLayer, DeepPromptModel, VerbalizerForSequenceClassification
 from dpt_peft.pretrained_heads import DPTForSequenceClassification
 from dpt_peft.tasks import TASKS
 from dpt_peft.training.methods import (
@@ -111,6 +111,10 @@ def test_a_verbalizer_trains_prompts_in_a_masked_language_model_alone(language_m
         build("verbalizer", discriminator)
 
 
+def prompted_layers(model):
+    return {name for name, module in model.named_modules() if isinstance(module, DeepPromptLayer)}
+
+
 def test_options_reach_the_models(discriminator):
     model = build("dpt", discriminator, score_function="sigmoid", template="{text} class: {labels}.")
     assert model.config.score_function == "sigmoid"
@@ -118,15 +122,10 @@ def test_options_reach_the_models(discriminator):
 
     model = build("deep_prompt", discriminator, layers_to_transform=["last", "1"], num_virtual_tokens=5)
     assert isinstance(model.base_model, DeepPromptModel)
-    shapes = {
-        name: tuple(p.shape) for name, p in model.named_parameters() if "deep_prompt_" in name and p.requires_grad
-    }
-    assert shapes
-    assert all("layer.1." in name for name in shapes)
+    assert prompted_layers(model)
+    assert all("layer.1." in name for name in prompted_layers(model))
     by_number = build("deep_prompt", discriminator, layers_to_transform=["1"], num_virtual_tokens=5)
-    assert {name for name, p in by_number.named_parameters() if "deep_prompt_" in name and p.requires_grad} == set(
-        shapes
-    )
+    assert prompted_layers(by_number) == prompted_layers(model)
 
     model = build("lora", discriminator, r=2, target_modules=["key"])
     assert model.peft_config["default"].r == 2

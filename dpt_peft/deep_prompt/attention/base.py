@@ -73,7 +73,7 @@ class DeepPromptLayer(nn.Module, BaseTunerLayer):
         return (position,)
 
     def bind(self, model: nn.Module, name: str) -> None:
-        """Called once after wrapping, for classes that need more of the model than the attention module."""
+        """Take what the class needs of the model besides the attention module; called once after wrapping."""
 
     def join(self, bank: PromptBank) -> None:
         """Take prompts from this bank."""
@@ -198,7 +198,7 @@ class DeepPromptLayer(nn.Module, BaseTunerLayer):
     def unload_and_optionally_merge_module(
         self, merge: bool, safe_merge: bool, adapter_names: list[str] | None
     ) -> nn.Module:
-        """PEFT's hook for unloading a layer."""
+        """Unload: PEFT's hook."""
         if merge:
             self.merge()
         return self.unwrap()

@@ -42,12 +42,12 @@ class PromptedCacheLayer(DynamicLayer):
         return max(super().get_seq_length() - self.length, 0)
 
     def reset(self) -> None:
-        """As in transformers."""
+        """Forget everything, prompts too."""
         self.length, self.visible, self.owner = 0, None, None
         super().reset()
 
     def crop(self, *args: Any, **kwargs: Any) -> None:
-        """As in transformers: tokens are cut off, prompts are not."""
+        """Cut tokens off, and no prompts."""
         prompts = [part[:, :, : self.length] for part in (self.keys, self.values)] if self.length else None
         length, visible, owner = self.length, self.visible, self.owner
         self.take_out()

@@ -16,7 +16,7 @@ from .scores import Mixer
 
 _USUAL: frozenset[str] = frozenset()
 # scores of later tokens are multiplied by zero, the others by one, before the masked ones get their large negative
-_MASKED_BY_PRODUCT = frozenset({"mul", "__mul__"})
+_MASKED_BY_PRODUCT = frozenset({"mul"})
 
 # Attention classes of transformers that are known to work this way, each with its test, and what may happen to their
 # scores besides the usual. Names that several architectures use are told apart by the modeling file.
@@ -67,7 +67,7 @@ class FollowedAttentionLayer(DeepPromptLayer):
 
     @classmethod
     def prompt_sizes(cls, module: Any) -> tuple[int, int]:
-        """As for modules that go through the interface."""
+        """Return what is read from the module, as for modules that go through the interface."""
         if getattr(module, "new_decoder_architecture", False):
             # Falcon repeats keys and values over heads before it computes scores
             return (module.num_heads * module.head_dim,) * 2

@@ -240,7 +240,7 @@ def _prepare(
 
 
 def _is_causal(module: nn.Module, query: torch.Tensor, kwargs: dict[str, Any]) -> bool:
-    """Whether the sdpa kernel called without a mask would hide later tokens.
+    """Return whether the sdpa kernel called without a mask would hide later tokens.
 
     Eager kernels always get their mask, and flash attention aligns queries with the last keys, so that columns in
     front are seen by all.

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from dpt_peft._compatibility import torch_operation
+
 from .base import DeepPromptLayer
 from .projections import projection_sizes
 from .scores import mix
@@ -87,6 +89,6 @@ class _Softmaxes(TorchFunctionMode):
         self.scores: list[torch.Tensor] = []
 
     def __torch_function__(self, func: Callable, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__name__", "") == "softmax":
+        if torch_operation(func) == "softmax":
             self.scores.append(args[0])
         return func(*args, **kwargs or {})

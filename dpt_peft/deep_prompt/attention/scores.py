@@ -20,23 +20,18 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from dpt_peft._compatibility import torch_operation
 from dpt_peft.deep_prompt.forward_pass import Prompts
 
 from .base import DeepPromptLayer
 from .masks import widen
 
-_PRODUCTS = {"matmul", "__matmul__", "bmm"}
-_CONCATENATIONS = {"cat", "concat", "concatenate"}
-_MULTIPLICATIONS = {"mul", "multiply", "__mul__", "__rmul__", "mul_", "__imul__"}
-_DIVISIONS = {"div", "true_divide", "divide", "__truediv__", "div_", "__itruediv__", "__idiv__"}
-_SUBTRACTIONS = {"sub", "subtract", "__sub__", "sub_", "__isub__"}
+_PRODUCTS = {"matmul", "bmm"}
 # Numbers per query, made of its scores, that may be taken off the scores again.
 _REDUCTIONS = {"max", "amax", "mean", "logsumexp"}
 # What may happen to scores, besides factors: biases and masks are added, shapes and types changed.
 _HARMLESS = frozenset(
-    {"add", "__add__", "__radd__", "add_", "__iadd__"}
-    | _SUBTRACTIONS
-    | {"masked_fill", "masked_fill_", "where", "dropout", "max", "maximum"}
+    {"add", "sub", "masked_fill", "where", "dropout", "max", "maximum"}
     | {"view", "reshape", "flatten", "unflatten", "contiguous", "clone", "float", "to", "type", "type_as", "half"}
 )
 
@@ -85,7 +80,7 @@ class Mixer(TorchFunctionMode):
 
     def __torch_function__(self, func: Callable, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        name = getattr(func, "__name__", "")
+        name = torch_operation(func)
         if name == "scaled_dot_product_attention":
             self.contexts += 1
             return self._attend(func, *args, **kwargs)
@@ -97,7 +92,7 @@ class Mixer(TorchFunctionMode):
             if source is not None and name in _REDUCTIONS:
                 self._remember_statistics(*output)
             return output
-        if name in _CONCATENATIONS:
+        if name == "cat":
             self._concatenate(args, kwargs, output)
         elif source is None:
             if statistic is not None:
@@ -135,7 +130,7 @@ class Mixer(TorchFunctionMode):
         """Start following a product of four-dimensional queries and keys, or three-dimensional ones by heads."""
         if name in _PRODUCTS and output.dim() in (3, 4) and args[0].dim() == args[1].dim() == output.dim():
             self._follow(output, Scores(args[0], self.factors.get(id(args[1]), (None, 1.0))[1]))
-        elif name in ("baddbmm", "baddbmm_"):
+        elif name == "baddbmm":
             query = kwargs["batch1"] if "batch1" in kwargs else args[1]
             self._follow(output, Scores(query, kwargs.get("alpha", 1.0)))
         elif name == "einsum":
@@ -263,21 +258,16 @@ def _transformed(scores: Scores, name: str, args: Any, kwargs: Any, harmless: fr
 
 def _shifts(name: str, args: Any, statistic: torch.Tensor) -> bool:
     """Whether the operation takes one number per query, made of its own scores, off all of them."""
-    return (
-        name in _SUBTRACTIONS
-        and args[1] is statistic
-        and statistic.dim() == args[0].dim()
-        and statistic.shape[-1] == 1
-    )
+    return name == "sub" and args[1] is statistic and statistic.dim() == args[0].dim() and statistic.shape[-1] == 1
 
 
 def _factor(name: str, args: Any) -> float | torch.Tensor:
     """The number that an operation multiplies its first argument by."""
     number = args[1] if len(args) > 1 else None
     if isinstance(number, int | float) or (isinstance(number, torch.Tensor) and number.dim() == 0):
-        if name in _MULTIPLICATIONS:
+        if name == "mul":
             return number
-        if name in _DIVISIONS:
+        if name == "div":
             return 1.0 / number
     return 1.0
 
