@@ -70,13 +70,23 @@ def as_config(value: PreTrainedConfig | dict[str, Any] | None, model_type: str) 
     return AutoConfig.for_model(values.pop("model_type", model_type), **values)
 
 
-#: What stands in a config once its constructor has read the attributes: the last that transformers before 5.20 sets.
-_READ = "_post_init_done" if "_post_init_done" in vars(PreTrainedConfig()) else "_experts_implementation_internal"
+#: What stands in a config once its constructor has asked for attributes; of older versions (5.18) no config says so.
+_MADE = "_post_init_done"
+
+
+def mark_made(config: PreTrainedConfig) -> None:
+    """Say of a config that its constructor is through with asking it for attributes."""
+    setattr(config, _MADE, True)
 
 
 def is_made(config: PreTrainedConfig) -> bool:
     """Return whether the constructor of a config is through with asking it for attributes."""
-    return _READ in vars(config)
+    return _MADE in vars(config)
+
+
+def without_mark(values: dict[str, Any]) -> dict[str, Any]:
+    """Return what is to be saved of a config."""
+    return {name: value for name, value in values.items() if name != _MADE}
 
 
 @contextmanager

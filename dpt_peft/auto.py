@@ -197,7 +197,7 @@ class AutoPeftModelForTokenClassification(_AutoPeftModel, peft.AutoPeftModelForT
 
 def _say_how_to_load(model: PeftModel, card: ModelCard) -> None:
     """Let the card of an adapter that PEFT alone cannot load begin with the lines that do, and tag it."""
-    is_wrapper = isinstance(model.get_base_model().config, PretrainedHeadConfig)
+    is_wrapper = isinstance(getattr(model.get_base_model(), "config", None), PretrainedHeadConfig)
     if not is_wrapper and not any(isinstance(config, DeepPromptConfig) for config in model.peft_config.values()):
         return
     data: Any = card.data

@@ -203,7 +203,7 @@ def test_declares_sub_config_and_as_config():
     assert config.language_model_config._attn_implementation == "sdpa"
 
 
-def test_is_made():
+def test_mark_made_and_without_mark(tmp_path):
     seen = []
 
     class Watching(WrapperConfig):
@@ -221,6 +221,8 @@ def test_is_made():
     for made in (config, plain, again, copy.deepcopy(plain), pickle.loads(pickle.dumps(plain))):
         assert _compatibility.is_made(made)
         assert made.vocab_size == 7
+    plain.save_pretrained(tmp_path)
+    assert "post_init" not in (tmp_path / "config.json").read_text()
 
 
 @pytest.mark.parametrize(
