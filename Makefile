@@ -29,7 +29,7 @@ quickstart: $(VENV)/.installed-quickstart  ## train a few-shot classifier three 
 test: $(VENV)/.installed-dev  ## run all tests; ARGS="-k name" picks some
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
 
-test-min:  ## run the tests with the lowest supported versions, in an environment of its own
+test-min:  ## run the tests with the lowest supported versions, in an environment of its own; ARGS="-m core" a subset
 	@$(MAKE) --no-print-directory VENV=.venv-min .venv-min/.installed-min
 	@OMP_NUM_THREADS=1 .venv-min/bin/python -m pytest -n 2 $(ARGS)
 

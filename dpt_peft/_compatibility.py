@@ -30,14 +30,10 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    __version__ as transformers_version,
     configuration_utils,
-    conversion_mapping,
 )
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
-
-_BEFORE_5_16 = Version(transformers_version) < Version("5.16")
 
 
 def refuse_old_accelerate(version: str) -> None:
@@ -74,13 +70,23 @@ def as_config(value: PreTrainedConfig | dict[str, Any] | None, model_type: str) 
     return AutoConfig.for_model(values.pop("model_type", model_type), **values)
 
 
-#: What stands in a config once its constructor has read the attributes: the last that transformers before 5.20 sets.
-_READ = "_post_init_done" if "_post_init_done" in vars(PreTrainedConfig()) else "_experts_implementation_internal"
+#: What stands in a config once its constructor has asked for attributes; of older versions (5.18) no config says so.
+_MADE = "_post_init_done"
+
+
+def mark_made(config: PreTrainedConfig) -> None:
+    """Say of a config that its constructor is through with asking it for attributes."""
+    setattr(config, _MADE, True)
 
 
 def is_made(config: PreTrainedConfig) -> bool:
     """Return whether the constructor of a config is through with asking it for attributes."""
-    return _READ in vars(config)
+    return _MADE in vars(config)
+
+
+def without_mark(values: dict[str, Any]) -> dict[str, Any]:
+    """Return what is to be saved of a config."""
+    return {name: value for name, value in values.items() if name != _MADE}
 
 
 @contextmanager
@@ -89,17 +95,6 @@ def quiet_peft() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
         yield
-
-
-def share_renamed_weights(wrapper: PreTrainedModel, model: PreTrainedModel) -> None:
-    """Let a plain checkpoint of `model` be read into `wrapper`, also where its weights are called otherwise by now.
-
-    transformers before 5.16 looks for the old names behind the wrapper's prefix, which a plain checkpoint lacks.
-    """
-    if not _BEFORE_5_16:
-        return
-    renamed = conversion_mapping.extract_weight_conversions_for_model(model)
-    conversion_mapping.register_checkpoint_conversion_mapping(type(wrapper).__name__, renamed or [], overwrite=True)
 
 
 #: Unigram models of tokenizers that were asked for once: to rebuild one takes a third of a second.

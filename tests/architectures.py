@@ -8,11 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-import pytest
 import torch
-import transformers
 from transformers import AutoConfig, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
-from transformers.models.t5.modeling_t5 import T5Attention
 
 VOCAB_SIZE = 99
 NUM_LAYERS = 3
@@ -84,14 +81,6 @@ CONFIGS: dict[str, tuple[str, dict]] = {
     "llama": ("llama", _SIZES | _SPECIAL_TOKENS | {"num_key_value_heads": 2}),
     "glm": ("glm", _SIZES | _SPECIAL_TOKENS | {"num_key_value_heads": 2, "head_dim": 8}),
 }
-
-
-#: Before transformers 5.15 T5's attention does not ask the attention interface: deep prompts refuse the model there.
-needs_t5 = pytest.mark.skipif(
-    "get_interface" not in T5Attention.forward.__code__.co_names,
-    reason=f"T5's attention does not ask the attention interface in transformers {transformers.__version__}",
-)
-T5 = pytest.param("t5", marks=needs_t5)
 
 
 @dataclass(frozen=True)

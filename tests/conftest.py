@@ -16,7 +16,41 @@ import pytest
 import torch
 from transformers.utils import logging
 
+#: Tests that take a few minutes together and touch every room (file, and what the test's name has in it).
+CORE = (
+    ("test_auto.py", ""),
+    ("test_compatibility.py", ""),
+    ("test_import.py", ""),
+    ("deep_prompt/test_attention.py", ""),
+    ("deep_prompt/test_common.py", "[bert-none]"),
+    ("deep_prompt/test_common.py", "[bert]"),
+    ("deep_prompt/test_common.py", "[deberta-v2"),
+    ("deep_prompt/test_common.py", "[modernbert"),
+    ("deep_prompt/test_config.py", ""),
+    ("deep_prompt/test_generation.py", "encoder_decoders_generate"),
+    ("deep_prompt/test_model.py", ""),
+    ("pretrained_heads/test_discriminators.py", ""),
+    ("pretrained_heads/test_loading.py", ""),
+    ("pretrained_heads/test_modeling.py", ""),
+    ("pretrained_heads/test_verbalizer.py", ""),
+    ("pretraining/test_conversion.py", ""),
+    ("tasks/question_answering/test_extractive.py", ""),
+    ("tasks/tagging/test_task.py", ""),
+    ("tasks/test_data.py", ""),
+    ("tasks/test_text_classification.py", ""),
+    ("training/test_fit.py", ""),
+    ("training/test_methods.py", ""),
+    ("examples/test_run_text_classification.py", "test_every_method_trains"),
+)
 SHARED = Path(os.environ.get("DPT_PEFT_SHARED", Path(__file__).parents[2] / "shared"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        file = item.path.relative_to(here).as_posix() if item.path.is_relative_to(here) else ""
+        if any(file == path and part in item.name for path, part in CORE):
+            item.add_marker("core")
 
 
 @pytest.fixture(autouse=True)

@@ -27,21 +27,18 @@ from transformers import (
     AutoConfig,
     BertConfig,
     BertModel,
-    DebertaV2Config,
     DynamicCache,
     ElectraConfig,
     EncoderDecoderCache,
     FunnelConfig,
     Trainer,
     TrainingArguments,
-    conversion_mapping,
 )
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.models.bert import modeling_bert
 from transformers.models.mpnet.modeling_mpnet import MPNetSelfAttention
 
 from dpt_peft import DPTForSequenceClassification, _compatibility
-from dpt_peft.pretrained_heads.base import PretrainedHeadConfig, PretrainedHeadModel
 from tests.architectures import make_config
 
 WrapperConfig = DPTForSequenceClassification.config_class
@@ -257,7 +254,7 @@ def test_declares_sub_config_and_as_config():
     assert config.language_model_config._attn_implementation == "sdpa"
 
 
-def test_is_made():
+def test_mark_made_and_without_mark(tmp_path):
     seen = []
 
     class Watching(WrapperConfig):
@@ -275,21 +272,8 @@ def test_is_made():
     for made in (config, plain, again, copy.deepcopy(plain), pickle.loads(pickle.dumps(plain))):
         assert _compatibility.is_made(made)
         assert made.vocab_size == 7
-
-
-def test_share_renamed_weights(monkeypatch):
-    """For transformers before 5.16; that weights are read is tested in test_discriminators.py."""
-    name = PretrainedHeadModel.__name__
-    assert conversion_mapping.get_checkpoint_conversion_mapping("unknown") is None  # the registry is filled
-    known = dict(conversion_mapping._checkpoint_conversion_mapping_cache)
-    monkeypatch.setattr(conversion_mapping, "_checkpoint_conversion_mapping_cache", known)
-    monkeypatch.setattr(_compatibility, "_BEFORE_5_16", True)
-    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
-    PretrainedHeadModel(PretrainedHeadConfig(language_model_config=DebertaV2Config(**sizes)))
-    (renaming,) = conversion_mapping.get_checkpoint_conversion_mapping(name)
-    assert renaming.rename_source_key("mask_predictions.classifier.weight")[0] == "mask_predictions.output.weight"
-    PretrainedHeadModel(PretrainedHeadConfig(language_model_config=ElectraConfig(**sizes, embedding_size=8)))
-    assert conversion_mapping.get_checkpoint_conversion_mapping(name) == []
+    plain.save_pretrained(tmp_path)
+    assert "post_init" not in (tmp_path / "config.json").read_text()
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,8 @@ from dpt_peft._compatibility import (
     call_when_a_trainer_is_made,
     declares_sub_config,
     is_made,
-    share_renamed_weights,
+    mark_made,
+    without_mark,
 )
 
 from .discriminators import PRETRAINING_EXAMPLE, get_discriminator
@@ -163,6 +164,7 @@ class PretrainedHeadConfig(PreTrainedConfig):
         inner: Any = as_config(self.language_model_config, _DEFAULT_MODEL_TYPE)
         self.language_model_config = inner
         super().__post_init__(**kwargs)
+        mark_made(self)
         self.is_encoder_decoder = inner.is_encoder_decoder
         self.chunk_size_feed_forward = inner.chunk_size_feed_forward
 
@@ -171,6 +173,10 @@ class PretrainedHeadConfig(PreTrainedConfig):
         if name.startswith("_") or not is_made(self):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.__dict__["language_model_config"], name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what is saved, as in every transformers config."""
+        return without_mark(super().to_dict())
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
         """Return the language model's config, which knows the vocabulary, the sizes and the padding id."""
@@ -275,7 +281,6 @@ class PretrainedHeadModel(PreTrainedModel):
         super().__init__(config)
         inner: Any = config.language_model_config
         self.language_model = config.head_kind.find_class(inner)(inner)
-        share_renamed_weights(self, self.language_model)
 
     @property
     def accepts_loss_kwargs(self) -> bool:

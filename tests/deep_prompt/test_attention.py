@@ -13,7 +13,7 @@ from transformers.models.bert.modeling_bert import BertSelfAttention
 
 from dpt_peft import DeepPromptConfig
 from dpt_peft.deep_prompt.attention.interface import IMPLEMENTATION, InterfaceAttentionLayer, deep_prompt_attention
-from tests.architectures import make_batch, make_config, make_model, needs_t5
+from tests.architectures import make_batch, make_config, make_model
 from tests.deep_prompt.test_common import keys_of, layers_of, logits, prompted, values_of
 
 LENGTH = 3
@@ -66,7 +66,6 @@ def test_attention_by_hand(name, kind, implementation):
     assert torch.allclose(output.double(), by_hand(query, key, value, layer, visible), atol=1e-6)
 
 
-@needs_t5  # the one architecture that gives a bias apart from the mask
 def test_position_bias_is_zero_over_prompt_columns():
     model = prompted("bert", base=make_model("bert", "sdpa"), num_virtual_tokens=LENGTH)
     layer = layers_of(model)[0]

@@ -17,7 +17,7 @@ from transformers import (
 
 from dpt_peft import DeepPromptConfig, DeepPromptLayer, DeepPromptModel
 from dpt_peft.deep_prompt.attention.find import find_attention_modules
-from tests.architectures import TEXT, make_batch, make_model, needs_t5, tiny_config
+from tests.architectures import TEXT, make_batch, make_model, tiny_config
 from tests.deep_prompt.test_common import bank_of, keys_of, layers_of, logits, prompt_config, prompted, values_of
 
 
@@ -76,7 +76,6 @@ def test_target_modules_and_exclude_modules_choose_among_attention_modules():
         prompted("bert", exclude_modules=["self"])
 
 
-@needs_t5
 def test_encoder_and_decoder_are_counted_apart_and_cross_attention_waits_to_be_asked():
     config = T5Config(vocab_size=50, d_model=16, d_kv=4, d_ff=16, num_layers=2, num_decoder_layers=3, num_heads=4)
     model = T5ForConditionalGeneration(config)

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from dpt_peft import DeepPromptConfig
 from dpt_peft.deep_prompt.positions import ShiftedPositions
-from tests.architectures import T5, TEXT, make_batch, make_config, make_model, tiny_config
+from tests.architectures import TEXT, make_batch, make_config, make_model, tiny_config
 from tests.deep_prompt.test_common import logits, prompt_config, prompted
 from tests.deep_prompt.test_parity import LENGTH, copy_prefix
 
@@ -155,7 +155,7 @@ def test_text_that_does_not_fit_the_position_table_is_refused():
     prompted("bert", num_virtual_tokens=20)(input_ids=torch.ones(1, 64, dtype=torch.long))
 
 
-@pytest.mark.parametrize("model_type", [T5, "bloom", "deberta-v2", "xlnet", "bart"])
+@pytest.mark.parametrize("model_type", ["t5", "bloom", "deberta-v2", "xlnet", "bart"])
 def test_models_that_are_not_asked_with_position_ids_are_refused_by_name_and_left_alone(model_type):
     config = tiny_config(model_type)
     if model_type == "deberta-v2":

@@ -12,7 +12,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 
 from dpt_peft import DeepPromptConfig
-from tests.architectures import T5, VOCAB_SIZE, make_config, needs_t5
+from tests.architectures import VOCAB_SIZE, make_config
 from tests.deep_prompt.test_common import keys_of, layers_of, prompt_config, values_of
 from tests.deep_prompt.test_generation import seq2seq
 
@@ -80,11 +80,7 @@ TASKS = (
 )
 every_case = pytest.mark.parametrize(
     ("task", "architecture"),
-    [
-        pytest.param(task, a, id=f"{task.name}-{a}", marks=[needs_t5] if a == "t5" else [])
-        for task in TASKS
-        for a in task.architectures
-    ],
+    [pytest.param(task, a, id=f"{task.name}-{a}") for task in TASKS for a in task.architectures],
 )
 
 
@@ -160,7 +156,7 @@ def test_each_row_has_its_own_adapter_and_head(task, architecture):
         assert torch.allclose(mixed.select(rows, row), alone.select(rows, row), atol=1e-5)
 
 
-@pytest.mark.parametrize("architecture", [T5, "bart", "led"])
+@pytest.mark.parametrize("architecture", ["t5", "bart", "led"])
 def test_cross_attention_gets_prompts_only_if_asked(architecture):
     base = seq2seq(architecture)
     model = get_peft_model(base, prompt_config(task_type="SEQ_2_SEQ_LM"))
@@ -186,7 +182,6 @@ def test_cross_attention_gets_prompts_only_if_asked(architecture):
     assert torch.equal(asked.generate(**task.batch(), **generate), expected)
 
 
-@needs_t5
 def test_prompts_of_cross_attention_by_hand():
     """T5's cross-attention has no positions: copies of the encoder's own keys and values change nothing."""
     model = seq2seq("t5")

@@ -1,6 +1,7 @@
 import json
 import logging
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -249,7 +250,10 @@ def test_minus_one_is_no_tag(tmp_path):
 @pytest.mark.parametrize("words", ["a b", None, ["a", None], ["a", 2], [1, 2]])
 def test_words_that_are_no_words_are_refused(tmp_path, words):
     rows = [{"tokens": ["a", "b"], "ner_tags": ["O", "B-X"]}, {"tokens": words, "ner_tags": ["O", "B-X"]}]
-    with pytest.raises(ValueError, match=r"column 'tokens' must hold lists of words, .* row \d of the train data is"):
+    refused = r"column 'tokens' must hold lists of words, .* row \d of the train data is"
+    if not hasattr(datasets, "Json"):  # the file is refused before
+        refused += "|the values of 'tokens' are not all of one type"
+    with pytest.raises(ValueError, match=refused):
         names(tmp_path, rows)
 
 
