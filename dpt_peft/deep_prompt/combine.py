@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from peft import get_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTuner
 from peft.utils import load_peft_weights
 
 from .bank import PromptBank
 from .config import DeepPromptConfig
 
-if TYPE_CHECKING:
-    from .model import DeepPromptModel
 
-
-def initialise_from(tuner: DeepPromptModel, adapter_name: str, source: str) -> None:
+def initialise_from(tuner: BaseTuner, adapter_name: str, source: str) -> None:
     """Copy the prompts of another adapter into a new one; task heads stay new.
 
     This is how prompts that were trained on several tasks are handed on to one (P-tuning v2, section 3.3).

@@ -12,15 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, groupby
 from operator import is_
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from dpt_peft._compatibility import in_backward
-
-if TYPE_CHECKING:
-    from .mixed_batch import Mixture
 
 
 @dataclass(frozen=True)
@@ -269,7 +266,7 @@ class ForwardPass:
         version: of the bank, once it was asked for.
     """
 
-    def __init__(self, adapters: tuple[AdapterPrompts, ...], mixtures: tuple[Mixture, ...]) -> None:
+    def __init__(self, adapters: tuple[AdapterPrompts, ...], mixtures: tuple[Any, ...]) -> None:
         """Open a pass.
 
         Args:
@@ -278,7 +275,7 @@ class ForwardPass:
         """
         self.adapters = adapters
         self.mixtures = mixtures
-        self._parts: tuple[AdapterPrompts | Mixture, ...] = mixtures or adapters
+        self._parts: tuple[Any, ...] = mixtures or adapters
         self._has_gates = any(part.is_gated for part in self._parts)
         self.is_open = True
         self.with_gradients = torch.is_grad_enabled()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -12,9 +12,6 @@ from torch import nn
 from dpt_peft.deep_prompt.forward_pass import ForwardPass, GatedPrompts, Prompts, Shape
 
 from .projections import record_projections
-
-if TYPE_CHECKING:
-    from dpt_peft.deep_prompt.bank import PromptBank
 
 CANNOT_BE_MERGED = (
     "Deep prompts cannot be merged into the backbone's weights. Use `unload()` to get the backbone back, or "
@@ -41,7 +38,7 @@ class DeepPromptLayer(nn.Module, BaseTunerLayer):
     other_param_names = ("slots",)
     can_be_gated = False
 
-    def __init__(self, base_layer: nn.Module, layer_indices: tuple[int, ...], bank: PromptBank) -> None:
+    def __init__(self, base_layer: nn.Module, layer_indices: tuple[int, ...], bank: Any) -> None:
         """Wrap `base_layer`, which is run as the layers `layer_indices` of its stack, and join the bank."""
         super().__init__()
         self.base_layer: Any = base_layer
@@ -75,13 +72,13 @@ class DeepPromptLayer(nn.Module, BaseTunerLayer):
     def bind(self, model: nn.Module, name: str) -> None:
         """Take what the class needs of the model besides the attention module; called once after wrapping."""
 
-    def join(self, bank: PromptBank) -> None:
+    def join(self, bank: Any) -> None:
         """Take prompts from this bank."""
         # in a tuple: a reference, not a submodule
         self._bank = (bank,)
 
     @property
-    def bank(self) -> PromptBank:
+    def bank(self) -> Any:
         """Where the prompts are."""
         return self._bank[0]
 
