@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dpt_peft.quickstart.data import PACKAGED, load_data
+from dpt_peft.quickstart.run import PACKAGED, load_data
 
 tomllib = pytest.importorskip("tomllib", reason="part of Python from 3.11 on")
 ROOT = Path(__file__).parents[1]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import BertTokenizer, ElectraConfig, ElectraForPreTraining
 
-from dpt_peft.quickstart.data import FOLDER
+from dpt_peft.quickstart.run import FOLDER
 
 
 def read_rows(split: str) -> list[tuple[str, str]]:

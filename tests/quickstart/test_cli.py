@@ -16,8 +16,7 @@ from transformers import pipeline
 
 import dpt_peft
 from dpt_peft.quickstart.__main__ import main
-from dpt_peft.quickstart.data import load_data
-from dpt_peft.quickstart.run import Quickstart
+from dpt_peft.quickstart.run import Quickstart, load_data
 from dpt_peft.tasks import TextClassificationArguments
 from dpt_peft.training import METHODS
 from tests.quickstart.conftest import write_csv

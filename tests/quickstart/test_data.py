@@ -8,7 +8,7 @@ from itertools import combinations
 
 import pytest
 
-from dpt_peft.quickstart.data import FOLDER, NEW_TEXTS, PACKAGED, load_data
+from dpt_peft.quickstart.run import FOLDER, NEW_TEXTS, PACKAGED, load_data
 from dpt_peft.tasks import TextClassificationArguments
 from tests.quickstart.conftest import read_rows, write_csv
 
