@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForMaskedLM, AutoModelForPreTraining, BertTokenizer
 
+from dpt_peft.pretrained_heads import discriminators
 from tests.architectures import make_config, make_model
 
 ROOT = Path(__file__).parents[2]
@@ -46,6 +47,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     AutoModelForMaskedLM.from_config(make_config("bert", **SIZES)).save_pretrained(tmp_path / LANGUAGE_MODEL)
     for name in (DISCRIMINATOR, LANGUAGE_MODEL):
         tokenizer.save_pretrained(tmp_path / name)
+    # what a page registers is forgotten after it
+    monkeypatch.setattr(discriminators, "_CLASSES", dict(discriminators._CLASSES))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
