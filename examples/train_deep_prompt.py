@@ -30,9 +30,19 @@ model = AutoModelForSequenceClassification.from_pretrained(name, id2label=dict(e
 model = get_peft_model(model, dpt_peft.DeepPromptConfig(task_type="SEQ_CLS", num_virtual_tokens=20))
 model.print_trainable_parameters()
 
+# Prompts want higher learning rates and more updates than fine-tuning.
+args = TrainingArguments(
+    "outputs/train_deep_prompt",
+    learning_rate=5e-3,
+    num_train_epochs=40,
+    per_device_train_batch_size=2,
+    warmup_steps=10,
+    save_strategy="no",
+    report_to="none",
+)
 trainer = Trainer(
     model=model,
-    args=TrainingArguments("outputs/train_deep_prompt", learning_rate=1e-2, num_train_epochs=10, report_to="none"),
+    args=args,
     train_dataset=features,
     data_collator=DataCollatorWithPadding(tokenizer),
     processing_class=tokenizer,

@@ -40,6 +40,9 @@ class Classifier(TextClassificationPipeline):
         super().save_pretrained(save_directory, **kwargs)
         save_class_names(self.model, save_directory)
 
+    def check_model_type(self, supported_models: Any) -> None:
+        """Accept what `fit` and `load` made; transformers' check knows no `PeftModel` and would log an error."""
+
 
 def fit(
     texts: Any,

@@ -1,0 +1,52 @@
+"""examples/export_onnx.py: both files classify as the model that they were made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForPreTraining, BertTokenizer
+
+from dpt_peft import DPTForSequenceClassification
+from tests.architectures import make_config
+from tests.examples.scripts import load_script
+
+TEXTS = ["the match ended", "a bank rose, very good", "the film", "very bad match", "bank"]
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "sports", "business", "class", ":", ",", ".", "good", "bad"]
+CLASSES = ["sports", "business"]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    (tmp_path / "vocab.txt").write_text("\n".join(dict.fromkeys(WORDS + " ".join(TEXTS).replace(",", "").split())))
+    torch.manual_seed(0)
+    AutoModelForPreTraining.from_config(make_config("electra", vocab_size=60)).save_pretrained(tmp_path / "electra")
+    tokenizer = BertTokenizer(str(tmp_path / "vocab.txt"))
+    tokenizer.save_pretrained(tmp_path / "electra")
+    classifier = DPTForSequenceClassification.from_pretrained(tmp_path / "electra", label_words=CLASSES)
+    classifier.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    return str(tmp_path / "model")
+
+
+def test_both_files_classify_as_the_model(model, tmp_path):
+    pytest.importorskip("onnxscript", reason="pip install dpt_peft[onnx]")
+    pytest.importorskip("onnxruntime", reason="pip install dpt_peft[onnx]")
+    classifier = DPTForSequenceClassification.from_pretrained(model).eval()
+    tokenizer = BertTokenizer.from_pretrained(model)
+    with torch.no_grad():
+        logits = classifier(**tokenizer(TEXTS, padding=True, return_tensors="pt")).logits
+    labels = [CLASSES[index] for index in logits.argmax(-1).tolist()]
+    # the model's own answers, one of them turned round
+    labels[0] = next(name for name in CLASSES if name != labels[0])
+    rows = [f'"{text}",{label}' for text, label in zip(TEXTS, labels, strict=True)]
+    (tmp_path / "test.csv").write_text("\n".join(["text,label", *rows]))
+
+    script = load_script("export_onnx")
+    found = script.main([model, str(tmp_path / "test.csv"), "--output_dir", str(tmp_path / "onnx")])
+    assert found["float32"] == pytest.approx(4 / 5)
+    # a model with random weights decides narrowly: int8 may turn an answer
+    assert found["int8"] >= 2 / 5
+    sizes = {path.stem: path.stat().st_size for path in (tmp_path / "onnx").iterdir()}
+    assert set(sizes) == {"model_float32", "model_int8"}
