@@ -1,6 +1,6 @@
 """A DPT classifier for onnxruntime, in float32 and in int8, and the accuracy of both on labelled rows.
 
-    python examples/export_onnx.py outputs/quickstart/dpt test.csv
+    python examples/export_onnx.py outputs/quickstart/models/dpt dpt_peft/quickstart/data/test.csv
 
 The first argument is a saved `DPTForSequenceClassification` with its tokenizer, the second a table with the columns
 `text` and `label`. Needs `pip install "dpt_peft[onnx]"`.
@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     prepared = arguments.output_dir / "prepared.onnx"
     # onnxruntime 1.32's symbolic shape inference fails on the operations that put the template around a text
     quant_pre_process(files["float32"], prepared, skip_symbolic_shape=True)
-    quantize_dynamic(prepared, files["int8"])
+    quantize_dynamic(prepared, files["int8"], per_channel=True)
     prepared.unlink()
 
     found = {name: accuracy(path, tokenizer, rows, classes) for name, path in files.items()}
