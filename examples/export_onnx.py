@@ -83,6 +83,11 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     model = dpt_peft.DPTForSequenceClassification.from_pretrained(arguments.model)
     classes = [model.config.id2label[index] for index in range(model.config.num_labels)]
     rows = load_file(arguments.test_file, "test_file")
+    if not {"text", "label"} <= set(rows.column_names):
+        parser.error(f"{arguments.test_file} must have the columns text and label, it has {rows.column_names}.")
+    unknown = sorted(set(rows["label"]) - set(classes))
+    if unknown:
+        parser.error(f"{arguments.test_file} has labels that are no class of the model: {unknown}; it has {classes}.")
 
     files = {name: arguments.output_dir / f"model_{name}.onnx" for name in ("float32", "int8")}
     export(model, tokenizer, files["float32"])

@@ -50,3 +50,18 @@ def test_both_files_classify_as_the_model(model, tmp_path):
     assert found["int8"] >= 2 / 5
     sizes = {path.stem: path.stat().st_size for path in (tmp_path / "onnx").iterdir()}
     assert set(sizes) == {"model_float32", "model_int8"}
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("sentence,label\nbank,sports\n", "must have the columns text and label"),
+        ("text,label\nbank,7\n", "no class of"),
+    ],
+)
+def test_tables_that_it_cannot_measure(model, tmp_path, capsys, table, message):
+    pytest.importorskip("onnxruntime", reason="pip install dpt_peft[onnx]")
+    (tmp_path / "test.csv").write_text(table)
+    with pytest.raises(SystemExit):
+        load_script("export_onnx").main([model, str(tmp_path / "test.csv"), "--output_dir", str(tmp_path / "onnx")])
+    assert message in capsys.readouterr().err
