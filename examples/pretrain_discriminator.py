@@ -25,6 +25,7 @@ from datasets import Dataset, concatenate_datasets, load_dataset
 from peft import PeftModel
 from sklearn.metrics import precision_score, recall_score, roc_auc_score
 from transformers import (
+    AutoModel,
     AutoModelForMaskedLM,
     AutoTokenizer,
     ElectraConfig,
@@ -71,6 +72,11 @@ class ModelArguments:
         default=None,
         metadata={"help": "With lora_rank: a discriminator whose difference to the encoder the factors start from."},
     )
+    teacher: str | None = field(
+        default=None,
+        metadata={"help": "Sentence encoder whose mean states of clean text are kept, with the same vocabulary."},
+    )
+    teacher_weight: float = field(default=3.0, metadata={"help": "With teacher: weight of that term of the loss."})
     save_dtype: str = field(default="float32", metadata={"help": "Precision of what is written: float32 or float16."})
     compare_with: list[str] = field(
         default_factory=list,
@@ -259,7 +265,12 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
             compute_metrics=detection_metrics,
         )
 
-    trainer = trainer_of(ReplacedTokenPretraining(discriminator, source, data_args.replaced_share))
+    teacher = None
+    if model_args.teacher is not None:
+        teacher = AutoModel.from_pretrained(model_args.teacher, dtype=torch.float32)
+    trainer = trainer_of(
+        ReplacedTokenPretraining(discriminator, source, data_args.replaced_share, teacher, model_args.teacher_weight)
+    )
     metrics: dict[str, float] = {}
     if training_args.do_train:
         resume = training_args.resume_from_checkpoint

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any, ClassVar
 
@@ -14,10 +14,11 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from .label_lists import OWN_LIST, LabelList, LabelListBank, resolve_label_list
 from .loss import NO_CLASS, dpt_loss, told_problem_type
+from .prototypes import PrototypeModel, mean_state
 from .splice import class_scores
 from .template import DEFAULT_SEPARATOR, DEFAULT_TEMPLATE
 from .template_presets import preset_options
-from .templated import TemplateConfig, TemplateModel
+from .templated import TemplateConfig
 
 SCORE_FUNCTIONS = ("one_minus_sigmoid", "sigmoid")
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
@@ -44,6 +45,10 @@ class DPTForSequenceClassificationConfig(TemplateConfig):
         calibration: For every class what is taken from its logit, or `None`.
         class_weights: Weight of every class in the loss, or `None`; see `dpt_loss`.
         score_function: `"one_minus_sigmoid"` (paper, Eq. 2) or `"sigmoid"` (ablation, Table 3).
+        prototypes: Whether the mean state of a text is compared with a trainable prototype of every class as well
+            (`DPTForSequenceClassification.set_prototypes`). It is part of neither paper.
+        prototype_scale: With prototypes: factor of the cosine of text and prototype, 1 / temperature.
+        template_weight: With prototypes: factor of the discriminator's own logits in the sum of both.
         problem_type: `None` (told from the labels at the first labelled batch), `"single_label_classification"` or
             `"multi_label_classification"`. `pipeline` applies softmax to single labels and sigmoid to multiple ones.
     """
@@ -55,7 +60,10 @@ class DPTForSequenceClassificationConfig(TemplateConfig):
         "calibration",
         "class_weights",
         "label_bias",
+        "prototype_scale",
+        "prototypes",
         "score_function",
+        "template_weight",
         "untied_labels",
     )
 
@@ -69,6 +77,9 @@ class DPTForSequenceClassificationConfig(TemplateConfig):
     label_bias: bool = False
     calibration: list[float] | None = None
     class_weights: list[float] | None = None
+    prototypes: bool = False
+    prototype_scale: float = 10.0
+    template_weight: float = 0.2
     score_function: str = "one_minus_sigmoid"
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -84,6 +95,8 @@ class DPTForSequenceClassificationConfig(TemplateConfig):
                 f"`problem_type` must be None or one of {PROBLEM_TYPES}, got {self.problem_type!r}: the classes are "
                 "words of a template, so there is no regression"
             )
+        if self.prototypes and self.problem_type == "multi_label_classification":
+            raise ValueError("`prototypes` are for one class a text: leave them out where a text has several labels")
         if self.label_words:
             lists = {"calibration": self.calibration, "class_weights": self.class_weights}
             counts = {name: None if values is None else len(values) for name, values in lists.items()}
@@ -190,7 +203,7 @@ class DPTForSequenceClassificationConfig(TemplateConfig):
         return cls._make(language_model_config, tokenizer, max_length, **resolved, **kwargs)
 
 
-class DPTForSequenceClassification(TemplateModel):
+class DPTForSequenceClassification(PrototypeModel):
     """Classifies texts by asking a discriminator which of the class words in a template look original.
 
     The model takes ordinary tokenizer output, splices the template in behind the text (Eq. 1), and reads the
@@ -201,6 +214,11 @@ class DPTForSequenceClassification(TemplateModel):
     of Eq. 2, the highest logit is the class, with labels or without. `pipeline("text-classification")` shows their
     softmax; pass `function_to_apply="sigmoid"` for the score of Eq. 2 (the default where `problem_type` is
     `"multi_label_classification"`). Columns follow the label words, whatever the order in the template.
+
+    With `prototypes=True` the same pass also gives the mean state of the text, which is compared with a prototype of
+    every class: `logits` = `template_weight` * (-z) + `prototype_scale` * cosine, and the loss is Eq. 3 of -z plus the
+    cross entropy of the scaled cosines. Start the prototypes from labelled texts with `set_prototypes`. Where the
+    discriminator was made from a sentence encoder, this knows topics better than the template alone.
 
     `from_pretrained` takes the arguments of `DPTForSequenceClassificationConfig.from_language_model_config`, the
     config's attributes, and `preset`, a name from `template_presets.PRESETS` for what is not given.
@@ -213,7 +231,7 @@ class DPTForSequenceClassification(TemplateModel):
 
     config_class = DPTForSequenceClassificationConfig
     # New in a discriminator's checkpoint, and no accident: no report that something is missing.
-    _keys_to_ignore_on_load_missing = [r"^label_tokens\.", r"^label_bias\."]  # noqa: RUF012
+    _keys_to_ignore_on_load_missing = [r"^label_tokens\.", r"^label_bias\.", r"^class_prototypes\."]  # noqa: RUF012
 
     def __init__(self, config: DPTForSequenceClassificationConfig) -> None:
         super().__init__(config)
@@ -230,6 +248,8 @@ class DPTForSequenceClassification(TemplateModel):
         if config.label_bias:
             # An embedding of size 1, which PEFT can keep per adapter (`modules_to_save`) and choose per row.
             self.label_bias = nn.Embedding(self.label_bank.num_classes, 1)
+        if config.prototypes:
+            self._make_prototypes()
         self.post_init()
 
     def _set_label_lists(self) -> None:
@@ -303,10 +323,16 @@ class DPTForSequenceClassification(TemplateModel):
         **further: Any,
     ) -> SequenceClassifierOutput:
         batch, width = rows["input_ids"].shape[0], self.label_bank.width(list_names)
-        outputs, logits = None, None
+        if self.config.prototypes and list_names is not None:
+            raise ValueError("`list_names` are for a model without `prototypes`, which belong to its own label list")
+        outputs, logits, states = None, None, further.get("output_hidden_states")
+        further["output_hidden_states"] = states or self.config.prototypes
+        text_state = None
         for template_index in self.label_bank.passes(list_names, batch):
-            pass_outputs, columns = self._one_pass(rows, template_index, further)
+            pass_outputs, columns, text_mask = self._one_pass(rows, template_index, further)
             outputs = outputs or pass_outputs
+            if self.config.prototypes and text_state is None:
+                text_state = mean_state(pass_outputs.hidden_states[-1], text_mask)
             if template_index is None:
                 logits = columns[:, :width]
             else:
@@ -314,17 +340,34 @@ class DPTForSequenceClassification(TemplateModel):
                 logits = self.label_bank.place(columns, template_index, logits)
         assert outputs is not None
         assert logits is not None
+        loss = None if labels is None else self._loss(logits, labels, own_list=list_names is None)
+        if text_state is not None:
+            similar = self.prototype_logits(text_state)
+            if labels is not None and loss is not None:
+                loss = self._checked(loss + self.prototype_loss(similar, labels))
+            logits = self.config.template_weight * logits + similar
         return SequenceClassifierOutput(
-            loss=None if labels is None else self._loss(logits, labels, own_list=list_names is None),
+            loss=loss,
             logits=logits,
-            hidden_states=outputs.hidden_states,
+            hidden_states=outputs.hidden_states if states else None,
             attentions=outputs.attentions,
         )
 
+    def text_states(self, rows: Mapping[str, Any]) -> torch.Tensor:
+        """Return the mean state of every text in its (first) template, (batch, width)."""
+        rows = {name: rows.get(name) for name in ("input_ids", "attention_mask", "token_type_ids")}
+        first = self.label_bank.passes(None, len(rows["input_ids"]))[0]
+        outputs, spliced = self._read(rows, first, output_hidden_states=True, return_dict=True)
+        return mean_state(outputs.hidden_states[-1], spliced.text_mask)
+
     def _one_pass(
         self, rows: dict[str, Any], template_index: torch.Tensor | None, kwargs: dict[str, Any]
-    ) -> tuple[Any, torch.Tensor]:
-        """Read one template a row: the discriminator's outputs, and the logits (batch, columns of the templates)."""
+    ) -> tuple[Any, torch.Tensor, torch.Tensor]:
+        """Read one template a row.
+
+        Returns:
+            The discriminator's outputs, the logits (batch, columns of the templates), and where the texts stand.
+        """
         outputs, spliced = self._read(rows, template_index, **kwargs)
         sign = 1 if self.config.score_function == "sigmoid" else -1
         logits = class_scores(sign * outputs.logits, spliced, self.config.wordpieces, self.splicer.longest_label)
@@ -333,7 +376,7 @@ class DPTForSequenceClassification(TemplateModel):
             logits = logits + sign * self.label_bias(classes.expand(logits.shape)).squeeze(-1)
         if self.label_bank.is_calibrated:
             logits = logits - self.label_bank.calibration.to(logits.dtype)[classes]
-        return outputs, logits
+        return outputs, logits, spliced.text_mask
 
     def _loss(self, logits: torch.Tensor, labels: torch.Tensor, *, own_list: bool) -> torch.Tensor:
         kind, weights = told_problem_type(self.config.problem_type, labels), self.config.class_weights
@@ -355,7 +398,7 @@ class DPTForSequenceClassification(TemplateModel):
     @property
     def new_modules(self) -> list[str]:
         """Modules with parameters that are not pretrained: for PEFT's `modules_to_save`."""
-        return [name for name in ("label_tokens", "label_bias") if hasattr(self, name)]
+        return [*super().new_modules, *(name for name in ("label_tokens", "label_bias") if hasattr(self, name))]
 
     @property
     def list_names(self) -> list[str]:

@@ -62,6 +62,7 @@ class SplicedInputs(NamedTuple):
             label words, not their order in the template. 0 where the row's template has no such class.
         label_lengths: (batch, classes): the number of a class's wordpieces, which stand side by side. 0 where the
             row's template has no such class.
+        text_mask: (batch, length), true where a column comes from the input: the texts, and separators between them.
         label_token_index: (batch, length): which of the model's `label_tokens` stands in a column, -1 for none; `None`
             where it has none.
     """
@@ -71,6 +72,7 @@ class SplicedInputs(NamedTuple):
     token_type_ids: torch.Tensor | None
     label_positions: torch.Tensor
     label_lengths: torch.Tensor
+    text_mask: torch.Tensor
     label_token_index: torch.Tensor | None = None
 
     @property
@@ -260,6 +262,7 @@ class TemplateSplicer(Tables):
             token_type_ids=types,
             label_positions=labels + moved,
             label_lengths=template["label_lengths"].expand(batch, -1),
+            text_mask=real & (source >= self.ids.shape[1]),
             label_token_index=label_token_index,
         )
 

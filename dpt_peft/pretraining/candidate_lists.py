@@ -143,24 +143,26 @@ class DocumentCollator:
                 padded.
 
         Returns:
-            `input_ids`, `attention_mask`, `labels` and, for documents, `replaceable`; each of shape (batch, longest
-            row).
+            `input_ids`, `attention_mask`, `labels` and, for documents, `replaceable` and `text_mask` (the text, and
+            special tokens beside it); each of shape (batch, longest row).
         """
         if "labels" in rows[0]:
             finished = [(list(row["input_ids"]), list(row["labels"])) for row in rows]
             return self._pad(finished)
         documents = [np.asarray(row["input_ids"]) for row in rows]
         made: list[tuple[list[int], list[int]]] = []
-        of_text = []
+        of_text, text_lengths = [], []
         for index in range(len(documents)):
             listed = None
             if float(torch.rand(())) < self.candidate_list_share:
                 listed = self._candidate_list(documents, index)
             of_text.append(listed is None)
-            made.append(self._text(documents[index]) if listed is None else listed)
+            made.append(self._text(documents[index]) if listed is None else listed[:2])
+            text_lengths.append(len(made[-1][0]) if listed is None else listed[2])
         batch = self._pad(made)
         replaceable = torch.tensor(of_text)[:, None] & batch["attention_mask"].bool()
         batch["replaceable"] = replaceable & ~torch.from_numpy(self.special)[batch["input_ids"]]
+        batch["text_mask"] = torch.arange(replaceable.shape[1]) < torch.tensor(text_lengths)[:, None]
         return batch
 
     def _pad(self, rows: list[tuple[list[int], list[int]]]) -> dict[str, torch.Tensor]:
@@ -202,7 +204,8 @@ class DocumentCollator:
             places = places[places != drawn[-1]]
         return drawn
 
-    def _candidate_list(self, documents: list[np.ndarray], index: int) -> tuple[list[int], list[int]] | None:
+    def _candidate_list(self, documents: list[np.ndarray], index: int) -> tuple[list[int], list[int], int] | None:
+        """Make tokens and labels of a row with a list, and tell how many tokens stand before the list's prompt."""
         if self.words is None:
             return None
         document = documents[index]
@@ -229,13 +232,13 @@ class DocumentCollator:
             return None
         words, answers = true + false, [0] * len(true) + [1] * len(false)
         tokens = [*self.head, *document[start:end].tolist(), *self.prompt]
-        labels = [IGNORED] * len(tokens)
+        labels, text_length = [IGNORED] * len(tokens), len(tokens) - len(self.prompt)
         for number, place in enumerate(torch.randperm(len(words)).tolist()):
             separator = self.separator if number else []
             tokens += [*separator, words[place]]
             labels += [*[IGNORED] * len(separator), answers[place]]
         behind = [*self.stop, *self.tail]
-        return tokens + behind, labels + [IGNORED] * len(behind)
+        return tokens + behind, labels + [IGNORED] * len(behind), text_length
 
 
 def _behind_a_word(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

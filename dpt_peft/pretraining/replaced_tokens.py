@@ -9,6 +9,8 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.models.electra.modeling_electra import ElectraForPreTrainingOutput
 
+from dpt_peft.pretrained_heads.prototypes import mean_state
+
 IGNORED = -100
 """Label of positions that are not scored: special tokens, padding, the visible text of a candidate list."""
 
@@ -228,15 +230,27 @@ class ReplacedTokenPretraining(nn.Module):
         discriminator: `ElectraForPreTraining`, or a PEFT model around it.
         source: Where replacements come from.
         share: Share of the replaceable positions that are drawn (ELECTRA: 0.15).
+        teacher: A sentence encoder with the same vocabulary, whose mean states of clean text the discriminator is held
+            near to. None: none. Replaced-token detection by itself forgets what a sentence encoder knew.
+        teacher_weight: Weight of that term, which is 1 - cosine.
     """
 
-    def __init__(self, discriminator: nn.Module, source: nn.Module, share: float = 0.15) -> None:
+    def __init__(
+        self,
+        discriminator: nn.Module,
+        source: nn.Module,
+        share: float = 0.15,
+        teacher: nn.Module | None = None,
+        teacher_weight: float = 3.0,
+    ) -> None:
         super().__init__()
         if not 0 < share < 1:
             raise ValueError(f"share={share} must lie between 0 and 1 (ELECTRA uses 0.15).")
         self.discriminator = discriminator
         self.source = source
         self.share = share
+        self.teacher = None if teacher is None else teacher.requires_grad_(False)
+        self.teacher_weight = teacher_weight
 
     def forward(
         self,
@@ -244,8 +258,9 @@ class ReplacedTokenPretraining(nn.Module):
         attention_mask: torch.Tensor,
         labels: torch.Tensor,
         replaceable: torch.Tensor | None = None,
+        text_mask: torch.Tensor | None = None,
     ) -> ElectraForPreTrainingOutput:
-        """Corrupt where `replaceable` says so, and scores every position.
+        """Corrupt where `replaceable` says so, and score every position.
 
         Args:
             input_ids: Shape (batch, length).
@@ -253,16 +268,30 @@ class ReplacedTokenPretraining(nn.Module):
             labels: What is already known: 1 replaced, 0 original, `IGNORED` elsewhere; shape (batch, length).
             replaceable: Boolean, shape (batch, length): rows of clean text to corrupt here. None (evaluation on rows
                 that were corrupted once and for all) corrupts nothing.
+            text_mask: Boolean, shape (batch, length): the text of each row, without the words listed behind it, over
+                which states are averaged for the teacher.
 
         Returns:
-            Loss and logits (batch, length); the loss includes the source's own where it learns. The two share no
-            parameter, so ELECTRA's weight of 50 between them would only change what Adam normalises away.
+            Loss and logits (batch, length); the loss includes the source's own where it learns, and the teacher's
+            term. Source and discriminator share no parameter, so ELECTRA's weight of 50 between them would only
+            change what Adam normalises away.
         """
-        source_loss = None
+        source_loss, clean = None, input_ids
         if replaceable is not None and bool(replaceable.any()):
             rows = corrupt(input_ids, attention_mask, replaceable, self.source, self.share)
             input_ids, source_loss = rows.input_ids, rows.loss
             labels = torch.where(replaceable, rows.labels, labels)
-        logits = self.discriminator(input_ids=input_ids, attention_mask=attention_mask).logits
-        loss = replaced_token_loss(logits, labels)
-        return ElectraForPreTrainingOutput(loss=loss if source_loss is None else loss + source_loss, logits=logits)
+        taught = self.teacher is not None and text_mask is not None
+        outputs = self.discriminator(
+            input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=taught or None
+        )
+        loss = replaced_token_loss(outputs.logits, labels)
+        if source_loss is not None:
+            loss = loss + source_loss
+        if self.teacher is not None and text_mask is not None:
+            with torch.no_grad():
+                # The text alone: the teacher knows no lists of words.
+                target = self.teacher(input_ids=clean, attention_mask=text_mask.long()).last_hidden_state
+            own, target = (mean_state(states, text_mask) for states in (outputs.hidden_states[-1], target))
+            loss = loss + self.teacher_weight * (1 - nn.functional.cosine_similarity(own, target)).mean()
+        return ElectraForPreTrainingOutput(loss=loss, logits=outputs.logits)

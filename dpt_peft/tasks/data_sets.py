@@ -33,6 +33,8 @@ class DataSet:
         tested_on: The split that stands for the test split: "validation" where the answers of the test split are not
             public. Validation data is then held out of the training data.
         obtain: Where to get it, if not from the Hub.
+        folder: Its folder below a `data_dir`, where that is not the data set's own name.
+        packaged: Folder of this package that holds it, whatever the `data_dir`.
     """
 
     title: str
@@ -47,11 +49,14 @@ class DataSet:
     held_out: int | None = None
     tested_on: str = "test"
     obtain: str = ""
+    folder: str | None = None
+    packaged: str | None = None
 
 
 _TEXT, _NAMES, _ROLES = "text-classification", "token-classification", "semantic-role-labeling"
 _CHOICE, _QUESTIONS = "multiple-choice", "question-answering"
 _SEVERAL_SPANS = "multi-span-question-answering"
+_HWU64 = "https://github.com/xliuhw/NLU-Evaluation-Data, as rows with `text`, `scenario` and `intent`."
 
 DATA_SETS = {
     # Label words of the DPT paper's released code; mask words of P-tuning v2, section 4.4.
@@ -78,6 +83,21 @@ DATA_SETS = {
         label_words=LABEL_WORDS["ag_news"],
         held_out=500,
     ),
+    # Further classes of few examples each: the lower level of TREC, assistants' intents, our own messages.
+    "trec_fine": DataSet(
+        "TREC, 50 classes", _TEXT, "CogComp/trec", {"label_column_name": "fine_label"}, held_out=500, folder="trec"
+    ),
+    "hwu64_scenarios": DataSet(
+        "HWU64, 18 scenarios",
+        _TEXT,
+        None,
+        {"label_column_name": "scenario"},
+        held_out=500,
+        folder="hwu64",
+        obtain=_HWU64,
+    ),
+    "hwu64": DataSet("HWU64", _TEXT, None, {"label_column_name": "intent"}, held_out=500, obtain=_HWU64),
+    "messages": DataSet("Customer messages", _TEXT, None, held_out=500, packaged="quickstart/data"),
     # Pairs, from P-tuning v2. The label words are ours: neither paper has DPT on them.
     "mnli": DataSet(
         "MNLI-m",
@@ -171,6 +191,10 @@ def data_arguments(name: str, data_dir: str | Path | None = None) -> dict[str, A
     if name not in DATA_SETS:
         raise ValueError(f"There is no data set {name!r}; there are {', '.join(DATA_SETS)}.")
     data = DATA_SETS[name]
+    if data.packaged is not None:
+        data_dir, where = Path(__file__).parents[1], data.packaged
+    else:
+        where = data.folder or name
     if data_dir is None:
         if data.hub_id is None:
             raise FileNotFoundError(f"{data.title} is not on the Hub; give a `data_dir` that has it. {data.obtain}")
@@ -178,7 +202,7 @@ def data_arguments(name: str, data_dir: str | Path | None = None) -> dict[str, A
         as_test = {"test_split_name": "validation", "validation_split_name": ""}
         moved = as_test if data.tested_on == "validation" else {}
         return {"dataset_name": data.hub_id, **data.columns, **data.options, **moved, **data.hub}
-    folder = Path(data_dir) / name
+    folder = Path(data_dir) / where
     any_ending = data.family in (_NAMES, _ROLES)  # CoNLL files have all sorts
     files = {
         f"{split}_file": str(found[0])

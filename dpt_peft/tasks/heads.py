@@ -129,6 +129,13 @@ class DPTOptions(LabelWordOptions):
             "training, or with little)."
         },
     )
+    prototypes: bool = field(
+        default=False,
+        metadata={
+            "help": "Compare the mean state of a text with a prototype of every class as well. For discriminators "
+            "made from a sentence encoder."
+        },
+    )
     score_function: Literal["one_minus_sigmoid", "sigmoid"] = field(
         default="one_minus_sigmoid",
         metadata={"help": "How the head's output is read; 'sigmoid' is the ablation of the DPT paper's Table 3."},
@@ -147,6 +154,7 @@ def load_dpt_classifier(path: str, data: Any, options: DPTOptions, **kwargs: Any
         wordpieces=options.wordpieces,
         classes_per_pass=options.classes_per_pass,
         score_function=options.score_function,
+        prototypes=options.prototypes,
         **config_of_classes(data),
         **kwargs,
     )

@@ -49,6 +49,7 @@ class Method:
         updates: Least number of updates when neither epochs nor updates are given, see `default_epochs`.
         options: Fields of `adapter` that command lines offer; in Python all of them can be set.
         settings: Fields of `adapter` that make it this method.
+        head_settings: Fields of the head's options that do.
     """
 
     title: str
@@ -59,6 +60,7 @@ class Method:
     updates: int = 120
     options: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    head_settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def prompts_as_tokens(self) -> bool:
@@ -69,6 +71,9 @@ class Method:
 METHODS = {
     "fine_tuning": Method("Fine-tuning, new head", NEW_HEAD, None, 2e-4),
     "dpt": Method("DPT", DISCRIMINATOR, None, 1e-4, updates=96),
+    "dpt_prototypes": Method(
+        "DPT + class prototypes", DISCRIMINATOR, None, 1e-4, updates=120, head_settings={"prototypes": True}
+    ),
     "deep_prompt": Method("Deep prompts, new head", NEW_HEAD, DeepPromptConfig, 6e-2, 1e-3, options=_OF_DEEP_PROMPTS),
     "dpt_deep_prompt": Method(
         "DPT + deep prompts, frozen", DISCRIMINATOR, DeepPromptConfig, 6e-2, options=_OF_DEEP_PROMPTS
@@ -107,6 +112,7 @@ METHODS = {
 |--|--|--|
 | `fine_tuning` | backbone under a new head | everything |
 | `dpt` | discriminator under its own head | everything, no new parameter (DPT, section 3) |
+| `dpt_prototypes` | the same, and prototypes of the classes | everything, one vector a class is new |
 | `deep_prompt` | backbone under a new head | prompts in every layer and the head (P-tuning v2) |
 | `dpt_deep_prompt` | discriminator under its own head | prompts in every layer alone |
 | `verbalizer` | masked language model under its own head | prompts in every layer alone (P-tuning v2, Table 5) |
@@ -136,7 +142,9 @@ def methods_of(task: Task) -> tuple[str, ...]:
     return tuple(
         name
         for name, method in METHODS.items()
-        if method.head in task.heads and (task.prompts_as_tokens or not method.prompts_as_tokens)
+        if method.head in task.heads
+        and (task.prompts_as_tokens or not method.prompts_as_tokens)
+        and method.head_settings.keys() <= {option.name for option in fields(task.heads[method.head].options)}
     )
 
 
@@ -191,7 +199,8 @@ def split_options(task: Task, method: str, options: Mapping[str, Any]) -> tuple[
     for name in options.keys() - of_head - of_adapter:
         users = users_of_options(task).get(name, [])
         raise ValueError(f"`{name}` has no use with method {method!r}: {_for_whom(users, task)}.")
-    head = task.heads[chosen.head].options(**{name: value for name, value in options.items() if name in of_head})
+    for_head = {name: value for name, value in options.items() if name in of_head}
+    head = task.heads[chosen.head].options(**{**chosen.head_settings, **for_head})
     if chosen.adapter is None:
         return head, None
     given = {name: _plain(value) for name, value in options.items() if name in of_adapter}

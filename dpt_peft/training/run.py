@@ -11,12 +11,13 @@ from typing import Any
 
 from datasets import Dataset
 from peft import TaskType
+from torch.utils.data import DataLoader
 from transformers import EvalPrediction, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from dpt_peft.pretrained_heads.base import PretrainedHeadConfig
 from dpt_peft.pretraining.embedded import embedded_discriminator
-from dpt_peft.tasks.base import Features, Predictions, Task, TaskData
+from dpt_peft.tasks.base import Features, Predictions, Task, TaskData, is_adapter
 from dpt_peft.tasks.sampling import SamplingArguments
 from dpt_peft.training.cached_layers import CacheArguments, cached_features
 from dpt_peft.training.methods import METHODS, build_model, count_parameters, default_epochs, describe_options
@@ -233,7 +234,10 @@ def run(
         )
         trainer.card, trainer.command = describe(), command
         if args.do_train:
-            output = trainer.train(resume_from_checkpoint=checkpoint_to_resume(args))
+            checkpoint = checkpoint_to_resume(args)
+            if checkpoint is None:
+                start_prototypes(model, rows["train"], collator)
+            output = trainer.train(resume_from_checkpoint=checkpoint)
             if task.tunes(arguments.data):
                 predictions, _ = trainer.predict_split("validation")
                 _configure(model, task.tune(features["validation"], predictions, model.config))
@@ -297,6 +301,13 @@ def take_over_label_smoothing(task: Task, model: Any, args: ScriptTrainingArgume
             f"`label_smoothing_factor` = {factor} is for one class out of several, which {task.name} does not ask for "
             "here. Leave it out."
         )
+
+
+def start_prototypes(model: Any, rows: Dataset, collator: Any) -> None:
+    """Start the prototypes of classes from the training rows, where the model has prototypes."""
+    wrapper = model.get_base_model() if is_adapter(model) else model
+    if getattr(wrapper.config, "prototypes", False):
+        wrapper.set_prototypes(DataLoader(rows, batch_size=32, collate_fn=collator))
 
 
 def _configure(model: Any, settings: Mapping[str, Any]) -> None:

@@ -371,7 +371,8 @@ def run_missing(
 def describe(run: Run) -> str:
     """A run in a few words, for progress bars."""
     options = "".join(f" {value}" for value in run["options"].values())
-    return f"{run['dataset']} {run['method']}{options} lr {run['learning_rate']:g} seed {run['seed']}"
+    rate = "" if run["learning_rate"] is None else f" lr {run['learning_rate']:g}"
+    return f"{run['dataset']} {run['method']}{options}{rate} seed {run['seed']}"
 
 
 def write_results(

@@ -1,0 +1,248 @@
+"""Few labels: every method beside what users would pick instead, from the same encoder and the same examples.
+
+    python examples/experiments/few_labels.py --data_dir ../shared/data --output_dir runs/few_labels
+    python examples/experiments/few_labels.py --data_dir ../shared/data --output_dir runs/few_labels \
+        --methods dpt setfit --examples_per_class 4 8 16 32 --seeds 1 2 3
+
+Each seed draws examples of its own, the same for all methods. A record holds, beside the accuracy, the CPU seconds of
+training and the bytes that have to be saved for the task. The peers (`probe`, `setfit`) need the extra `peers`. What
+is done is not run again, so the command can be repeated with more methods, seeds or amounts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from comparison import amount_of, least_data_first, models_of
+from hierarchical_data_sets import HIERARCHIES
+from peers import PEERS, Labelled, default_encoder, train_peer
+from plan import (
+    ExperimentArguments,
+    Record,
+    Run,
+    run_arguments,
+    run_missing,
+    values_of,
+    write_results,
+)
+from plots import plot_boxes, plot_curves
+from tables import markdown_table, mean_and_spread
+from transformers import HfArgumentParser
+
+from dpt_peft.tasks import DATA_SETS, DISCRIMINATOR, ClassSamplingArguments, TextClassification, data_arguments
+from dpt_peft.training import METHODS, data_fingerprint, run as run_task
+
+TASK = TextClassification()
+
+
+@dataclass
+class FewLabelsArguments(ExperimentArguments):
+    """What this experiment can be told. The defaults are what its results were made with."""
+
+    datasets: list[str] = field(
+        default_factory=lambda: ["sst2", "sst5", "trec", "ag_news", "hwu64_scenarios", "messages"],
+        metadata={"help": "Names of data sets of single texts.", "choices": list(DATA_SETS)},
+    )
+    methods: list[str] = field(
+        default_factory=lambda: ["probe", "setfit", "fine_tuning", "lora", "dpt", "dpt_deep_prompt"],
+        metadata={"help": "Tuning methods and peers.", "choices": [*PEERS, *METHODS]},
+    )
+    examples_per_class: list[int] = field(
+        default_factory=lambda: [8], metadata={"help": "Numbers of labelled examples of each class."}
+    )
+    seeds: list[int] = field(
+        default_factory=lambda: [1, 2, 3, 4, 5], metadata={"help": "Of the choice of examples and of training."}
+    )
+    sample_seed: int | None = field(default=-1, metadata={"help": "-1: each seed draws examples of its own."})
+    epochs: float | None = field(  # type: ignore[assignment]
+        default=None, metadata={"help": "Passes over the examples. Default: each method's own number of updates."}
+    )
+    batch_size: int = field(default=16, metadata={"help": "Examples an update."})
+    learning_rates: list[str] = field(
+        default_factory=list, metadata={"help": "method=rate, as in dpt=2e-4. Default: each method's own."}
+    )
+    options: list[str] = field(
+        default_factory=list, metadata={"help": "method.option=value, as in dpt_deep_prompt.use_gate=true."}
+    )
+    encoder: str | None = field(
+        default=None, metadata={"help": "Of the peers. Default: that of the package's discriminator."}
+    )
+    max_test_examples: int | None = field(default=1000, metadata={"help": "Measure on the first rows only."})
+
+    def is_mine(self, record: Record) -> bool:
+        """Return whether a record is of this kind of experiment."""
+        return "cpu_seconds" in record["metrics"]
+
+
+def title_of(run: Run) -> str:
+    """A row's name: the method, and the options that were set."""
+    title = PEERS.get(run["method"]) or METHODS[run["method"]].title
+    options = [f"{name}={value}" for name, value in run["options"].items()]
+    rate = [] if run["learning_rate"] is None else [f"rate {run['learning_rate']:g}"]
+    return ", ".join([title, *rate, *options])
+
+
+def read_options(entries: list[str], method: str) -> dict[str, Any]:
+    """Read entries such as "dpt.wordpieces=mean": those of a method, values as JSON or else as text.
+
+    Raises:
+        ValueError: If an entry is not of that form.
+    """
+    found = {}
+    for entry in entries:
+        name, _, value = entry.partition("=")
+        owner, _, option = name.partition(".")
+        if owner not in METHODS or not option or not value:
+            raise ValueError(f"`options` must be like dpt.wordpieces=mean, got {entry!r}.")
+        if owner == method:
+            found[option] = {"true": True, "false": False}.get(value, int(value) if value.isdecimal() else value)
+    return found
+
+
+def plan(arguments: FewLabelsArguments) -> list[Run]:
+    """Return the runs, seed by seed, so that what is finished early is already a table."""
+    rates = {}
+    for entry in arguments.learning_rates:
+        name, _, rate = entry.partition("=")
+        if name not in METHODS or not rate:
+            raise ValueError(f"`learning_rates` must be like dpt=2e-4, got {entry!r}.")
+        rates[name] = float(rate)
+    runs = []
+    for seed in arguments.seeds:
+        for count in arguments.examples_per_class:
+            for method in arguments.methods:
+                rest = {"examples_per_class": count, "options": read_options(arguments.options, method)}
+                if method in PEERS:
+                    encoder = Path(arguments.encoder or default_encoder()).name
+                    rest |= {"model": encoder, "epochs": None, "batch_size": None}
+                rate: Any = rates.get(method)
+                runs += [arguments.run(name, method, seed, rate, **rest) for name in arguments.datasets]
+    return runs
+
+
+def label_words(name: str) -> dict[str, list[str]]:
+    """Return `label_words` for a data set whose names of classes are no words."""
+    if name == "trec_fine":
+        words = HIERARCHIES["trec"].words
+        return {"label_words": [word for key, word in sorted(words.items()) if ":" in key]}
+    return {"label_words": list(DATA_SETS[name].label_words)} if DATA_SETS[name].label_words else {}
+
+
+def train(run: Run, arguments: ExperimentArguments, model_path: str) -> dict[str, Any]:
+    """Do one run: a method as its script does it, or a peer."""
+    assert isinstance(arguments, FewLabelsArguments)
+    if run["method"] in PEERS:
+        return train_the_peer(run, arguments)
+    if METHODS[run["method"]].head == DISCRIMINATOR:
+        run = run | {"options": {**label_words(run["dataset"]), **run["options"]}}
+    data = DATA_SETS[run["dataset"]]
+    with TemporaryDirectory() as folder:
+        source = data_arguments(run["dataset"], arguments.data_dir)
+        asked = run_arguments(run, TASK, source, model_path, folder, data.held_out)
+        start = time.process_time()
+        outcome = run_task(TASK, asked, write_files=False)
+        spent = time.process_time() - start - outcome.results[f"{prefix_of(run)}runtime"]
+        outcome.model.save_pretrained(folder)
+        size = sum(file.stat().st_size for file in Path(folder).glob("*.safetensors"))
+    return {**outcome.results, f"{prefix_of(run)}cpu_seconds": spent, f"{prefix_of(run)}saved_bytes": size}
+
+
+def prefix_of(run: Run) -> str:
+    """What metrics of the run's split begin with."""
+    return "eval_" if run["split"] == "validation" else "test_"
+
+
+def train_the_peer(run: Run, arguments: FewLabelsArguments) -> dict[str, Any]:
+    """Train a peer on the rows that the methods have, and measure it on the same rows."""
+    name, data = run["dataset"], DATA_SETS[run["dataset"]]
+    rows = TASK.load(TASK.arguments(**data_arguments(name, arguments.data_dir)))
+    sampling = ClassSamplingArguments(
+        examples_per_class=run["examples_per_class"],
+        sample_seed=run["sample_seed"],
+        validation_size=data.held_out if run["split"] == "validation" else None,
+        max_eval_samples=run["max_test_examples"],
+        max_predict_samples=run["max_test_examples"],
+    )
+    splits = TASK.select(rows, sampling)
+    measured = splits[run["split"]]
+    examples = Labelled(splits["train"]["text"][:], splits["train"]["labels"][:])
+    start = time.process_time()
+    answers, size = train_peer(
+        run["method"], arguments.encoder or default_encoder(), examples, measured["text"][:], run["seed"]
+    )
+    spent = time.process_time() - start
+    right = mean(int(answer == label) for answer, label in zip(answers, measured["labels"][:], strict=True))
+    prefix = prefix_of(run)
+    return {
+        f"{prefix}accuracy": right,
+        f"{prefix}cpu_seconds": spent,
+        f"{prefix}saved_bytes": size,
+        "trained_parameters": size // 4,
+        "rows": {split: len(part) for split, part in splits.items()},
+        "data_fingerprint": {split: data_fingerprint(part) for split, part in splits.items()},
+    }
+
+
+def table(records: list[Record], metric: str) -> str:
+    """Make a table for each amount of examples: a row a method, a column a data set, then their mean and the cost."""
+    parts = []
+    for amount in dict.fromkeys(amount_of(record["run"]) for record in sorted(records, key=least_data_first)):
+        mine = [record for record in records if amount_of(record["run"]) == amount]
+        rows: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+        for record in mine:
+            rows[title_of(record["run"])][record["run"]["dataset"]].append(record)
+        names = [name for name in DATA_SETS if any(name in row for row in rows.values())]
+        lines = []
+        for title, row in rows.items():
+            cells = [values_of(row.get(name, []), metric) for name in names]
+            every = [record for runs in row.values() for record in runs]
+            seconds = mean(record["metrics"]["cpu_seconds"] for record in every)
+            size = mean(record["metrics"]["saved_bytes"] for record in every)
+            whole = f"{mean(map(mean, cells)):.1f}" if all(cells) else "-"
+            lines.append([title, *map(mean_and_spread, cells), whole, f"{seconds:.0f}", f"{size / 1e6:.1f}"])
+        header = ["method", *(DATA_SETS[name].title for name in names), "mean", "CPU s", "MB"]
+        heading = f"{amount}, {metric} in %: mean ± sample standard deviation (seeds)"
+        parts.append(f"{heading}\n\n{markdown_table(header, lines)}")
+    return "\n\n".join(parts)
+
+
+def draw(records: list[Record], arguments: FewLabelsArguments, path: Path) -> None:
+    """Draw accuracy over the number of examples, or a box for each method where there is one number."""
+    curves: Any = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    boxes: Any = defaultdict(lambda: defaultdict(list))
+    for record in sorted(records, key=least_data_first):
+        run, values = record["run"], values_of([record], arguments.metric)
+        panel, title = DATA_SETS[run["dataset"]].title, title_of(run)
+        curves[panel][title][run["examples_per_class"]] += values
+        boxes[panel][title] += values
+    y_label = f"{arguments.split} {arguments.metric} in %"
+    amounts = {amount_of(record["run"]) for record in records}
+    if len(amounts) == 1:
+        plot_boxes(boxes, path, title=f"{models_of(records)}: {amounts.pop()}", y_label=y_label, columns=3)
+        return
+    plot_curves(
+        curves,
+        path,
+        title=f"{models_of(records)}: {arguments.metric} with few labels (bars: standard deviation over seeds)",
+        x_label="examples a class",
+        y_label=y_label,
+        log_x=True,
+        ticks={count: str(count) for count in sorted({record["run"]["examples_per_class"] for record in records})},
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run what is missing, write tables and picture."""
+    (arguments,) = HfArgumentParser(FewLabelsArguments, description=__doc__).parse_args_into_dataclasses(argv)
+    records = run_missing(plan(arguments), arguments, train)
+    write_results(arguments, records, table(records, arguments.metric), lambda path: draw(records, arguments, path))
+
+
+if __name__ == "__main__":
+    main()

