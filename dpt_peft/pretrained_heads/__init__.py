@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .discriminators import register_discriminator, supported_model_types
-from .dpt import DPTForSequenceClassification, DPTForSequenceClassificationConfig
+from .dpt import DPTForSequenceClassification
+from .dpt_config import DPTForSequenceClassificationConfig
 from .dpt_hierarchical import DPTForHierarchicalClassification, DPTForHierarchicalClassificationConfig
 from .dpt_multi_span import DPTForMultiSpanQuestionAnswering, DPTForMultiSpanQuestionAnsweringConfig
 from .label_tree import LabelTree

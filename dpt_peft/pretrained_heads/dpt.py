@@ -2,205 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import field
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase, initialization as init
+from transformers import PreTrainedTokenizerBase, initialization as init
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from .label_lists import OWN_LIST, LabelList, LabelListBank, resolve_label_list
-from .loss import NO_CLASS, dpt_loss, told_problem_type
+from .dpt_config import DPTForSequenceClassificationConfig
+from .label_lists import OWN_LIST, LabelListBank, resolve_label_list
+from .loss import NO_CLASS, check_class_indices, dpt_loss, told_problem_type
 from .prototypes import PrototypeModel, mean_state
-from .splice import class_scores
-from .template import DEFAULT_SEPARATOR, DEFAULT_TEMPLATE
-from .template_presets import preset_options
-from .templated import TemplateConfig
-
-SCORE_FUNCTIONS = ("one_minus_sigmoid", "sigmoid")
-PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
-# What the label list is made of.
-_LIST_OPTIONS = ("label_words", "template", "label_order", "label_separator", "wordpieces", "classes_per_pass")
-
-
-class DPTForSequenceClassificationConfig(TemplateConfig):
-    """Configuration of `DPTForSequenceClassification`, usually made by its `from_pretrained`.
-
-    Attributes:
-        label_words: One word (or short phrase) a class, in the order of the logits' columns.
-        template: Template string with `{labels}` and `{text}`, or `{text_a}` and `{text_b}` (paper, Eq. 1).
-        label_order: Order in which the classes stand in the template, as indices into `label_words`.
-        label_separator: What stands between two classes.
-        wordpieces: Which logit stands for a class of several wordpieces: that of the `"first"` one (paper, footnote
-            1), their `"mean"`, or their `"max"` (the wordpiece that looks most original).
-        classes_per_pass: Most classes in one template; a longer list takes several passes over the text. `None`: all.
-        label_lists: Further label lists (`add_label_list`): their `name`, and what stands above.
-        untied_labels: Whether the wordpieces of the label list have trainable embeddings of their own, which start as
-            copies (released code).
-        label_bias: Whether a trainable bias per class, zero at the start, is added to the head's output (released
-            code).
-        calibration: For every class what is taken from its logit, or `None`.
-        class_weights: Weight of every class in the loss, or `None`; see `dpt_loss`.
-        score_function: `"one_minus_sigmoid"` (paper, Eq. 2) or `"sigmoid"` (ablation, Table 3).
-        prototypes: Whether the mean state of a text is compared with a trainable prototype of every class as well
-            (`DPTForSequenceClassification.set_prototypes`). It is part of neither paper.
-        prototype_scale: With prototypes: factor of the cosine of text and prototype, 1 / temperature.
-        template_weight: With prototypes: factor of the discriminator's own logits in the sum of both.
-        problem_type: `None` (told from the labels at the first labelled batch), `"single_label_classification"` or
-            `"multi_label_classification"`. `pipeline` applies softmax to single labels and sigmoid to multiple ones.
-    """
-
-    model_type = "dpt_sequence_classification"
-    tokenizer_options: ClassVar[tuple[str, ...]] = (*_LIST_OPTIONS, "max_length", "preset")
-    own_attributes: ClassVar[tuple[str, ...]] = (
-        *TemplateConfig.own_attributes,
-        "calibration",
-        "class_weights",
-        "label_bias",
-        "prototype_scale",
-        "prototypes",
-        "score_function",
-        "template_weight",
-        "untied_labels",
-    )
-
-    label_words: list[str] = field(default_factory=list)
-    label_order: list[int] = field(default_factory=list)
-    label_separator: str = DEFAULT_SEPARATOR
-    classes_per_pass: int | None = None
-    # A list, because dictionaries are sorted when a config is written, and the order numbers the lists.
-    label_lists: list[dict[str, Any]] = field(default_factory=list)
-    untied_labels: bool = False
-    label_bias: bool = False
-    calibration: list[float] | None = None
-    class_weights: list[float] | None = None
-    prototypes: bool = False
-    prototype_scale: float = 10.0
-    template_weight: float = 0.2
-    score_function: str = "one_minus_sigmoid"
-
-    def __post_init__(self, **kwargs: Any) -> None:
-        """Derive the labels from the label words and check the choices."""
-        if self.score_function not in SCORE_FUNCTIONS:
-            raise ValueError(f"`score_function` must be one of {SCORE_FUNCTIONS}, got {self.score_function!r}")
-        self.calibration = None if self.calibration is None else [float(bias) for bias in self.calibration]
-        self.class_weights = None if self.class_weights is None else [float(weight) for weight in self.class_weights]
-        if self.class_weights is not None and not all(0 <= weight < float("inf") for weight in self.class_weights):
-            raise ValueError(f"`class_weights` must be numbers that are not negative, got {self.class_weights}")
-        if self.problem_type not in (None, *PROBLEM_TYPES):
-            raise ValueError(
-                f"`problem_type` must be None or one of {PROBLEM_TYPES}, got {self.problem_type!r}: the classes are "
-                "words of a template, so there is no regression"
-            )
-        if self.prototypes and self.problem_type == "multi_label_classification":
-            raise ValueError("`prototypes` are for one class a text: leave them out where a text has several labels")
-        if self.label_words:
-            lists = {"calibration": self.calibration, "class_weights": self.class_weights}
-            counts = {name: None if values is None else len(values) for name, values in lists.items()}
-            self._name_classes(self.label_words, "label words", num_labels=kwargs.pop("num_labels", None), **counts)
-        super().__post_init__(**kwargs)
-
-    @property
-    def all_label_lists(self) -> dict[str, LabelList]:
-        """The wrapper's own label list, named `"default"`, and those added to it."""
-        own = {name: getattr(self, name) for name in ("label_words", "label_order", "classes_per_pass", "templates")}
-        own |= {"name": OWN_LIST, "calibration": self.calibration}
-        return {values["name"]: LabelList.from_config(values) for values in (own, *self.label_lists)}
-
-    @classmethod
-    def expand_arguments(cls, arguments: dict[str, Any], path: Any, tokenizer: Any) -> dict[str, Any]:
-        """Replace `preset` by what it stands for, where that is not given."""
-        preset = arguments.pop("preset", None)
-        given = {name: value for name, value in arguments.items() if value is not None}
-        return arguments if preset is None else {**arguments, **preset_options(preset), **given}
-
-    @classmethod
-    def check_options(cls, options: dict[str, Any], path: str | os.PathLike[str]) -> None:
-        """Raise a `ValueError` if there are no label words."""
-        if "label_words" not in options:
-            raise ValueError(
-                f"`label_words` is missing: {path} is a discriminator without a task. "
-                "Pass one word a class, such as label_words=['negative', 'positive']"
-            )
-
-    def outdated_by(self, changed: set[str]) -> dict[str, Any]:
-        """Return what does not hold any more: measured with other words or scores, or for other classes.
-
-        Raises:
-            ValueError: The label list would change under label tokens that were trained for it.
-        """
-        outdated = super().outdated_by(changed)
-        of_list = changed & {*_LIST_OPTIONS}
-        if self.untied_labels and of_list:
-            raise ValueError(
-                f"`{min(of_list)}` cannot change in a saved wrapper with `untied_labels`: its label tokens belong to "
-                "the list they were trained in. Save the discriminator inside (model.language_model) and start from "
-                "that"
-            )
-        if of_list or "score_function" in changed:
-            outdated["calibration"] = None
-        if changed & {"score_function", "wordpieces"}:
-            outdated["label_lists"] = [{**own, "calibration": None} for own in self.label_lists]
-        if "label_words" in changed:
-            outdated |= dict.fromkeys(("label_order", "id2label", "label2id", "class_weights", "classes_per_pass"))
-            # Chosen for the former words, unless it reads all pieces.
-            outdated |= {"wordpieces": None} if self.wordpieces == "first" else {}
-        return outdated
-
-    def kept_options(self) -> dict[str, Any]:
-        """Return the arguments that make this config again, with the further label lists."""
-        return super().kept_options() | {"label_lists": self.label_lists}
-
-    @classmethod
-    def from_language_model_config(
-        cls,
-        language_model_config: PreTrainedConfig,
-        tokenizer: PreTrainedTokenizerBase | None,
-        label_words: Sequence[str] | None = None,
-        *,
-        template: str = DEFAULT_TEMPLATE,
-        label_order: Sequence[int] | int | None = None,
-        label_separator: str = DEFAULT_SEPARATOR,
-        wordpieces: str | None = None,
-        classes_per_pass: int | None = None,
-        max_length: int | None = None,
-        **kwargs: Any,
-    ) -> DPTForSequenceClassificationConfig:
-        """Turn label words and template into token ids, and everything into a config.
-
-        Args:
-            language_model_config: Config of the discriminator.
-            tokenizer: Its tokenizer.
-            label_words: One word a class, at least two (one for multi-label classification).
-            template: Template string with `{labels}` and `{text}`, or with `{labels}`, `{text_a}` and `{text_b}`;
-                `{sep}` is the separator token.
-            label_order: Order of the classes in the template: `None` (as in `label_words`), a seed, or a permutation.
-            label_separator: What stands between two classes.
-            wordpieces: Which wordpieces of a class are read: `"first"`, `"mean"` or `"max"`. Default: `"first"` as in
-                the paper, unless label words begin with the same token; then `"mean"`.
-            classes_per_pass: Most classes in one template; a longer list takes several passes over the text.
-            max_length: Longest row in tokens; default and upper bound: what model and tokenizer allow.
-            **kwargs: Further attributes of the config, such as `problem_type` or `id2label`.
-
-        Raises:
-            TypeError, ValueError: Label words, template, order, length or tokenizer cannot work together. (Whether the
-                template leaves room for the text is checked when the model is made.)
-        """
-        assert tokenizer is not None
-        resolved = resolve_label_list(
-            tokenizer,
-            label_words,  # type: ignore[arg-type]
-            template=template,
-            label_order=label_order,
-            label_separator=label_separator,
-            wordpieces=wordpieces,
-            classes_per_pass=classes_per_pass,
-            minimum=1 if kwargs.get("problem_type") == "multi_label_classification" else 2,
-        )
-        return cls._make(language_model_config, tokenizer, max_length, **resolved, **kwargs)
+from .short_list import ShortListSplicer
+from .splice import SplicedInputs, TemplateSplicer, class_scores
 
 
 class DPTForSequenceClassification(PrototypeModel):
@@ -255,7 +70,11 @@ class DPTForSequenceClassification(PrototypeModel):
     def _set_label_lists(self) -> None:
         """Make template bank and splicer of the config's label lists."""
         bank = LabelListBank(self.config.all_label_lists)
-        splicer = self._make_splicer(bank.templates, bank.label_token_index if self.config.untied_labels else None)
+        splicer: TemplateSplicer
+        if self.config.short_list is not None and self.config.short_list < bank.num_classes:
+            splicer = ShortListSplicer(bank.templates[0], self.config.short_list, **self._splicer_options)
+        else:
+            splicer = self._make_splicer(bank.templates, bank.label_token_index if self.config.untied_labels else None)
         self.label_bank, self.splicer = bank.to(self.device), splicer.to(self.device)
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -325,6 +144,8 @@ class DPTForSequenceClassification(PrototypeModel):
         batch, width = rows["input_ids"].shape[0], self.label_bank.width(list_names)
         if self.config.prototypes and list_names is not None:
             raise ValueError("`list_names` are for a model without `prototypes`, which belong to its own label list")
+        if isinstance(self.splicer, ShortListSplicer):
+            return self._answer_from_short_list(rows, labels, further)
         outputs, logits, states = None, None, further.get("output_hidden_states")
         further["output_hidden_states"] = states or self.config.prototypes
         text_state = None
@@ -353,11 +174,48 @@ class DPTForSequenceClassification(PrototypeModel):
             attentions=outputs.attentions,
         )
 
-    def text_states(self, rows: Mapping[str, Any]) -> torch.Tensor:
-        """Return the mean state of every text in its (first) template, (batch, width)."""
+    def _answer_from_short_list(
+        self, rows: dict[str, Any], labels: torch.Tensor | None, further: dict[str, Any]
+    ) -> SequenceClassifierOutput:
+        """Choose classes by their prototypes, and let the discriminator judge those alone.
+
+        `logits` are `NO_CLASS` outside of a row's list. In training the true class is always in it. The loss is that
+        of the prototypes, over all classes, and Eq. 3 over the list.
+        """
+        if further.pop("output_attentions", None) or further.pop("output_hidden_states", None):
+            raise ValueError(
+                "with `short_list` a text is read twice, so there is no one set of attentions or hidden states: leave "
+                "`output_attentions` and `output_hidden_states` out"
+            )
+        similar = self.prototype_logits(self.text_states(rows, **further))
+        classes = similar.topk(self.config.short_list, dim=1).indices
+        if labels is not None:
+            labels = check_class_indices(labels, *similar.shape)
+            if self.training:
+                missing = ~classes.eq(labels[:, None]).any(1)
+                classes = torch.cat([classes[:, :-1], torch.where(missing, labels, classes[:, -1])[:, None]], dim=1)
+        # By number, so that the place in the list does not tell how near a class is.
+        classes = classes.sort(dim=1).values
+        outputs, spliced = self._read(rows, classes, **further)
+        own = self._class_logits(outputs, spliced)
+        loss = None
+        if labels is not None:
+            self.config.problem_type = "single_label_classification"
+            smoothing = self.config.label_smoothing
+            targets = classes.eq(labels[:, None]).to(own.dtype)
+            loss = dpt_loss(own, targets, multi_label=True, label_smoothing=smoothing)
+            loss = self._checked(loss + self.prototype_loss(similar, labels))
+        judged = self.config.template_weight * own + similar.gather(1, classes)
+        logits = torch.full_like(similar, NO_CLASS).scatter(1, classes, judged.to(similar.dtype))
+        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+    def text_states(self, rows: Mapping[str, Any], **further: Any) -> torch.Tensor:
+        """Return the mean state of every text in its (first) template, or in none for a short list: (batch, width)."""
         rows = {name: rows.get(name) for name in ("input_ids", "attention_mask", "token_type_ids")}
-        first = self.label_bank.passes(None, len(rows["input_ids"]))[0]
-        outputs, spliced = self._read(rows, first, output_hidden_states=True, return_dict=True)
+        first = None
+        if not isinstance(self.splicer, ShortListSplicer):
+            first = self.label_bank.passes(None, len(rows["input_ids"]))[0]
+        outputs, spliced = self._read(rows, first, **{**further, "output_hidden_states": True, "return_dict": True})
         return mean_state(outputs.hidden_states[-1], spliced.text_mask)
 
     def _one_pass(
@@ -370,13 +228,17 @@ class DPTForSequenceClassification(PrototypeModel):
         """
         outputs, spliced = self._read(rows, template_index, **kwargs)
         sign = 1 if self.config.score_function == "sigmoid" else -1
-        logits = class_scores(sign * outputs.logits, spliced, self.config.wordpieces, self.splicer.longest_label)
+        logits = self._class_logits(outputs, spliced)
         classes = self.label_bank.class_rows(template_index)
         if self.config.label_bias:
             logits = logits + sign * self.label_bias(classes.expand(logits.shape)).squeeze(-1)
         if self.label_bank.is_calibrated:
             logits = logits - self.label_bank.calibration.to(logits.dtype)[classes]
         return outputs, logits, spliced.text_mask
+
+    def _class_logits(self, outputs: Any, spliced: SplicedInputs) -> torch.Tensor:
+        sign = 1 if self.config.score_function == "sigmoid" else -1
+        return class_scores(sign * outputs.logits, spliced, self.config.wordpieces, self.splicer.longest_label)
 
     def _loss(self, logits: torch.Tensor, labels: torch.Tensor, *, own_list: bool) -> torch.Tensor:
         kind, weights = told_problem_type(self.config.problem_type, labels), self.config.class_weights
@@ -435,6 +297,10 @@ class DPTForSequenceClassification(PrototypeModel):
                 holds the trainable label tokens, which cannot grow any more.
         """
         config, new = self.config, self.new_modules
+        if config.prototypes:
+            raise ValueError(
+                "`add_label_list` is for a model without `prototypes`, which belong to its own label list"
+            )
         if name == OWN_LIST:
             raise ValueError(f"`name` {OWN_LIST!r} is the wrapper's own list; load the wrapper with other label words")
         for part in new:
@@ -496,6 +362,10 @@ class DPTForSequenceClassification(PrototypeModel):
         if label_list not in self.list_names:
             known = ", ".join(map(repr, self.list_names))
             raise ValueError(f"`label_list` {label_list!r} does not exist; there are {known}")
+        if self.config.prototypes:
+            raise ValueError(
+                "`calibrate` is for a model without `prototypes`, whose training weighs the classes itself"
+            )
         if isinstance(texts, str):
             raise TypeError(f"`texts` must be a list of texts, got the string {texts!r}")
         self._set_calibration(label_list, None)

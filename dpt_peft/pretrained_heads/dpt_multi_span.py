@@ -13,7 +13,7 @@ from transformers.modeling_outputs import TokenClassifierOutput
 from transformers.utils import can_return_tuple
 
 from .base import PretrainedHeadConfig, PretrainedHeadModel
-from .dpt import SCORE_FUNCTIONS
+from .dpt_config import SCORE_FUNCTIONS
 
 LOSS_REDUCTIONS = ("mean", "sum")
 #: Label of tokens without a loss: question, special tokens, padding.

@@ -22,7 +22,8 @@ costs. Templates may have different numbers of classes: `label_lengths` is zero 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -114,6 +115,7 @@ class TemplateSplicer(Tables):
         truncation_side: Which end of a text that is too long is cut, `"right"` or `"left"`.
         label_token_index: For every template and every one of its `ids`, which of the model's `label_tokens` (released
             code) stands there, -1 for none.
+        further: Further tables of a subclass.
 
     Attributes:
         num_templates: Number of templates.
@@ -143,6 +145,7 @@ class TemplateSplicer(Tables):
         pair_separators: int = 1,
         truncation_side: str = "right",
         label_token_index: Sequence[Sequence[int]] | None = None,
+        further: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         if not templates:
             raise ValueError("`templates` is empty: a splicer needs at least one template")
@@ -167,7 +170,8 @@ class TemplateSplicer(Tables):
         }
         if label_token_index is not None:
             tables["label_token_index"] = _padded([[-1, *indices, -1] for indices in label_token_index], -1)
-        super().__init__(**tables)
+        super().__init__(**tables, **further)
+        self._of_templates = list(tables)
         self.max_length = max_length
         self.cls_token_id = cls_token_id
         self.sep_token_id = sep_token_id
@@ -175,7 +179,9 @@ class TemplateSplicer(Tables):
         self.pair_separators = pair_separators
         self.truncation_side = truncation_side
         self.num_templates = len(templates)
-        self.longest_label = max(map(max, tables["label_lengths"]))
+        self.longest_label = max(
+            map(len, (range(*span) for template in templates for span in template.label_spans)), default=0
+        )
         self._divides_pairs = any(len(template.slots) == 2 for template in templates)
 
     def forward(
@@ -217,14 +223,15 @@ class TemplateSplicer(Tables):
         visible = _visible(input_ids.ne(self.pad_token_id)) if attention_mask is None else attention_mask.ne(0)
         template = self._lines(template_index, batch)
         texts = self._find_texts(input_ids, visible, token_type_ids)
-        pieces = self._pieces(template, texts, self.ids.shape[1])
+        of_template = template["ids"].shape[1]
+        pieces = self._pieces(template, texts, of_template)
 
         starts = torch.cat([piece.start.expand(batch, 1) for piece in pieces], dim=1)
         lengths = torch.cat([piece.length.expand(batch, 1) for piece in pieces], dim=1)
         ends = lengths.cumsum(1)
         begins = ends - lengths
         if torch.compiler.is_compiling():
-            longest = min(width + self.ids.shape[1], self.max_length)
+            longest = min(width + of_template, self.max_length)
         else:
             # Reading the longest row costs one wait for the device, as building the attention mask does anyway, and
             # saves the columns that all rows have as padding.
@@ -239,9 +246,9 @@ class TemplateSplicer(Tables):
         real = column < ends[:, -1:]
         source = torch.where(real, column + shift, 0)
 
-        def spliced(of_template: torch.Tensor, of_input: torch.Tensor, fill: int) -> torch.Tensor:
-            of_template = of_template.expand(batch, -1)
-            values = torch.cat([of_template, of_input.to(of_template.dtype)], dim=1)
+        def spliced(template_values: torch.Tensor, input_values: torch.Tensor, fill: int) -> torch.Tensor:
+            template_values = template_values.expand(batch, -1)
+            values = torch.cat([template_values, input_values.to(template_values.dtype)], dim=1)
             return torch.where(real, values.gather(1, source), fill)
 
         # A class stands in the head, the middle or the tail of its template; it moves with its piece.
@@ -262,13 +269,13 @@ class TemplateSplicer(Tables):
             token_type_ids=types,
             label_positions=labels + moved,
             label_lengths=template["label_lengths"].expand(batch, -1),
-            text_mask=real & (source >= self.ids.shape[1]),
+            text_mask=real & (source >= of_template),
             label_token_index=label_token_index,
         )
 
     def _lines(self, template_index: torch.Tensor | None, batch: int) -> dict[str, torch.Tensor]:
         """The lines of the tables that a batch uses: (batch, ...), or (1, ...) where all rows share a template."""
-        tables = {name: getattr(self, name) for name in self._tables}
+        tables = {name: getattr(self, name) for name in self._of_templates}
         if template_index is None:
             return {name: table[:1] for name, table in tables.items()}
         if template_index.shape != (batch,) or template_index.is_floating_point():
@@ -362,7 +369,7 @@ class TemplateSplicer(Tables):
         )
         left = torch.where(template["second_first"], last, first)
         right = torch.where(template["second_first"], first, last)
-        columns = torch.arange(self.ids.shape[1], device=token_type_ids.device)
+        columns = torch.arange(template["ids"].shape[1], device=token_type_ids.device)
         return torch.where(columns == 0, at_cls, torch.where(columns < template["tail_start"], left, right))
 
 

@@ -131,6 +131,10 @@ class TemplateModel(PretrainedHeadModel):
     def _make_splicer(
         self, templates: Sequence[ResolvedTemplate], label_token_index: Sequence[Sequence[int]] | None = None
     ) -> TemplateSplicer:
+        return TemplateSplicer(templates, **self._splicer_options, label_token_index=label_token_index)
+
+    @property
+    def _splicer_options(self) -> dict[str, Any]:
         names = (
             "max_length",
             "cls_token_id",
@@ -139,8 +143,7 @@ class TemplateModel(PretrainedHeadModel):
             "pair_separators",
             "truncation_side",
         )
-        options = {name: getattr(self.config, name) for name in names}
-        return TemplateSplicer(templates, **options, label_token_index=label_token_index)
+        return {name: getattr(self.config, name) for name in names}
 
     def _read(
         self, rows: Mapping[str, Any], template_index: torch.Tensor | None, **further: Any

@@ -252,6 +252,13 @@ class ReplacedTokenPretraining(nn.Module):
         self.teacher = None if teacher is None else teacher.requires_grad_(False)
         self.teacher_weight = teacher_weight
 
+    def train(self, mode: bool = True) -> ReplacedTokenPretraining:
+        """Switch all but the teacher, which never drops anything out."""
+        super().train(mode)
+        if self.teacher is not None:
+            self.teacher.eval()
+        return self
+
     def forward(
         self,
         input_ids: torch.Tensor,

@@ -136,6 +136,13 @@ class DPTOptions(LabelWordOptions):
             "made from a sentence encoder."
         },
     )
+    short_list: int | None = field(
+        default=None,
+        metadata={
+            "help": "With prototypes: how many classes stand in the template of a text, those whose prototypes are "
+            "nearest; for more classes than a template holds. Default: all."
+        },
+    )
     score_function: Literal["one_minus_sigmoid", "sigmoid"] = field(
         default="one_minus_sigmoid",
         metadata={"help": "How the head's output is read; 'sigmoid' is the ablation of the DPT paper's Table 3."},
@@ -155,6 +162,7 @@ def load_dpt_classifier(path: str, data: Any, options: DPTOptions, **kwargs: Any
         classes_per_pass=options.classes_per_pass,
         score_function=options.score_function,
         prototypes=options.prototypes,
+        short_list=options.short_list,
         **config_of_classes(data),
         **kwargs,
     )

@@ -37,6 +37,16 @@ def words(tokenizer, documents) -> WholeWords:
     return WholeWords(tokenizer, [document["input_ids"] for document in documents])
 
 
+def test_the_text_mask_ends_before_the_list(tokenizer, documents, words):
+    for share in (0.0, 1.0):
+        batch = DocumentCollator(tokenizer, 48, words, candidate_list_share=share)(documents)
+        for ids, visible, text in zip(batch["input_ids"], batch["attention_mask"], batch["text_mask"], strict=True):
+            tokens = tokenizer.convert_ids_to_tokens(ids[visible.bool()].tolist())
+            expected = tokens.index("class") if share else len(tokens)
+            assert text.sum() == expected
+            assert text[:expected].all()
+
+
 def test_candidate_lists_have_the_form_and_the_truth(tokenizer, documents, words):
     collator = DocumentCollator(tokenizer, 48, words, candidate_list_share=1.0)
     for _ in range(10):

@@ -218,3 +218,30 @@ def test_generator_and_discriminator_both_learn():
 def test_share_outside_the_unit_interval():
     with pytest.raises(ValueError, match=r"share=1\.5"):
         ReplacedTokenPretraining(ElectraForPreTraining(ElectraConfig(**SIZES)), make_source(), share=1.5)
+
+
+def test_a_teachers_states_of_clean_text_are_kept():
+    torch.manual_seed(0)
+    discriminator = ElectraForPreTraining(ElectraConfig(**SIZES)).double().eval()
+    teacher = ElectraForPreTraining(ElectraConfig(**SIZES)).double().eval().electra
+    input_ids, mask, replaceable = make_rows(batch=6)
+    labels = torch.full_like(input_ids, IGNORED)
+    # the second half of each row stands for listed words
+    text_mask = mask.bool() & (torch.arange(20) < 10)
+    model = ReplacedTokenPretraining(discriminator, make_source(), 0.3, teacher, teacher_weight=2.0).train()
+    model.discriminator.eval()
+    assert not any(parameter.requires_grad for parameter in teacher.parameters())
+
+    torch.manual_seed(1)
+    outputs = model(input_ids, mask, labels, replaceable, text_mask)
+    torch.manual_seed(1)
+    plain = ReplacedTokenPretraining(discriminator, model.source, 0.3)(input_ids, mask, labels, replaceable)
+    torch.manual_seed(1)
+    corrupted = corrupt(input_ids, mask, replaceable, model.source, 0.3).input_ids
+    distances = []
+    for row in range(6):
+        target = teacher(input_ids[row : row + 1, :10]).last_hidden_state[0].mean(0)
+        seen = discriminator.electra(corrupted[row : row + 1], attention_mask=mask[row : row + 1])
+        distances.append(1 - torch.cosine_similarity(seen.last_hidden_state[0, :10].mean(0), target, dim=0))
+    torch.testing.assert_close(outputs.loss, plain.loss + 2 * torch.stack(distances).mean())
+    assert torch.equal(outputs.logits, plain.logits)

@@ -45,7 +45,8 @@ def test_validation_data_stands_for_hidden_test_answers(tmp_path):
 
 @pytest.mark.parametrize("name", DATA_SETS)
 def test_columns_and_label_words_fit_the_data(name, shared):
-    if not (shared / "data" / name).is_dir():
+    data = DATA_SETS[name]
+    if data.packaged is None and not (shared / "data" / (data.folder or name)).is_dir():
         pytest.skip(f"{DATA_SETS[name].title} is not there: it is for owners of the corpus")
     found = data_arguments(name, shared / "data")
     columns = [value for key, value in found.items() if key.endswith("_column_name")]
@@ -54,6 +55,20 @@ def test_columns_and_label_words_fit_the_data(name, shared):
     labels = rows[found.get("label_column_name", "label")] if DATA_SETS[name].label_words else []
     if DATA_SETS[name].label_words:
         assert len(set(labels)) == len(DATA_SETS[name].label_words)
+
+
+def test_two_data_sets_of_one_folder(tmp_path):
+    (tmp_path / "hwu64").mkdir()
+    (tmp_path / "hwu64" / "train.jsonl").touch()
+    file = str(tmp_path / "hwu64" / "train.jsonl")
+    assert data_arguments("hwu64", tmp_path) == {"train_file": file, "label_column_name": "intent"}
+    assert data_arguments("hwu64_scenarios", tmp_path) == {"train_file": file, "label_column_name": "scenario"}
+
+
+def test_the_packages_own_messages_need_no_folder(tmp_path):
+    found = data_arguments("messages", tmp_path)
+    assert found == data_arguments("messages")
+    assert [len(load_file(path, name)) for name, path in found.items()] == [224, 224]
 
 
 def test_what_is_not_on_the_hub_says_where_it_is(tmp_path):

@@ -1,0 +1,173 @@
+"""Class prototypes beside the template: cosines of mean states, by hand in float64; their start, loss and adapters."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch.nn.functional import cosine_similarity, cross_entropy, normalize
+from transformers import ElectraForPreTraining, pipeline
+
+import dpt_peft
+from dpt_peft import DeepPromptConfig, DPTForSequenceClassification
+
+from .conftest import WORDS
+
+LABEL_WORDS = ["world", "sports", "business"]
+TEXTS = ["the match ended", "a bank rose and news of technology", "film"]
+LABELS = torch.tensor([1, 2, 0])
+
+
+@pytest.fixture
+def load(discriminator_path):
+    def load(dtype=torch.float64, **kwargs) -> DPTForSequenceClassification:
+        kwargs = {"label_words": LABEL_WORDS, "prototypes": True, **kwargs}
+        return DPTForSequenceClassification.from_pretrained(discriminator_path, dtype=dtype, **kwargs)
+
+    return load
+
+
+@pytest.fixture
+def rows(tokenizer):
+    return dict(tokenizer(TEXTS, padding=True, return_tensors="pt"))
+
+
+@pytest.fixture
+def states_by_hand(discriminator_path, tokenizer):
+    """The mean state of each text, read alone in a row joined by hand."""
+    encoder = ElectraForPreTraining.from_pretrained(discriminator_path, dtype=torch.float64).electra
+    means = []
+    for text in TEXTS:
+        words = tokenizer.tokenize(text)
+        tokens = ["[CLS]", *words, "class", ":", "world", ",", "sports", ",", "business", ".", "[SEP]"]
+        with torch.no_grad():
+            states = encoder(torch.tensor([[WORDS.index(token) for token in tokens]])).last_hidden_state[0]
+        means.append(states[1 : 1 + len(words)].mean(0))
+    return torch.stack(means)
+
+
+def test_logits_are_the_templates_and_the_scaled_cosines(load, rows, states_by_hand):
+    model, plain = load(), load(prototypes=False)
+    torch.testing.assert_close(model(**rows).logits, 0.2 * plain(**rows).logits)  # prototypes that say nothing yet
+    directions = torch.randn(3, 24, dtype=torch.float64)
+    model.class_prototypes.weight.data = normalize(directions, dim=1)
+    cosines = cosine_similarity(states_by_hand[:, None], directions[None], dim=-1)
+    expected = 0.2 * plain(**rows).logits + 10 * cosines
+    torch.testing.assert_close(model(**rows).logits, expected)
+    model.config.template_weight, model.config.prototype_scale = 0.0, 1.0
+    torch.testing.assert_close(model(**rows).logits, cosines)
+
+
+def test_prototypes_start_from_the_mean_state_of_each_class(load, rows, tokenizer, states_by_hand):
+    model = load().train()
+    model.set_prototypes([{**rows, "labels": torch.tensor([2, 0, 2])}])
+    first = normalize(states_by_hand, dim=1)
+    expected = torch.stack([first[1], torch.zeros(24, dtype=torch.float64), normalize(first[0] + first[2], dim=0)])
+    torch.testing.assert_close(model.class_prototypes.weight.data, expected, rtol=1e-5, atol=1e-6)  # summed in float32
+    assert model.training
+
+    again = load()
+    again.set_prototypes(
+        {**tokenizer(text, return_tensors="pt"), "labels": torch.tensor([label])}
+        for text, label in zip(TEXTS, (2, 0, 2), strict=True)
+    )
+    torch.testing.assert_close(again.class_prototypes.weight, model.class_prototypes.weight)
+
+
+def test_the_loss_is_equation_3_and_the_cross_entropy_of_the_cosines(load, rows, states_by_hand):
+    model, plain = load(class_weights=[1.0, 2.0, 3.0]), load(prototypes=False, class_weights=[1.0, 2.0, 3.0])
+    model.set_prototypes([{**rows, "labels": LABELS}])
+    cosines = normalize(states_by_hand, dim=1) @ model.class_prototypes.weight.T
+    weights = torch.tensor([1.0, 2.0, 3.0])
+    expected = plain(**rows, labels=LABELS).loss + cross_entropy(10 * cosines.float(), LABELS, weight=weights)
+    torch.testing.assert_close(model(**rows, labels=LABELS).loss.float(), expected.float())
+
+
+def test_both_parts_are_trained(load, rows):
+    model = load(dtype=torch.float32)
+    model.set_prototypes([{**rows, "labels": LABELS}])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(5):
+        loss = model(**rows, labels=LABELS).loss
+        loss.backward()
+        assert model.class_prototypes.weight.grad.abs().sum() > 0
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+def test_several_passes_read_the_text_in_the_first(load, rows):
+    model = load(classes_per_pass=2)
+    model.set_prototypes([{**rows, "labels": LABELS}])
+    assert model(**rows).logits.shape == (3, 3)
+    torch.testing.assert_close(model.class_prototypes.weight[1], normalize(model.text_states(rows), dim=1)[0])
+
+
+def test_hidden_states_are_returned_to_those_who_ask(load, rows):
+    model = load()
+    assert model(**rows).hidden_states is None
+    assert len(model(**rows, output_hidden_states=True).hidden_states) == 3
+
+
+def test_saved_and_loaded(load, rows, tokenizer, tmp_path):
+    model = load(dtype=torch.float32)
+    model.set_prototypes([{**rows, "labels": LABELS}])
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    again = DPTForSequenceClassification.from_pretrained(tmp_path)
+    assert torch.equal(again(**rows).logits, model(**rows).logits)
+    assert pipeline("text-classification", model=str(tmp_path))(TEXTS[0])[0]["label"] in LABEL_WORDS
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        lambda modules: DeepPromptConfig(task_type="SEQ_CLS", num_virtual_tokens=2, modules_to_save=modules),
+        lambda modules: LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query"], modules_to_save=modules),
+    ],
+    ids=["deep prompts", "LoRA"],
+)
+def test_adapters_keep_prototypes_of_their_own(load, rows, tmp_path, config):
+    wrapper = load(dtype=torch.float32)
+    assert wrapper.new_modules == ["class_prototypes"]
+    model = get_peft_model(wrapper, config(wrapper.new_modules))
+    model.get_base_model().set_prototypes([{**rows, "labels": LABELS}])
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert any("class_prototypes.modules_to_save" in name for name in trained)
+    model.save_pretrained(tmp_path)
+    again = dpt_peft.AutoPeftModelForSequenceClassification.from_pretrained(tmp_path)
+    torch.testing.assert_close(again.eval()(**rows).logits, model.eval()(**rows).logits)
+    with model.disable_adapter():
+        assert not model.get_base_model().class_prototypes.original_module.weight.any()
+
+
+def test_adapters_in_one_batch(load, rows):
+    wrapper = load(dtype=torch.float32)
+    prompts = DeepPromptConfig(task_type="SEQ_CLS", num_virtual_tokens=2, modules_to_save=wrapper.new_modules)
+    model = get_peft_model(wrapper, prompts)
+    model.add_adapter("second", prompts)
+    for name, labels in (("default", LABELS), ("second", LABELS.flip(0))):
+        model.set_adapter(name)
+        model.get_base_model().set_prototypes([{**rows, "labels": labels}])
+    model.eval()
+    alone = {}
+    for name in ("default", "second"):
+        model.set_adapter(name)
+        alone[name] = model(**rows).logits
+    names = ["second", "default", "second"]
+    mixed = model(**rows, adapter_names=names).logits
+    for index, name in enumerate(names):
+        torch.testing.assert_close(mixed[index], alone[name][index])
+
+
+def test_what_does_not_go_together_is_refused(load, rows):
+    with pytest.raises(ValueError, match="`prototypes` are for one class a text"):
+        load(problem_type="multi_label_classification")
+    with pytest.raises(ValueError, match="class indices"):
+        load(dtype=torch.float32)(**rows, labels=torch.ones(3, 3))
+    with pytest.raises(ValueError, match="`list_names` are for a model without `prototypes`"):
+        load()(**rows, list_names=["default"] * 3)
+    with pytest.raises(ValueError, match="load it with `prototypes=True`"):
+        load(prototypes=False).set_prototypes([])
