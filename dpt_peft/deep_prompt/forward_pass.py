@@ -79,6 +79,10 @@ class Layout:
         stretch = self.stretches[self.places[row][0]]
         return stretch.key_size, stretch.value_size
 
+    def rows(self, index: int) -> list[int]:
+        """Return the layers of a stretch."""
+        return [row for row, (stretch, _) in enumerate(self.places) if stretch == index]
+
     def columns(self, row: int) -> slice:
         """Return the columns of the layer `row`."""
         index, place = self.places[row]
@@ -202,17 +206,14 @@ class Prompts:
     Attributes:
         keys: of each adapter in use, (batch, key heads, length, size); one after the other they are the prompts.
         values: the same, (batch, value heads, length, size).
+        length: columns that the prompts take.
         visible: which prompts each row has, boolean (batch, length); `None` if all rows have all.
     """
 
     keys: tuple[torch.Tensor, ...]
     values: tuple[torch.Tensor, ...]
+    length: int
     visible: torch.Tensor | None = None
-
-    @property
-    def length(self) -> int:
-        """Columns that the prompts take."""
-        return sum(key.shape[2] for key in self.keys)
 
     @property
     def key(self) -> torch.Tensor:
@@ -261,6 +262,7 @@ class ForwardPass:
     """The prompts of one forward pass.
 
     Attributes:
+        has_gates: whether any of the prompts are gated.
         is_open: whether the model's forward is still running.
         with_gradients: whether it can be differentiated.
         version: of the bank, once it was asked for.
@@ -276,7 +278,7 @@ class ForwardPass:
         self.adapters = adapters
         self.mixtures = mixtures
         self._parts: tuple[Any, ...] = mixtures or adapters
-        self._has_gates = any(part.is_gated for part in self._parts)
+        self.has_gates = any(part.is_gated for part in self._parts)
         self.is_open = True
         self.with_gradients = torch.is_grad_enabled()
         self.version: int | None = None
@@ -316,45 +318,55 @@ class ForwardPass:
             places: the layer's adapters (or mixtures) and its row in each.
             shape: how it wants them.
         """
-        found = [place for place in places if not self._parts[place[0]].is_gated] if self._has_gates else places
+        found = [place for place in places if not self._parts[place[0]].is_gated] if self.has_gates else places
         if len(found) == 1:
             part, row = found[0]
-            key, value = self._pair(part, row, shape)
-            return Prompts((key,), (value,), self._visible(part, row, shape) if self.mixtures else None)
+            return self._prompts(part, row, shape)
         if not found:
             return None
-        keys, values = zip(*(self._pair(part, row, shape) for part, row in found), strict=True)
-        return Prompts(keys, values)
+        each = [self._prompts(part, row, shape) for part, row in found]
+        return Prompts(
+            tuple(prompts.keys[0] for prompts in each),
+            tuple(prompts.values[0] for prompts in each),
+            sum(prompts.length for prompts in each),
+        )
 
     def gated(self, places: Sequence[tuple[int, int]], shape: Shape) -> list[GatedPrompts]:
         """Return the gated prompts of a layer: those of each adapter, or those of all rows."""
         result = []
         for part, row in places:
             if self._parts[part].is_gated:
-                key, value = self._pair(part, row, shape)
-                prompts = Prompts((key,), (value,), self._visible(part, row, shape) if self.mixtures else None)
-                result.append(GatedPrompts(prompts, self._gate(part, row, shape)))
+                result.append(GatedPrompts(self._prompts(part, row, shape), self._gate(part, row, shape)))
         return result
 
-    def memo(self, same: tuple[Any, ...], equal: Any, make: Callable[[], Any]) -> Any:
-        """Return `make()`, made once for the same objects and equal further values."""
+    def find(self, same: tuple[Any, ...], equal: Any) -> Any:
+        """Return what was kept for the same objects and equal further values, or `None`."""
         for objects, values, made in self._made:
             if values == equal and len(objects) == len(same) and all(map(is_, objects, same)):
                 return made
-        made = make()
+        return None
+
+    def keep(self, same: tuple[Any, ...], equal: Any, made: Any) -> Any:
+        """Return `made`, and have it found from now on."""
         self._made.append((same, equal, made))
         return made
 
-    def _pair(self, part: int, row: int, shape: Shape) -> tuple[torch.Tensor, torch.Tensor]:
-        """Key and value of one layer, made ready with those of all layers in its stretch."""
+    def memo(self, same: tuple[Any, ...], equal: Any, make: Callable[[], Any]) -> Any:
+        """Return `make()`, made once for the same objects and equal further values."""
+        found = self.find(same, equal)
+        return self.keep(same, equal, make()) if found is None else found
+
+    def _prompts(self, part: int, row: int, shape: Shape) -> Prompts:
+        """Return one layer's prompts, made ready with those of all layers in its stretch."""
         index, place = self._parts[part].layout.places[row]
         name = (part, index, shape)
-        if name not in self._ready:
-            self._ready[name] = self._stretch(part, index, shape)
-        keys, values = self._ready[name]
-        return keys[place], values[place]
+        ready = self._ready.get(name)
+        if ready is None:
+            ready = self._ready[name] = self._stretch(part, index, shape)
+        return ready[place]
 
-    def _stretch(self, part: int, index: int, shape: Shape) -> tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]:
+    def _stretch(self, part: int, index: int, shape: Shape) -> list[Prompts]:
+        """Return the prompts of all layers of a stretch."""
         layout = self._parts[part].layout
         stretch, start = layout.stretches[index], layout.starts[index]
         flat = self._flat(part, shape)
@@ -364,13 +376,20 @@ class ForwardPass:
         if stretch.key_size == stretch.value_size and shape.key_heads == shape.value_heads:
             both = flat.view(rows, length, 2 * stretch.layers, shape.key_heads, -1)
             pieces = _by_layer(both, shape)
-            return pieces[0::2], pieces[1::2]
-        pairs = flat.view(rows, length, stretch.layers, -1)
-        keys, values = pairs.split((stretch.key_size, stretch.value_size), dim=-1)
-        return (
-            _by_layer(keys.unflatten(-1, (shape.key_heads, -1)), shape),
-            _by_layer(values.unflatten(-1, (shape.value_heads, -1)), shape),
-        )
+            keys, values = pieces[0::2], pieces[1::2]
+        else:
+            pairs = flat.view(rows, length, stretch.layers, -1).split((stretch.key_size, stretch.value_size), dim=-1)
+            keys, values = (
+                _by_layer(each.unflatten(-1, (heads, -1)), shape)
+                for each, heads in zip(pairs, (shape.key_heads, shape.value_heads), strict=True)
+            )
+        if self.mixtures:
+            seen = [self._visible(part, row, shape) for row in layout.rows(index)]
+        else:
+            seen = [None] * stretch.layers
+        return [
+            Prompts((key,), (value,), length, visible) for key, value, visible in zip(keys, values, seen, strict=True)
+        ]
 
     def _flat(self, part: int, shape: Shape) -> torch.Tensor:
         """(num_virtual_tokens, width) of an adapter, or (batch, longest, width) of a mixture."""

@@ -267,6 +267,10 @@ class DeepPromptModel(BaseTuner):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the backbone, compiled if it is: `model.get_base_model().compile()` leaves PEFT's verbs outside."""
         self._adopt_heads()
+        for name in ("output_attentions", "output_hidden_states"):
+            # PEFT passes `None` where nobody asked, which transformers takes for a no, whatever its config says
+            if name in kwargs and kwargs[name] is None:
+                del kwargs[name]
         return self.model(*args, **kwargs)
 
     @torch.compiler.assume_constant_result

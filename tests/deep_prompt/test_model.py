@@ -234,6 +234,14 @@ def test_an_adapter_added_while_disabled_is_disabled_too(task_type):
     assert torch.equal(logits(model, "bert"), active)
 
 
+def test_the_config_may_ask_for_hidden_states():
+    model = prompted("bert", task_type="SEQ_CLS")
+    model.config.output_hidden_states = True
+    batch = make_batch("bert").asdict()
+    assert model(**batch).hidden_states is not None
+    assert model(**batch, output_hidden_states=False).hidden_states is None
+
+
 def test_no_adapter_is_called_as_rows_without_one():
     with pytest.raises(ValueError, match="`adapter_name` cannot be '__base__'"):
         get_peft_model(make_model("bert"), prompt_config(), adapter_name="__base__")

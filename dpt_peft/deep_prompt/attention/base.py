@@ -157,7 +157,7 @@ class DeepPromptLayer(nn.Module, BaseTunerLayer):
     def forward_pass(self) -> tuple[ForwardPass, Sequence[tuple[int, int]]]:
         """Return the pass to take the prompts of the current run from, and their places there."""
         places = self.places[self.run]
-        current = self.bank.current
+        current = self._bank[0].current
         if current is not None and current.serves((self, self.run)):
             return current, places
         return self.bank.alone(places), tuple((part, 0) for part in range(len(places)))

@@ -30,7 +30,6 @@ from .masks import causal, open_mask, widen, widen_additive
 from .projections import projection_sizes
 
 IMPLEMENTATION = "deep_prompt"
-_LAYER = "_deep_prompt_layer"
 
 
 class InterfaceAttentionLayer(DeepPromptLayer):
@@ -42,7 +41,7 @@ class InterfaceAttentionLayer(DeepPromptLayer):
         super().__init__(base_layer, layer_indices, bank)
         self.base_config: Any = base_layer.config
         self.prompt_config = config_with_attention(self.base_config, IMPLEMENTATION)
-        self._cache: Any = None
+        self.cache: Any = None
         self.eager, self.kernels = attention_kernels(base_layer)
         self._link()
 
@@ -66,21 +65,24 @@ class InterfaceAttentionLayer(DeepPromptLayer):
         """Run the attention module; where there are prompts, it is led to `deep_prompt_attention`."""
         if self.recorded is not None:
             return self.record(*args, **kwargs)
-        prompted = self.has_prompts()
+        # torch's look-up of submodules by attribute is slow
+        base: Any = self._modules["base_layer"]
         cache = cache_of_call(kwargs)
         if cache is not None:
-            layer = cache_layer(cache, getattr(self.base_layer, "layer_idx", None))
+            layer = cache_layer(cache, getattr(base, "layer_idx", None))
             if isinstance(layer, PromptedCacheLayer) and layer.owner != self.owner():
                 # prompts that are no longer in use
                 layer.take_out()
-        if not prompted:
-            return self.base_layer(*args, **kwargs)
-        self._link()
+        if not self.places[self.run]:
+            return base(*args, **kwargs)
+        if base._deep_prompt_layer[0] is not self:
+            # a replica's module finds the layer that it was copied from
+            self._link()
         if cache is None:
-            return self.base_layer(*args, **kwargs)
-        self._cache = cache
-        output = self.base_layer(*args, **kwargs)
-        self._cache = None
+            return base(*args, **kwargs)
+        self.cache = cache
+        output = base(*args, **kwargs)
+        self.cache = None
         return output
 
     def record(self, *args: Any, **kwargs: Any) -> Any:
@@ -90,10 +92,9 @@ class InterfaceAttentionLayer(DeepPromptLayer):
         return self.base_layer(*args, **kwargs)
 
     def _link(self) -> None:
-        """Let the module find this layer: a replica's module would find the layer that it was copied from."""
-        if getattr(self.base_layer, _LAYER, (None,))[0] is not self:
-            # in a tuple: a reference, not a submodule
-            setattr(self.base_layer, _LAYER, (self,))
+        """Let the module find this layer."""
+        # in a tuple: a reference, not a submodule
+        self.base_layer._deep_prompt_layer = (self,)
 
     def owner(self) -> Any:
         """Return what tells the prompts in use from others, in a cache."""
@@ -101,21 +102,19 @@ class InterfaceAttentionLayer(DeepPromptLayer):
 
     def cached(self, key: torch.Tensor) -> PromptedCacheLayer | None:
         """Return the cache's layer that these keys come from, if prompts are or can be put into it."""
-        if self._cache is None:
-            return None
         index: Any = getattr(self.base_layer, "layer_idx", None)
-        layer = cache_layer(self._cache, index)
+        layer = cache_layer(self.cache, index)
         if layer is None or layer.keys is not key:
             return None
         if isinstance(layer, PromptedCacheLayer):
             return layer
         # compiled graphs read what is there, and have the prompts join anew if nothing is
-        return None if torch.compiler.is_compiling() else with_prompts(self._cache, index)
+        return None if torch.compiler.is_compiling() else with_prompts(self.cache, index)
 
     def unwrap(self) -> nn.Module:
         """Give the attention module its own config back."""
         self.base_layer.config = self.base_config
-        delattr(self.base_layer, _LAYER)
+        del self.base_layer._deep_prompt_layer
         return self.base_layer
 
     def kernel(self) -> tuple[str, Callable]:
@@ -151,43 +150,47 @@ def deep_prompt_attention(
     Raises:
         NotImplementedError: for masks that are no tensors (flex attention); the message names the way out.
     """
-    layer: InterfaceAttentionLayer = getattr(module, _LAYER)[0]
+    found: Any = module
+    layer: InterfaceAttentionLayer = found._deep_prompt_layer[0]
     if layer.recorded is not None:
         layer.recorded.append((_as_row(key), _as_row(value)))
         return layer.kernel()[1](module, query, key, value, attention_mask, **kwargs)
     forward_pass, places = layer.forward_pass()
-    cached, prompts = layer.cached(key), None
+    cached = None if layer.cache is None else layer.cached(key)
     batch, key_heads, tokens, _ = key.shape
+    _, heads, queries, _ = query.shape
     if cached is not None and cached.length:
-        length, visible, tokens = cached.length, cached.visible, tokens - cached.length
+        prompts, length, visible, tokens = None, cached.length, cached.visible, tokens - cached.length
     else:
-        shape = Shape(batch, key_heads, value.shape[1], 1, key.device, key.dtype)
-        prompts = forward_pass.prompts(places, shape)
+        prompts = forward_pass.prompts(places, Shape(batch, key_heads, value.shape[1], 1, key.device, key.dtype))
         length, visible = (0, None) if prompts is None else (prompts.length, prompts.visible)
 
-    bias = kwargs.get("position_bias")
-    sizes = (batch, key_heads, query.shape[1], query.shape[2], tokens, length)
-    is_causal = _is_causal(module, query, kwargs)
-    call = forward_pass.memo(
-        (attention_mask, visible, layer.base_config, layer.kernels),
-        (sizes, is_causal, bias is None, query.dtype),
-        lambda: _prepare(layer, query, sizes, attention_mask, visible, is_causal, bias is not None),
-    )
-    if bias is not None and length:
-        kwargs["position_bias"] = forward_pass.memo(
-            (bias,), (length, call.tokens), lambda: nn.functional.pad(bias[..., : call.tokens], (length, 0))
-        )
+    bias, is_causal = kwargs.get("position_bias"), kwargs.get("is_causal")
+    if is_causal is None:
+        is_causal = getattr(module, "is_causal", True)
+    sizes = (batch, key_heads, heads, queries, tokens, length)
+    same = (attention_mask, visible, layer.base_config, layer.kernels)
+    equal = (sizes, is_causal, bias is None, query.dtype)
+    call = forward_pass.find(same, equal)
+    if call is None:
+        call = _prepare(layer, query, sizes, attention_mask, visible, is_causal, bias is not None)
+        forward_pass.keep(same, equal, call)
     if prompts is not None:
         if call.tokens < tokens:
             key, value = key[:, :, : call.tokens], value[:, :, : call.tokens]
         key, value = prompts.before(key, value)
         if cached is not None:
             cached.put(prompts, layer.owner(), key, value)
-    queries = nn.functional.pad(query, (0, 0, length, 0)) if call.queries_in_front else query
-    context, weights = call.kernel(module, queries, key, value, call.mask, **kwargs)
+    if bias is not None and length:
+        kwargs["position_bias"] = forward_pass.memo(
+            (bias,), (length, call.tokens), lambda: nn.functional.pad(bias[..., : call.tokens], (length, 0))
+        )
     if call.queries_in_front:
-        context = context[:, length:]
-    if layer.bank.has_gates:
+        context, weights = call.kernel(module, _behind(length, query), key, value, None, **kwargs)
+        context = context.narrow_copy(1, length, queries)
+    else:
+        context, weights = call.kernel(module, query, key, value, call.mask, **kwargs)
+    if forward_pass.has_gates:
         scale = kwargs.get("scaling")
         context = layer.add_gated(context, query, query.shape[-1] ** -0.5 if scale is None else scale)
     return context, weights
@@ -224,7 +227,9 @@ def _prepare(
     implementation, kernel = layer.kernel()
     if not length:
         return _KernelCall(kernel, tokens, mask)
-    if mask is None and implementation == "sdpa" and is_causal:
+    # Eager kernels always get their mask, and flash attention aligns queries with the last keys, so that columns in
+    # front are seen by all.
+    if mask is None and implementation == "sdpa" and is_causal and queries > 1:
         tokens = queries
         if heads > key_heads and visible is None and not has_bias:
             # with a mask, keys and values would be repeated for every head; with queries for the prompts' places the
@@ -239,14 +244,9 @@ def _prepare(
     return _KernelCall(kernel, tokens, widen(mask, length, visible))
 
 
-def _is_causal(module: nn.Module, query: torch.Tensor, kwargs: dict[str, Any]) -> bool:
-    """Return whether the sdpa kernel called without a mask would hide later tokens.
-
-    Eager kernels always get their mask, and flash attention aligns queries with the last keys, so that columns in
-    front are seen by all.
-    """
-    is_causal = kwargs.get("is_causal")
-    return query.shape[2] > 1 and bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
+def _behind(length: int, query: torch.Tensor) -> torch.Tensor:
+    """Return queries with so many empty ones in front, in memory token by token as the kernel's output is to be."""
+    return nn.functional.pad(query.transpose(1, 2), (0, 0, 0, 0, length, 0)).transpose(1, 2)
 
 
 def _as_row(tokens: torch.Tensor) -> torch.Tensor:
