@@ -76,6 +76,13 @@ class ModelArguments:
         default=None,
         metadata={"help": "Sentence encoder whose mean states of clean text are kept, with the same vocabulary."},
     )
+    teacher_share: float = field(
+        default=0.0,
+        metadata={
+            "help": "With teacher: start from this share of the teacher's weights and the rest of the model's, for a "
+            "model that was made from the teacher and has forgotten too much of it."
+        },
+    )
     teacher_weight: float = field(default=3.0, metadata={"help": "With teacher: weight of that term of the loss."})
     save_dtype: str = field(default="float32", metadata={"help": "Precision of what is written: float32 or float16."})
     compare_with: list[str] = field(
@@ -183,6 +190,21 @@ def build_discriminator(model_args: ModelArguments) -> PreTrainedModel | PeftMod
     return low_rank_discriminator(base, start, rank=model_args.lora_rank)
 
 
+def mix_with_teacher(discriminator: PreTrainedModel, teacher: PreTrainedModel, share: float) -> None:
+    """Move the encoder's weights, in place, by `share` towards those of the encoder that it was made from.
+
+    Raises:
+        ValueError: If the two have other parameters, or only an adapter is trained.
+    """
+    of_teacher = discriminator_from_encoder(teacher.config.name_or_path).base_model.state_dict()
+    own = discriminator.base_model.state_dict()
+    if {name: weight.shape for name, weight in own.items()} != {n: w.shape for n, w in of_teacher.items()}:
+        raise ValueError("`teacher_share`: teacher and model must have the same layers and sizes.")
+    for name, weight in own.items():
+        if weight.is_floating_point():
+            weight.lerp_(of_teacher[name], share)
+
+
 def build_generator(
     name: str, discriminator: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase
 ) -> GeneratorReplacements:
@@ -268,6 +290,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     teacher = None
     if model_args.teacher is not None:
         teacher = AutoModel.from_pretrained(model_args.teacher, dtype=torch.float32)
+        if model_args.teacher_share:
+            mix_with_teacher(discriminator, teacher, model_args.teacher_share)
     trainer = trainer_of(
         ReplacedTokenPretraining(discriminator, source, data_args.replaced_share, teacher, model_args.teacher_weight)
     )
