@@ -17,11 +17,7 @@ import dpt_peft
 from dpt_peft.quickstart.report import Records, make_table, plot_spread
 from dpt_peft.tasks.base import TaskData
 from dpt_peft.tasks.sampling import ClassSamplingArguments
-from dpt_peft.tasks.text_classification import (
-    TextClassification,
-    TextClassificationArguments,
-    load_text_classification,
-)
+from dpt_peft.tasks.text_classification import TextClassification, TextClassificationArguments
 from dpt_peft.training.fit import load
 from dpt_peft.training.methods import METHODS, build_model, methods_of, option_names
 from dpt_peft.training.records import append_json_line, data_fingerprint, read_json_lines
@@ -78,7 +74,7 @@ def load_data(source: TextClassificationArguments, test_fraction: float = 0.3) -
         ValueError: If the data is not what `source` says, the test data has no labels, or a class is too small to be
             in both parts.
     """
-    data = load_text_classification(source)
+    data = TASK.load(source)
     if "test" in data.splits:
         if "labels" not in data.splits["test"].column_names:
             raise ValueError(f"`test_file`: {source.test_file!r} has no labels, so nothing can be measured.")

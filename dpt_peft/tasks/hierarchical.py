@@ -65,40 +65,6 @@ class HierarchicalData(TaskData):
     tree: LabelTree | None = None
 
 
-def shape_hierarchical(splits: Mapping[str, Dataset], args: HierarchicalClassificationArguments) -> HierarchicalData:
-    """Check splits of texts and labels, and read the tree of the classes off the label columns.
-
-    Args:
-        splits: As loaded.
-        args: Columns. With `level_column_names` the last of them is the label column.
-
-    Raises:
-        ValueError: If the label columns do not make a tree (a class has two parents, say), the file of words names
-            something that is not there, or what `shape_text_classification` refuses.
-        FileNotFoundError: If there is no such file of words.
-    """
-    if args.level_column_names is None:
-        flat = shape_text_classification(splits, args)
-        return HierarchicalData(flat.splits, flat.label_names)
-    if len(args.level_column_names) < 2:
-        raise ValueError("`level_column_names` names the label columns from the top down: at least two of them.")
-    if args.class_names is not None:
-        raise ValueError(
-            "`class_names` is for labels in one column; with `level_column_names` the names are the data's."
-        )
-    texts = shape_text_classification(splits, replace(args, label_column_name=args.level_column_names[-1]))
-    # All labels occur in the training data, so its rows are the table.
-    train = splits["train"]
-    require_columns(
-        train, "train", {f"level_column_names[{i}]": name for i, name in enumerate(args.level_column_names)}
-    )
-    table = train.select_columns(args.level_column_names)
-    names = LabelTree.from_table(table, args.level_column_names, classes=texts.label_names).names
-    words = {name: name.replace("_", " ") for name in names} | _read_words(args.tree_words_file, names)
-    tree = LabelTree.from_table(table, args.level_column_names, label_words=words, classes=texts.label_names)
-    return HierarchicalData(texts.splits, texts.label_names, tree)
-
-
 def _read_words(file: str | None, names: list[str]) -> dict[str, str]:
     if file is None:
         return {}
@@ -209,9 +175,38 @@ class HierarchicalClassification(TextClassification):
         DISCRIMINATOR: Head(load_hierarchical, HierarchyOptions),
     }
 
-    def shape(self, splits: Mapping[str, Dataset], args: Any) -> HierarchicalData:
-        """Check texts, labels and tree, see `shape_hierarchical`."""
-        return shape_hierarchical(splits, args)
+    def shape(self, splits: Mapping[str, Dataset], args: HierarchicalClassificationArguments) -> HierarchicalData:
+        """Check splits of texts and labels, and read the tree of the classes off the label columns.
+
+        Args:
+            splits: As loaded.
+            args: Columns. With `level_column_names` the last of them is the label column.
+
+        Raises:
+            ValueError: If the label columns do not make a tree (a class has two parents, say), the file of words names
+                something that is not there, or what `shape_text_classification` refuses.
+            FileNotFoundError: If there is no such file of words.
+        """
+        if args.level_column_names is None:
+            flat = shape_text_classification(splits, args)
+            return HierarchicalData(flat.splits, flat.label_names)
+        if len(args.level_column_names) < 2:
+            raise ValueError("`level_column_names` names the label columns from the top down: at least two of them.")
+        if args.class_names is not None:
+            raise ValueError(
+                "`class_names` is for labels in one column; with `level_column_names` the names are the data's."
+            )
+        texts = shape_text_classification(splits, replace(args, label_column_name=args.level_column_names[-1]))
+        # All labels occur in the training data, so its rows are the table.
+        train = splits["train"]
+        require_columns(
+            train, "train", {f"level_column_names[{i}]": name for i, name in enumerate(args.level_column_names)}
+        )
+        table = train.select_columns(args.level_column_names)
+        names = LabelTree.from_table(table, args.level_column_names, classes=texts.label_names).names
+        words = {name: name.replace("_", " ") for name in names} | _read_words(args.tree_words_file, names)
+        tree = LabelTree.from_table(table, args.level_column_names, label_words=words, classes=texts.label_names)
+        return HierarchicalData(texts.splits, texts.label_names, tree)
 
     def features(
         self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: TaskData, args: Any, max_length: int | None

@@ -191,7 +191,7 @@ def test_presets_passes_and_calibration_come_back(script, files, tmp_path, metho
         namespace: dict = {}
         code = card.split("```python\n")[1].split("```")[0]
         exec(code.replace(f'"{tmp_path.name}"', repr(str(tmp_path))), namespace)
-        model = namespace["model"]
+        model = namespace["classify"].model
     config = model.config
     assert (config.label_separator, config.wordpieces, config.classes_per_pass) == (" , ", "mean", 1)
     assert config.untied_labels

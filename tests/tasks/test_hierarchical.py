@@ -164,7 +164,7 @@ def test_saved_with_an_adapter_and_shown_how_to_load(discriminator, tmp_path):
     code = (out / "README.md").read_text().split("```python\n")[1].split("```")[0]
     namespace: dict = {}
     exec(code.replace(f'"{out.name}"', repr(str(out))), namespace)
-    base = namespace["model"].get_base_model()
+    base = namespace["classify"].model.get_base_model()
     assert type(base) is DPTForHierarchicalClassification
     assert base.config.tree.classes == ("dull", "fine", "great", "poor")
 

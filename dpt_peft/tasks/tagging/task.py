@@ -22,7 +22,6 @@ from transformers import (
 from dpt_peft.tasks.base import Features, Predictions, Task, TaskData, is_adapter
 from dpt_peft.tasks.data import DatasetArguments, require_columns, require_rows
 from dpt_peft.tasks.heads import NEW_HEAD, Head, new_head
-from dpt_peft.tasks.metrics import ArgumentMetric, EntityMetric
 from dpt_peft.tasks.tagging.conll import (
     PropositionColumns,
     TaggedColumns,
@@ -31,6 +30,7 @@ from dpt_peft.tasks.tagging.conll import (
     write_tagged,
 )
 from dpt_peft.tasks.tagging.features import WordFeatures, load_word_tokenizer, make_word_features, words_of
+from dpt_peft.tasks.tagging.metrics import ArgumentMetric, EntityMetric
 from dpt_peft.tasks.tagging.schemes import Plain, TagScheme, label_names_of, recognise_scheme
 
 logger = logging.getLogger(__name__)
