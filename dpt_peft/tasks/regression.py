@@ -13,7 +13,7 @@ from datasets import Dataset
 from peft import TaskType
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
-from dpt_peft.tasks.base import Features, Predictions, Task, TaskData
+from dpt_peft.tasks.base import Features, Predictions, Task, TaskData, write_predictions
 from dpt_peft.tasks.data import DatasetArguments, check_splits, is_missing
 from dpt_peft.tasks.heads import NEW_HEAD, Head, new_head
 from dpt_peft.tasks.labels import check_missing, number
@@ -98,8 +98,8 @@ class NumberFeatures(Features):
 
     def write(self, predictions: Predictions, config: Any, folder: Path) -> None:
         """Write `predictions.tsv` with the columns index and prediction."""
-        lines = [f"{row}\t{value}" for row, value in enumerate(np.asarray(predictions).reshape(-1))]
-        (folder / "predictions.tsv").write_text("\n".join(["index\tprediction", *lines, ""]), encoding="utf-8")
+        numbers = np.asarray(predictions).reshape(-1)
+        write_predictions(folder, {"index": range(len(numbers)), "prediction": numbers})
 
 
 class Regression(Task):

@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import permutations
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -23,7 +22,7 @@ from dpt_peft.tasks.text_classification import ClassFeatures, TextClassification
 TEMPLATE = "{text} Relation: {labels}."
 NO_RELATION = "no_relation"
 #: Columns that say where an example stands in SpERT's sentences.
-PLACE = ("row", "number", "between")
+PLACE = ("row", "number", "head_entity", "tail_entity")
 
 logger = logging.getLogger(__name__)
 
@@ -101,8 +100,8 @@ def one_row_a_relation(
         args: Names of the columns of the result.
 
     Returns:
-        The words, head, tail and relation of every row, its sentence (`row`) and its number there (`number`), and the
-        entities it is between (`between`); and where each row stands, for messages.
+        The words, head, tail and relation of every row, its sentence (`row`), its number there (`number`) and the
+        entities it is between (`head_entity`, `tail_entity`); and where each row stands, for messages.
 
     Raises:
         ValueError: If a column is missing, entities or relations are no lists of objects, a relation has no type or
@@ -121,7 +120,7 @@ def one_row_a_relation(
             pairs = permutations(range(len(entities)), 2)
             named += [(ends, args.no_relation_name) for ends in pairs if ends not in related]
         for at, ((head, tail), relation) in enumerate(named):
-            cells = (sentence[tokens], entities[head], entities[tail], relation, row, at, [head, tail])
+            cells = (sentence[tokens], entities[head], entities[tail], relation, row, at, head, tail)
             for column, cell in zip(found.values(), cells, strict=True):
                 column.append(cell)
     without = len(dataset) - len(set(found["row"]))
@@ -265,11 +264,9 @@ class RelationFeatures(ClassFeatures):
 
     Attributes:
         no_relation: The class that is none; None if there is none.
-        places: Of SpERT's sentences: where every row comes from, see `one_row_a_relation`.
     """
 
     no_relation: str | None
-    places: Dataset | None = None
 
     def metrics(self, predictions: Predictions, config: Any) -> dict[str, float]:
         """Return the metrics of the classes, and of the relations alone.
@@ -290,20 +287,6 @@ class RelationFeatures(ClassFeatures):
             "precision": right / said if said else 0.0,
             "recall": right / there if there else 0.0,
         }
-
-    def write(self, predictions: Predictions, config: Any, folder: Path) -> None:
-        """Write `predictions.tsv`: index, prediction and, of SpERT's sentences, where the pair stands in the file.
-
-        `row` counts the sentences, `number` the relations of one, as annotated (pairs without one behind them); `head`
-        and `tail` count its entities.
-        """
-        super().write(predictions, config, folder)
-        if self.places is not None:
-            path = folder / "predictions.tsv"
-            header, *lines = path.read_text(encoding="utf-8").splitlines()
-            places = [(place["row"], place["number"], *place["between"]) for place in self.places]
-            rows = [f"{line}\t" + "\t".join(map(str, place)) for line, place in zip(lines, places, strict=True)]
-            path.write_text("\n".join([f"{header}\trow\tnumber\thead\ttail", *rows, ""]), encoding="utf-8")
 
 
 class RelationExtraction(TextClassification):
@@ -326,7 +309,7 @@ class RelationExtraction(TextClassification):
         Returns:
             Splits with the columns `tokens`, `head` and `tail` ([first word, word behind the last]), `head_type`,
             `tail_type` (None where there is none) and `labels` (class ids; missing where a split has none); of SpERT's
-            sentences also `row`, `number` and `between`, see `one_row_a_relation`.
+            sentences also those of `PLACE`, see `one_row_a_relation`.
 
         Raises:
             ValueError: If there is no training data or a split is empty; if a column is missing (those there are get
@@ -404,8 +387,8 @@ class RelationExtraction(TextClassification):
                     texts[row] = _fit(*marked[row], tokenizer, max_length, row)
         columns = {"text": texts} | ({"labels": rows["labels"][:]} if "labels" in rows.column_names else {})
         dataset = tokenize_texts(Dataset.from_dict(columns), tokenizer, max_length)
-        places = rows.select_columns(PLACE) if set(PLACE) <= set(rows.column_names) else None
-        return RelationFeatures(dataset, data.label_names, data.no_relation, places)
+        places = {name: rows[name][:] for name in PLACE if name in rows.column_names}
+        return RelationFeatures(dataset, data.label_names, data.no_relation, places=places)
 
     def usage(self, folder: str, model: Any) -> str:
         """Return the lines that load the model as a pipeline and mark a sentence for it."""

@@ -114,11 +114,7 @@ def _indices_by_class(labels: Sequence[Hashable]) -> dict[Hashable, list[int]]:
     by_class: dict[Hashable, list[int]] = {}
     for index, label in enumerate(labels):
         by_class.setdefault(label, []).append(index)
-    try:
-        ordered = sorted(by_class)  # type: ignore[type-var]
-    except TypeError:
-        ordered = sorted(by_class, key=repr)
-    return {label: by_class[label] for label in ordered}
+    return {label: by_class[label] for label in sorted(by_class)}  # type: ignore[type-var]
 
 
 def sample_per_class(

@@ -14,7 +14,7 @@ from datasets import ClassLabel, Dataset
 from peft import TaskType
 from transformers import AutoModelForSequenceClassification, EvalPrediction, PreTrainedTokenizerBase
 
-from dpt_peft.tasks.base import Features, Predictions, Task, TaskData, is_adapter
+from dpt_peft.tasks.base import Features, Predictions, Task, TaskData, is_adapter, write_predictions
 from dpt_peft.tasks.data import DatasetArguments, as_texts, check_splits, special_tokens_as_text
 from dpt_peft.tasks.heads import (
     DISCRIMINATOR,
@@ -224,10 +224,12 @@ class ClassFeatures(Features):
     Attributes:
         dataset: The tokenizer's columns, and `labels` where there are labels.
         label_names: Names of the classes by id.
+        places: Further columns of what is written: where in a file the rows stand, if they are not its rows.
     """
 
     dataset: Dataset
     label_names: list[str]
+    places: Mapping[str, Sequence[Any]] = field(default_factory=dict, kw_only=True)
 
     @property
     def labels(self) -> np.ndarray | None:
@@ -243,8 +245,8 @@ class ClassFeatures(Features):
 
     def write(self, predictions: Predictions, config: Any, folder: Path) -> None:
         """Write `predictions.tsv` with the columns index and prediction."""
-        lines = [f"{row}\t{self.label_names[label]}" for row, label in enumerate(np.argmax(predictions, axis=-1))]
-        (folder / "predictions.tsv").write_text("\n".join(["index\tprediction", *lines, ""]), encoding="utf-8")
+        names = [self.label_names[label] for label in np.argmax(predictions, axis=-1)]
+        write_predictions(folder, {"index": range(len(names)), "prediction": names, **self.places})
 
 
 @dataclass(frozen=True)

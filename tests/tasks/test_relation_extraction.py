@@ -117,7 +117,8 @@ def test_sperts_sentences_give_an_example_a_relation(tmp_path, caplog):
         "tail_type": ["Org", "Peop"],
         "row": [1, 1],
         "number": [0, 1],
-        "between": [[0, 1], [1, 0]],
+        "head_entity": [0, 1],
+        "tail_entity": [1, 0],
         "labels": [1, 0],
     }
     assert "1 of 2 sentences of the train data have no relation and so no example; `no_relation_name`" in caplog.text
@@ -130,7 +131,8 @@ def test_two_entities_without_a_relation_are_examples_where_that_has_a_name(tmp_
     assert (data.label_names, data.no_relation) == (["Led_By", "Work_For", "none"], "none")
     for split in ("train", "test"):
         rows = data.splits[split]
-        assert rows["between"][:] == [[0, 1], [1, 0], [0, 2], [1, 2], [2, 0], [2, 1]]
+        between = list(zip(rows["head_entity"][:], rows["tail_entity"][:], strict=True))
+        assert between == [(0, 1), (1, 0), (0, 2), (1, 2), (2, 0), (2, 1)]
         assert rows["number"][:] == list(range(6))
         assert rows["labels"][:] == [1, 0, 2, 2, 2, 2]
 
@@ -144,7 +146,7 @@ def test_where_relations_are_not_known_any_two_entities_may_have_one(tmp_path, t
     features = TASK.features(rows, tokenizer, data, None, 40)
     features.write(np.eye(2)[[0, 1, 1, 0, 0, 0]], None, tmp_path)
     assert (tmp_path / "predictions.tsv").read_text().splitlines() == [
-        "index\tprediction\trow\tnumber\thead\ttail",
+        "index\tprediction\trow\tnumber\thead_entity\ttail_entity",
         "0\tLed_By\t1\t0\t0\t1",
         "1\tWork_For\t1\t1\t0\t2",
         "2\tWork_For\t1\t2\t1\t0",

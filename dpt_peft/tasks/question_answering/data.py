@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-import numpy as np
-import torch
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
@@ -401,44 +399,6 @@ class QuestionTask(Task):
         else:
             lines += ["from transformers import pipeline", "", f'read = pipeline({task}, model="{folder}")']
         return "\n".join([*lines, 'read(question="...", context="...")'])
-
-
-def predict_logits(
-    model: torch.nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    features: QuestionFeatures,
-    batch_size: int = 16,
-    *,
-    outputs: Sequence[str] = ("logits",),
-) -> tuple[list[np.ndarray], ...]:
-    """Run a model over the windows, without gradients.
-
-    Args:
-        model: A model of the family, or a PEFT model around one.
-        tokenizer: Its tokenizer, which pads.
-        features: The windows.
-        batch_size: Windows a batch.
-        outputs: The model's outputs to keep.
-
-    Returns:
-        For every output a list with one array a window, cut to the window's tokens.
-    """
-    device = next(model.parameters()).device
-    training = model.training
-    model.eval()
-    found: tuple[list[np.ndarray], ...] = tuple([] for _ in outputs)
-    try:
-        for first in range(0, len(features.windows), batch_size):
-            windows = features.windows[first : first + batch_size]
-            batch = tokenizer.pad([window.inputs for window in windows], padding_side="right", return_tensors="pt")
-            with torch.no_grad():
-                output = model(**batch.to(device))
-            for rows, name in zip(found, outputs, strict=True):
-                values = output[name].float().cpu().numpy()
-                rows += [row[: len(window.offsets)] for row, window in zip(values, windows, strict=True)]
-    finally:
-        model.train(training)
-    return found
 
 
 @dataclass(frozen=True)

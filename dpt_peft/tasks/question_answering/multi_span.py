@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from dpt_peft.pretrained_heads import DPTForMultiSpanQuestionAnswering
-from dpt_peft.tasks.base import Features, Predictions, TaskData
+from dpt_peft.tasks.base import Features, Predictions, TaskData, predict_rows
 from dpt_peft.tasks.heads import DISCRIMINATOR, NEW_HEAD, Head, new_head
 from dpt_peft.tasks.question_answering.data import (
     Example,
@@ -27,7 +27,6 @@ from dpt_peft.tasks.question_answering.data import (
     QuestionFeatures,
     QuestionTask,
     ThresholdSearch,
-    predict_logits,
     write_by_id,
     write_spans,
 )
@@ -271,7 +270,7 @@ def tune_threshold(
     Raises:
         ValueError: See `search_threshold`.
     """
-    (logits,) = predict_logits(model, tokenizer, features, batch_size)
+    logits = predict_rows(model, tokenizer, [window.inputs for window in features.windows], batch_size)
     before = get_logit_threshold(model.config)
     found = search_threshold(features, features.score(logits), before=before, metric=metric)
     model.config.logit_threshold = found.threshold
