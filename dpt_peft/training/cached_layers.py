@@ -160,9 +160,8 @@ class LowerLayerCache:
             self.model.register_forward_pre_hook(self._take_rows, with_kwargs=True),
             self.backbone.register_forward_pre_hook(self._take_mask, with_kwargs=True),
         ]
-        self._removed = [self.layers[index] for index in range(self.depth)]
-        for index, layer in enumerate(self._removed):
-            self.layers[index] = _FromCache(layer, self if index == self.depth - 1 else None)
+        *others, last = list(self.layers)[: self.depth]
+        self._removed = self._put([*(_FromCache(layer, None) for layer in others), _FromCache(last, self)])
         return self
 
     def __exit__(
@@ -171,13 +170,19 @@ class LowerLayerCache:
         """Put the lower layers back, and remove the files unless they are to be kept."""
         for handle in self._handles:
             handle.remove()
-        for index, layer in enumerate(self._removed):
-            self.layers[index] = layer
+        self._put(self._removed)
         paths = [file.path for _, file in self._files]
         self._files.clear()
         if not self.keep:
             for path in paths:
                 StatesFile.remove(path)
+
+    def _put(self, lower: Sequence[nn.Module]) -> list[nn.Module]:
+        """Put modules in the place of the lower layers, and return what stood there."""
+        before = list(self.layers)[: self.depth]
+        for index, module in enumerate(lower):
+            self.layers[index] = module
+        return before
 
     # --- filling ---
 
@@ -268,14 +273,11 @@ class LowerLayerCache:
 
     @contextmanager
     def _lower_layers_back(self) -> Iterator[None]:
-        passing = [self.layers[index] for index in range(self.depth)]
-        for index, layer in enumerate(self._removed):
-            self.layers[index] = layer
+        passing = self._put(self._removed)
         try:
             yield
         finally:
-            for index, layer in enumerate(passing):
-                self.layers[index] = layer
+            self._put(passing)
 
     def _fingerprint(self, dataset: Dataset) -> str:
         """A name for model and data: the same weights below the prompts and the same inputs, the same name."""

@@ -21,10 +21,8 @@ from dpt_peft.tasks.sampling import ClassSamplingArguments, SamplingArguments
 from dpt_peft.training.methods import build_model, count_parameters
 from dpt_peft.training.model_card import write_model_card
 from dpt_peft.training.records import data_fingerprint
-from dpt_peft.training.run import RunArguments, card_facts, checkpoint_to_resume, resolve_training
+from dpt_peft.training.run import RunArguments, asked_splits, card_facts, checkpoint_to_resume, resolve_training
 from dpt_peft.training.shared_prompts import SharedPromptModel, SharedPromptTrainer, join_tasks, mean_over_tasks
-
-_SPLITS = {"train": "train", "eval": "validation", "test": "test"}
 
 
 @dataclass
@@ -111,8 +109,7 @@ def read_tasks(args: MultiTaskArguments, sampling: SamplingArguments) -> dict[st
     }
     if len(read) < 2:
         raise ValueError(f"There must be at least two tasks in `tasks` and `tasks_file`, got {len(read)}.")
-    heads = {(family.task_type, family.pipeline_tag): None for family, _, _ in read.values()}
-    if len(heads) > 1:
+    if len({(family.task_type, family.pipeline_tag) for family, _, _ in read.values()}) > 1:
         different = ", ".join(sorted({family.name for family, _, _ in read.values()}))
         raise ValueError(f"Tasks of different heads cannot share prompts: {different}.")
     found = {}
@@ -127,12 +124,9 @@ def _read_entry(
 ) -> tuple[Task, Any, SamplingArguments]:
     if not name.replace("-", "_").isidentifier():
         raise ValueError(f"`tasks_file`: a task's name must be of letters, digits, _ and -, got {name!r}.")
-    possible = [key for key, task in TASKS.items() if NEW_HEAD in task.heads]
     family = entry.pop("family", None)
-    if family not in possible:
-        raise ValueError(
-            f"`tasks_file`: the `family` of {name!r} must be one of {', '.join(possible)}, got {family!r}."
-        )
+    if family not in TASKS:
+        raise ValueError(f"`tasks_file`: the `family` of {name!r} must be one of {', '.join(TASKS)}, got {family!r}.")
     task = TASKS[family]
     amount: dict[str, Any] = {f.name: getattr(sampling, f.name) for f in fields(task.sampling)}
     amount |= {key: entry.pop(key) for key in list(entry) if key in amount}
@@ -169,9 +163,8 @@ def run_multi_task(arguments: RunArguments, *, write_files: bool = True, command
     if arguments.training.label_smoothing_factor:
         raise ValueError("`label_smoothing_factor` is not supported for several tasks. Leave it out.")
     tasks = read_tasks(arguments.data, arguments.sampling)
-    flags = {"train": "do_train", "eval": "do_eval", "test": "do_predict"}
-    used = {part: split for part, split in _SPLITS.items() if getattr(arguments.training, flags[part])}
-    for split in used.values():
+    used = asked_splits(arguments.training)
+    for split in used:
         without = [name for name, task in tasks.items() if split not in task.rows]
         if without:
             raise ValueError(f"There is no {split} data of {', '.join(without)}.")
@@ -193,7 +186,7 @@ def run_multi_task(arguments: RunArguments, *, write_files: bool = True, command
         }
     )
     features = {
-        part: {
+        split: {
             name: task.family.features(
                 task.rows[split],
                 tokenizer,
@@ -203,24 +196,24 @@ def run_multi_task(arguments: RunArguments, *, write_files: bool = True, command
             )
             for name, task in tasks.items()
         }
-        for part, split in used.items()
+        for split in used
     }
     metrics = {
-        part: {name: partial(_measure, made, model.tasks[name].config) for name, made in of_tasks.items()}
-        for part, of_tasks in features.items()
+        split: {name: partial(_measure, made, model.tasks[name].config) for name, made in of_tasks.items()}
+        for split, of_tasks in features.items()
     }
-    datasets = {part: {name: made.dataset for name, made in of_tasks.items()} for part, of_tasks in features.items()}
+    datasets = {split: {name: made.dataset for name, made in of_tasks.items()} for split, of_tasks in features.items()}
     args = resolve_training(arguments, sum(len(task.rows.get("train", ())) for task in tasks.values()))
     trainer = SharedPromptTrainer(
         model=model,
         args=args,
         train_dataset=datasets.get("train"),
-        eval_dataset=datasets.get("eval"),
+        eval_dataset=datasets.get("validation"),
         processing_class=tokenizer,
         data_collator=family.collator(tokenizer),
         preprocess_logits_for_metrics=family.reduce,
         temperature=arguments.data.temperature,
-        task_metrics=metrics.get("eval"),
+        task_metrics=metrics.get("validation"),
     )
     results: dict[str, float] = {}
 

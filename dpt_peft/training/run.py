@@ -12,7 +12,6 @@ from typing import Any
 from datasets import Dataset
 from peft import TaskType
 from transformers import EvalPrediction, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from dpt_peft.pretrained_heads.base import PretrainedHeadConfig
 from dpt_peft.pretraining.embedded import embedded_discriminator
@@ -23,6 +22,9 @@ from dpt_peft.training.methods import METHODS, build_model, count_parameters, de
 from dpt_peft.training.model_card import ModelCardFacts, write_model_card
 from dpt_peft.training.records import data_fingerprint
 from dpt_peft.training.trainer import RowsByLength, ScriptTrainingArguments, TaskTrainer
+
+#: The Trainer's argument that says to use a split.
+FLAGS = {"train": "do_train", "validation": "do_eval", "test": "do_predict"}
 
 
 @dataclass
@@ -304,21 +306,21 @@ def _configure(model: Any, settings: Mapping[str, Any]) -> None:
         setattr(model.config, name, value)
 
 
+def asked_splits(args: ScriptTrainingArguments) -> list[str]:
+    """Return the splits that something is to be done with."""
+    return [split for split, flag in FLAGS.items() if getattr(args, flag)]
+
+
 def _splits_in_use(task: Task, arguments: RunArguments) -> list[str]:
-    args = arguments.training
-    used = {
-        "train": args.do_train,
-        "validation": args.do_eval or task.tunes(arguments.data),
-        "test": args.do_predict,
-    }
-    return [split for split, is_used in used.items() if is_used]
+    used = asked_splits(arguments.training)
+    return [*used, "validation"] if task.tunes(arguments.data) and "validation" not in used else used
 
 
 def _check_splits(task: Task, arguments: RunArguments, splits: Mapping[str, Dataset]) -> None:
     """Raise a `ValueError` if a split is missing for what is asked, or something asked for is of no use."""
-    for flag, split in (("do_train", "train"), ("do_eval", "validation"), ("do_predict", "test")):
-        if getattr(arguments.training, flag) and split not in splits:
-            raise ValueError(f"`{flag}` is set, but there is no {split} data.")
+    for split in asked_splits(arguments.training):
+        if split not in splits:
+            raise ValueError(f"`{FLAGS[split]}` is set, but there is no {split} data.")
     if task.tunes(arguments.data) and (not arguments.training.do_train or "validation" not in splits):
         raise ValueError("`tune_threshold` needs `do_train` and validation data (or `validation_size`).")
     if arguments.cache.cache_lower_layers and not task.can_cache:
@@ -344,27 +346,10 @@ def resolve_training(arguments: RunArguments, rows: int) -> ScriptTrainingArgume
     return args
 
 
-def checkpoint_to_resume(args: Any) -> str | None:
-    """Return the folder that `resume_from_checkpoint` asks for: a folder, or "last" for the last in `output_dir`.
-
-    Args:
-        args: The Trainer's arguments.
-
-    Raises:
-        ValueError: If it is "last" (or "True") and there is none.
-    """
+def checkpoint_to_resume(args: ScriptTrainingArguments) -> str | bool | None:
+    """Return what `Trainer.train` takes for the argument `resume_from_checkpoint`: "last" and "True" are its True."""
     asked = args.resume_from_checkpoint
-    if asked is None or str(asked).lower() == "false":
-        return None
-    if str(asked).lower() not in ("last", "true"):
-        return str(asked)
-    last = get_last_checkpoint(args.output_dir)
-    if last is None:
-        raise ValueError(
-            f"`resume_from_checkpoint` is {asked!r}, but there is no checkpoint in `output_dir` {args.output_dir!r}. "
-            "Leave it out to start anew."
-        )
-    return last
+    return {"last": True, "true": True, "false": False}.get(str(asked).lower(), asked)
 
 
 def card_facts(

@@ -217,7 +217,7 @@ def test_empty_and_very_long_texts(script, files, tmp_path):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--do_train", "--resume_from_checkpoint", "last"), "no checkpoint in `output_dir`"),
+        (("--do_train", "--resume_from_checkpoint", "last"), "No valid checkpoint found in output directory"),
         (("--do_train", "--text_column_name", "sentence"), "Columns there are: text, label"),
         (("--do_train", "--examples_per_class", 21), "'negative' has 20"),
         (("--do_train", "--train_fraction", 0.5), "exactly one of `fraction` and `examples_per_class`"),
