@@ -141,7 +141,7 @@ def _measure(features: Features, config: Any, prediction: EvalPrediction) -> dic
     return features.metrics(prediction.predictions, config)
 
 
-def run_multi_task(arguments: RunArguments, *, write_files: bool = True, command: str | None = None) -> dict[str, Any]:
+def run_multi_task(arguments: RunArguments) -> dict[str, Any]:
     """Train prompts on several tasks, evaluate and predict task by task, and write one adapter per task.
 
     `output_dir/<task>` holds the task's adapter (the shared prompts and its head), which `PeftModel.from_pretrained`
@@ -149,8 +149,6 @@ def run_multi_task(arguments: RunArguments, *, write_files: bool = True, command
 
     Args:
         arguments: As of `run`; `data` is a `MultiTaskArguments`, the method "deep_prompt".
-        write_files: Whether anything is written to `output_dir` after training.
-        command: For the cards; default: this process's command.
 
     Returns:
         The metrics (`eval_<task>_f1`, `eval_mean_f1`, ...), and `trained_parameters`, `all_parameters`, `rows` and
@@ -219,14 +217,12 @@ def run_multi_task(arguments: RunArguments, *, write_files: bool = True, command
 
     def record(part: str, values: dict[str, float]) -> None:
         results.update(values)
-        if write_files:
-            trainer.log_metrics(part, values)
-            trainer.save_metrics(part, values)
+        trainer.log_metrics(part, values)
+        trainer.save_metrics(part, values)
 
     if args.do_train:
         record("train", trainer.train(resume_from_checkpoint=checkpoint_to_resume(args)).metrics)
-        if write_files:
-            trainer.save_state()
+        trainer.save_state()
     if args.do_eval:
         record("eval", trainer.evaluate())
     if args.do_predict:
@@ -236,7 +232,7 @@ def run_multi_task(arguments: RunArguments, *, write_files: bool = True, command
             output = trainer.predict(join_tasks({name: data}), metric_key_prefix=f"test_{name}")
             values |= output.metrics or {}
         record("test", values | mean_over_tasks(values, list(tasks), "test"))
-    if write_files and args.process_index == 0:
+    if args.process_index == 0:
         for name, task in tasks.items():
             folder = Path(args.output_dir or ".") / name
             peft_model: Any = model.tasks[name]
@@ -261,7 +257,7 @@ def run_multi_task(arguments: RunArguments, *, write_files: bool = True, command
                 details={**shared, **facts.details},
             )
             own = {key.replace(f"_{name}_", "_", 1): value for key, value in results.items() if f"_{name}_" in key}
-            write_model_card(folder, facts, own, command)
+            write_model_card(folder, facts, own)
     trained, total = count_parameters(model)
     return {
         **results,

@@ -108,12 +108,10 @@ class RunTrainer(TaskTrainer):
 
     Attributes:
         card: Facts for the card.
-        command: For the card; None: this process's.
         all_metrics: The metrics so far.
     """
 
     card: ModelCardFacts
-    command: str | None = None
 
     def __init__(
         self,
@@ -164,7 +162,7 @@ class RunTrainer(TaskTrainer):
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write the model card."""
         if self.is_world_process_zero():
-            write_model_card(self.args.output_dir, self.card, self.all_metrics, self.command)
+            write_model_card(self.args.output_dir, self.card, self.all_metrics)
 
 
 def run(
@@ -175,7 +173,6 @@ def run(
     callbacks: Sequence[TrainerCallback] = (),
     write_files: bool = True,
     show: bool | None = None,
-    command: str | None = None,
 ) -> Outcome:
     """Train, evaluate and predict as the arguments ask, and write what transformers' examples write.
 
@@ -190,7 +187,6 @@ def run(
         callbacks: Further callbacks for the Trainer.
         write_files: Whether anything is written to `output_dir` after training.
         show: Whether metrics are printed. Default: if files are written.
-        command: For the model card. Default: this process's command.
 
     Raises:
         ValueError: If arguments, data or labels do not fit; the message names the argument.
@@ -233,7 +229,7 @@ def run(
             preprocess_logits_for_metrics=task.reduce,
             callbacks=list(callbacks),
         )
-        trainer.card, trainer.command = describe(), command
+        trainer.card = describe()
         if args.do_train:
             output = trainer.train(resume_from_checkpoint=checkpoint_to_resume(args))
             if task.tunes(arguments.data):
