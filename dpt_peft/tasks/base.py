@@ -112,8 +112,8 @@ class Task(ABC):
         name: Its name in scripts, records and `dpt_peft.tasks.TASKS`.
         pipeline_tag: The Hub's name for it.
         task_type: PEFT's name for it; decides which modules are trained and saved as the head.
-        arguments: Dataclass of where data comes from and how it is read; its fields are command line arguments. It has
-            `max_seq_length`.
+        arguments: A `DatasetArguments` of where data comes from and how it is read; its fields are command line
+            arguments.
         sampling: Dataclass of how much of the data is used.
         heads: For each kind of base model that the family has, how to load it.
         prompts_as_tokens: Whether PEFT's prompt learning, whose prompts stand before the text as further tokens,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.hf_argparser import HfArg
 
 from dpt_peft.pretrained_heads import DPTForHierarchicalClassification, LabelTree
 from dpt_peft.pretrained_heads.base import HUB_ARGUMENTS
@@ -38,19 +39,15 @@ from dpt_peft.tasks.text_classification import (
 class HierarchicalClassificationArguments(TextClassificationArguments):
     """Data of a text classification task whose classes form a tree."""
 
-    level_column_names: list[str] | None = field(
+    level_column_names: list[str] | None = HfArg(
         default=None,
-        metadata={
-            "help": "Label columns from the top level down to the classes. Default: `label_column_name` alone, and "
-            "the levels above are built from the label words."
-        },
+        help="Label columns from the top level down to the classes. Default: `label_column_name` alone, and "
+        "the levels above are built from the label words.",
     )
-    tree_words_file: str | None = field(
+    tree_words_file: str | None = HfArg(
         default=None,
-        metadata={
-            "help": 'Json file with the words of the levels\' names: {"NUM": "number", "NUM:dist": "distance"}. '
-            "Default: the names, with spaces for underscores."
-        },
+        help='Json file with the words of the levels\' names: {"NUM": "number", "NUM:dist": "distance"}. '
+        "Default: the names, with spaces for underscores.",
     )
 
 
@@ -81,17 +78,15 @@ def _read_words(file: str | None, names: list[str]) -> dict[str, str]:
 class HierarchyOptions(DPTOptions):
     """How a discriminator uses the hierarchy."""
 
-    label_hierarchy: Literal["auto", "given", "built", "none"] = field(
+    label_hierarchy: Literal["auto", "given", "built", "none"] = HfArg(
         default="auto",
-        metadata={
-            "help": "'given' by the label columns, 'built' of the label words, or 'none': all classes in one "
-            "template. Default: given if there are level columns, else built."
-        },
+        help="'given' by the label columns, 'built' of the label words, or 'none': all classes in one "
+        "template. Default: given if there are level columns, else built.",
     )
-    max_children: int = field(default=16, metadata={"help": "Most names below a branch of a built hierarchy."})
-    beam_width: int = field(default=2, metadata={"help": "Branches followed at a level."})
-    beam_threshold: float = field(
-        default=0.3, metadata={"help": "A branch is followed if it has this share of the best one's score (0 to 1)."}
+    max_children: int = HfArg(default=16, help="Most names below a branch of a built hierarchy.")
+    beam_width: int = HfArg(default=2, help="Branches followed at a level.")
+    beam_threshold: float = HfArg(
+        default=0.3, help="A branch is followed if it has this share of the best one's score (0 to 1)."
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import Any, ClassVar, Literal
 
@@ -11,6 +11,7 @@ import torch
 from datasets import ClassLabel, Dataset
 from peft import TaskType
 from transformers import AutoModelForMultipleChoice, DataCollatorForMultipleChoice, PreTrainedTokenizerBase
+from transformers.hf_argparser import HfArg
 
 from dpt_peft.tasks.base import Task, TaskData, is_adapter
 from dpt_peft.tasks.data import (
@@ -34,32 +35,26 @@ COPA_QUESTION_WORDS = ("cause=because", "effect=so")
 class MultipleChoiceArguments(DatasetArguments):
     """Data of a multiple choice task. The defaults are COPA's columns."""
 
-    context_column_name: str = field(default="premise", metadata={"help": "Column of the text that comes first."})
-    question_column_name: str | None = field(
-        default=None, metadata={"help": "Column of the question. Default: 'question' where there is such a column."}
+    context_column_name: str = HfArg(default="premise", help="Column of the text that comes first.")
+    question_column_name: str | None = HfArg(
+        default=None, help="Column of the question. Default: 'question' where there is such a column."
     )
-    question_place: Literal["context", "choice"] = field(
-        default="context",
-        metadata={"help": "The question stands behind the context, or (SWAG) at the beginning of every choice."},
+    question_place: Literal["context", "choice"] = HfArg(
+        default="context", help="The question stands behind the context, or (SWAG) at the beginning of every choice."
     )
-    question_words: list[str] = field(
+    question_words: list[str] = HfArg(
         default_factory=lambda: list(COPA_QUESTION_WORDS),
-        metadata={
-            "help": "VALUE=WORDS: what is written for a question that is just this value. Other questions stand as "
-            "they are. SuperGLUE's baseline: 'cause=What was the cause of this?' 'effect=What happened as a result?'"
-        },
+        help="VALUE=WORDS: what is written for a question that is just this value. Other questions stand as "
+        "they are. SuperGLUE's baseline: 'cause=What was the cause of this?' 'effect=What happened as a result?'",
     )
-    choice_column_names: list[str] = field(
-        default_factory=lambda: ["choice1", "choice2"], metadata={"help": "Columns of the choices, one a choice."}
+    choice_column_names: list[str] = HfArg(
+        default_factory=lambda: ["choice1", "choice2"], help="Columns of the choices, one a choice."
     )
-    choices_column_name: str | None = field(
-        default=None, metadata={"help": "Column of a list of the choices, in the place of `choice_column_names`."}
+    choices_column_name: str | None = HfArg(
+        default=None, help="Column of a list of the choices, in the place of `choice_column_names`."
     )
-    label_column_name: str = field(
-        default="label", metadata={"help": "Column of the right choice: its number from 0, or its letter from A."}
-    )
-    max_seq_length: int | None = field(
-        default=None, metadata={"help": "Longest context and choice in tokens. Default: what the model takes."}
+    label_column_name: str = HfArg(
+        default="label", help="Column of the right choice: its number from 0, or its letter from A."
     )
 
 

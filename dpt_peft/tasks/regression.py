@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,6 +12,7 @@ import numpy as np
 from datasets import Dataset
 from peft import TaskType
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
+from transformers.hf_argparser import HfArg
 
 from dpt_peft.tasks.base import Features, Predictions, Task, TaskData, write_predictions
 from dpt_peft.tasks.data import DatasetArguments, check_splits, is_missing
@@ -24,18 +25,14 @@ from dpt_peft.tasks.text_classification import read_texts, text_columns, tokeniz
 class RegressionArguments(DatasetArguments):
     """Data of a regression task. The defaults are STS-B's columns, or else one text."""
 
-    text_column_name: str | None = field(
-        default=None, metadata={"help": "Column of the text. Default: 'sentence1' where there is one, else 'text'."}
+    text_column_name: str | None = HfArg(
+        default=None, help="Column of the text. Default: 'sentence1' where there is one, else 'text'."
     )
-    text_pair_column_name: str | None = field(
-        default=None,
-        metadata={"help": "Column of the second text of a pair. Default: 'sentence2' if the first is 'sentence1'."},
+    text_pair_column_name: str | None = HfArg(
+        default=None, help="Column of the second text of a pair. Default: 'sentence2' if the first is 'sentence1'."
     )
-    label_column_name: str | None = field(
-        default=None, metadata={"help": "Column of the number. Default: 'label' where there is one, else 'score'."}
-    )
-    max_seq_length: int | None = field(
-        default=None, metadata={"help": "Longest text (or pair) in tokens. Default: what the model takes."}
+    label_column_name: str | None = HfArg(
+        default=None, help="Column of the number. Default: 'label' where there is one, else 'score'."
     )
 
 

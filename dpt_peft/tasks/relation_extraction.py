@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.hf_argparser import HfArg
 
 from dpt_peft.tasks.base import Predictions, TaskData
 from dpt_peft.tasks.data import DatasetArguments, check_columns, check_splits, is_missing, special_tokens_as_text
@@ -35,42 +36,34 @@ class RelationExtractionArguments(DatasetArguments):
     count the entities.
     """
 
-    tokens_column_name: str | None = field(
-        default=None, metadata={"help": "Column of the words, a list. Default: 'tokens', or TACRED's 'token'."}
+    tokens_column_name: str | None = HfArg(
+        default=None, help="Column of the words, a list. Default: 'tokens', or TACRED's 'token'."
     )
-    head_column_name: str = field(
+    head_column_name: str = HfArg(
         default="head",
-        metadata={
-            "help": "Column of the first span: {start, end, type}, the type if there is one. Without such a column: "
-            "TACRED's subj_start, subj_end, subj_type, obj_start, obj_end, obj_type."
-        },
+        help="Column of the first span: {start, end, type}, the type if there is one. Without such a column: "
+        "TACRED's subj_start, subj_end, subj_type, obj_start, obj_end, obj_type.",
     )
-    tail_column_name: str = field(default="tail", metadata={"help": "Column of the second span, as the first."})
-    span_end: Literal["auto", "exclusive", "inclusive"] = field(
+    tail_column_name: str = HfArg(default="tail", help="Column of the second span, as the first.")
+    span_end: Literal["auto", "exclusive", "inclusive"] = HfArg(
         default="auto",
-        metadata={
-            "help": "Whether `end` is the word behind the span or its last one. Default: behind it in {start, end}, "
-            "the last one in TACRED's columns."
-        },
+        help="Whether `end` is the word behind the span or its last one. Default: behind it in {start, end}, "
+        "the last one in TACRED's columns.",
     )
-    relation_column_name: str = field(default="relation", metadata={"help": "Column of the relation's name."})
-    no_relation_name: str | None = field(
+    relation_column_name: str = HfArg(default="relation", help="Column of the relation's name.")
+    no_relation_name: str | None = HfArg(
         default=None,
-        metadata={
-            "help": "The class that is no relation, which F1 does not count. Default: 'no_relation', if any. In "
-            "SpERT's style, naming it makes an example of every two entities without a relation; otherwise the "
-            "annotated relations are the only examples."
-        },
+        help="The class that is no relation, which F1 does not count. Default: 'no_relation', if any. In "
+        "SpERT's style, naming it makes an example of every two entities without a relation; otherwise the "
+        "annotated relations are the only examples.",
     )
-    class_names: list[str] | None = field(
-        default=None, metadata={"help": "Names of the relations: for labels 0, 1, ..., or the named ones' order."}
+    class_names: list[str] | None = HfArg(
+        default=None, help="Names of the relations: for labels 0, 1, ..., or the named ones' order."
     )
-    max_seq_length: int | None = field(
+    max_seq_length: int | None = HfArg(
         default=None,
-        metadata={
-            "help": "Longest row in tokens; of a longer sentence the words farthest from both spans are left out. "
-            "Default: what the model takes."
-        },
+        help="Longest row in tokens; of a longer sentence the words farthest from both spans are left out. "
+        "Default: what the model takes.",
     )
 
 

@@ -4,39 +4,36 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from datasets import Dataset
+from transformers.hf_argparser import HfArg
 
 
 @dataclass
 class SamplingArguments:
     """How much of the data is used."""
 
-    train_fraction: float | None = field(
-        default=None, metadata={"help": "Share of the training examples to use (of each class), such as 0.1."}
+    train_fraction: float | None = HfArg(
+        default=None, help="Share of the training examples to use (of each class), such as 0.1."
     )
-    sample_seed: int = field(
-        default=0, metadata={"help": "Seed of the choice of examples, apart from the training seed."}
-    )
-    validation_size: int | None = field(
+    sample_seed: int = HfArg(default=0, help="Seed of the choice of examples, apart from the training seed.")
+    validation_size: int | None = HfArg(
         default=None,
-        metadata={
-            "help": "If there is no validation data: least number of training rows to hold out for it. What belongs "
-            "together (paragraph, sentence) stays on one side; of classes, the rows that a sample leaves are taken."
-        },
+        help="If there is no validation data: least number of training rows to hold out for it. What belongs "
+        "together (paragraph, sentence) stays on one side; of classes, the rows that a sample leaves are taken.",
     )
-    max_eval_samples: int | None = field(default=None, metadata={"help": "Use the first rows of the validation data."})
-    max_predict_samples: int | None = field(default=None, metadata={"help": "Use the first rows of the test data."})
+    max_eval_samples: int | None = HfArg(default=None, help="Use the first rows of the validation data.")
+    max_predict_samples: int | None = HfArg(default=None, help="Use the first rows of the test data.")
 
 
 @dataclass
 class ClassSamplingArguments(SamplingArguments):
     """How much of data with one class a row is used."""
 
-    examples_per_class: int | None = field(
-        default=None, metadata={"help": "Number of training examples of each class to use, such as 16."}
+    examples_per_class: int | None = HfArg(
+        default=None, help="Number of training examples of each class to use, such as 16."
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from datasets import ClassLabel, Dataset
 from peft import TaskType
 from transformers import AutoModelForSequenceClassification, EvalPrediction, PreTrainedTokenizerBase
+from transformers.hf_argparser import HfArg
 
 from dpt_peft.tasks.base import Features, Predictions, Task, TaskData, is_adapter, write_predictions
 from dpt_peft.tasks.data import DatasetArguments, as_texts, check_splits, special_tokens_as_text
@@ -35,21 +36,16 @@ from dpt_peft.tasks.sampling import ClassSamplingArguments
 class TextClassificationArguments(DatasetArguments):
     """Data of a text classification task."""
 
-    text_column_name: str = field(default="text", metadata={"help": "Column of the text."})
-    text_pair_column_name: str | None = field(default=None, metadata={"help": "Column of the second text of a pair."})
-    label_column_name: str = field(default="label", metadata={"help": "Column of the label (a name or a number)."})
-    class_names: list[str] | None = field(
+    text_column_name: str = HfArg(default="text", help="Column of the text.")
+    text_pair_column_name: str | None = HfArg(default=None, help="Column of the second text of a pair.")
+    label_column_name: str = HfArg(default="label", help="Column of the label (a name or a number).")
+    class_names: list[str] | None = HfArg(
         default=None,
-        metadata={
-            "help": "Names of the classes: for labels 0, 1, ... in that order, for other whole numbers by value, for "
-            "named labels their order. -1 means no label unless it is named."
-        },
+        help="Names of the classes: for labels 0, 1, ... in that order, for other whole numbers by value, for "
+        "named labels their order. -1 means no label unless it is named.",
     )
-    label_separator: str | None = field(
-        default=None, metadata={"help": "A text has several labels, which stand in one cell with this between them."}
-    )
-    max_seq_length: int | None = field(
-        default=None, metadata={"help": "Longest text (or pair) in tokens. Default: what the model takes."}
+    label_separator: str | None = HfArg(
+        default=None, help="A text has several labels, which stand in one cell with this between them."
     )
 
 

@@ -19,7 +19,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -30,6 +30,7 @@ from datasets import Dataset
 from torch import nn
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 from transformers import PreTrainedModel
+from transformers.hf_argparser import HfArg
 
 from dpt_peft.deep_prompt import DeepPromptLayer
 
@@ -43,22 +44,18 @@ ROW_COLUMN = "cached_row"
 class CacheArguments:
     """Whether a script caches the frozen lower layers, and how."""
 
-    cache_lower_layers: bool = field(
+    cache_lower_layers: bool = HfArg(
         default=False,
-        metadata={
-            "help": "*deep_prompt with prompts in upper layers only: compute the layers below once per example and "
-            "read them again in every epoch."
-        },
+        help="*deep_prompt with prompts in upper layers only: compute the layers below once per example and "
+        "read them again in every epoch.",
     )
-    cache_dir: str | None = field(
-        default=None, metadata={"help": "Folder of the cache. Default: lower_layers in the output folder."}
+    cache_dir: str | None = HfArg(
+        default=None, help="Folder of the cache. Default: lower_layers in the output folder."
     )
-    cache_dtype: Literal["float32", "float16", "bfloat16"] = field(
-        default="float32", metadata={"help": "Type on disk; the 16-bit ones take half the room, at their rounding."}
+    cache_dtype: Literal["float32", "float16", "bfloat16"] = HfArg(
+        default="float32", help="Type on disk; the 16-bit ones take half the room, at their rounding."
     )
-    keep_cache: bool = field(
-        default=False, metadata={"help": "Keep the cache for further runs on the same data and model."}
-    )
+    keep_cache: bool = HfArg(default=False, help="Keep the cache for further runs on the same data and model.")
 
 
 @contextmanager

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from copy import copy
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from datasets import Dataset
 from transformers import EvalPrediction, set_seed
+from transformers.hf_argparser import HfArg
 
 from dpt_peft.tasks.base import Features, Task, TaskData
 from dpt_peft.tasks.data_sets import DATA_SETS, data_arguments
@@ -29,29 +30,20 @@ from dpt_peft.training.shared_prompts import SharedPromptModel, SharedPromptTrai
 class MultiTaskArguments:
     """Which tasks are trained together."""
 
-    tasks: list[str] = field(
-        default_factory=list,
-        metadata={"help": f"Data sets by name: {', '.join(DATA_SETS)}.", "choices": list(DATA_SETS)},
+    tasks: list[str] = HfArg(
+        default_factory=list, help=f"Data sets by name: {', '.join(DATA_SETS)}.", metadata={"choices": list(DATA_SETS)}
     )
-    data_dir: str | None = field(
-        default=None, metadata={"help": "Folder with one folder for each of `tasks`. Default: the Hub."}
-    )
-    tasks_file: str | None = field(
+    data_dir: str | None = HfArg(default=None, help="Folder with one folder for each of `tasks`. Default: the Hub.")
+    tasks_file: str | None = HfArg(
         default=None,
-        metadata={
-            "help": "Json file of further tasks: name -> {'family': 'token-classification', 'train_file': ..., and "
-            "what else the single-task script takes of data and sampling arguments}."
-        },
+        help="Json file of further tasks: name -> {'family': 'token-classification', 'train_file': ..., and "
+        "what else the single-task script takes of data and sampling arguments}.",
     )
-    temperature: float = field(
+    temperature: float = HfArg(
         default=2.0,
-        metadata={
-            "help": "A batch's task is drawn with (rows)^(1/temperature): 1 as the data is, larger: small tasks more."
-        },
+        help="A batch's task is drawn with (rows)^(1/temperature): 1 as the data is, larger: small tasks more.",
     )
-    max_seq_length: int | None = field(
-        default=None, metadata={"help": "Longest row in tokens. Default: what the model takes."}
-    )
+    max_seq_length: int | None = HfArg(default=None, help="Longest row in tokens. Default: what the model takes.")
 
 
 class SharedPrompts:

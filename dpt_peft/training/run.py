@@ -12,6 +12,7 @@ from typing import Any
 from datasets import Dataset
 from peft import TaskType
 from transformers import EvalPrediction, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback, set_seed
+from transformers.hf_argparser import HfArg
 
 from dpt_peft.pretrained_heads.base import PretrainedHeadConfig
 from dpt_peft.pretraining.embedded import embedded_discriminator
@@ -31,14 +32,11 @@ FLAGS = {"train": "do_train", "validation": "do_eval", "test": "do_predict"}
 class ModelArguments:
     """Which pretrained model to tune."""
 
-    model_name_or_path: str | None = field(
-        default=None,
-        metadata={"help": "Hub id or folder. Default: the small discriminator that comes with dpt_peft."},
+    model_name_or_path: str | None = HfArg(
+        default=None, help="Hub id or folder. Default: the small discriminator that comes with dpt_peft."
     )
-    model_revision: str = field(default="main", metadata={"help": "Branch, tag or commit of the model."})
-    attn_implementation: str | None = field(
-        default=None, metadata={"help": "Attention kernel, such as sdpa or eager."}
-    )
+    model_revision: str = HfArg(default="main", help="Branch, tag or commit of the model.")
+    attn_implementation: str | None = HfArg(default=None, help="Attention kernel, such as sdpa or eager.")
 
     def resolve(self) -> str:
         """Return the model's id or folder; the embedded discriminator is built when none is named."""

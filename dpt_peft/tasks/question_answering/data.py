@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar
 
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
+from transformers.hf_argparser import HfArg
 
 from dpt_peft.tasks.base import Features, Task, TaskData, is_adapter
 from dpt_peft.tasks.data import (
@@ -35,30 +36,23 @@ T = TypeVar("T")
 class QuestionArguments(DatasetArguments):
     """Questions, their paragraphs and answers, and how paragraphs are cut into windows."""
 
-    question_column_name: str = field(default="question", metadata={"help": "Column of the question."})
-    context_column_name: str = field(default="context", metadata={"help": "Column of the paragraph."})
-    answers_column_name: str = field(
-        default="answers",
-        metadata={"help": "Column of the answers: {'text': [...], 'answer_start': [...]}."},
+    question_column_name: str = HfArg(default="question", help="Column of the question.")
+    context_column_name: str = HfArg(default="context", help="Column of the paragraph.")
+    answers_column_name: str = HfArg(
+        default="answers", help="Column of the answers: {'text': [...], 'answer_start': [...]}."
     )
-    id_column_name: str | None = field(
-        default=None, metadata={"help": "Column of the question's id. Default: 'id' if there is one, or row numbers."}
+    id_column_name: str | None = HfArg(
+        default=None, help="Column of the question's id. Default: 'id' if there is one, or row numbers."
     )
-    max_seq_length: int | None = field(
+    max_seq_length: int | None = HfArg(
         default=None,
-        metadata={
-            "help": "Longest window in tokens, question included. Default: 384, or what the model takes if less."
-        },
+        help="Longest window in tokens, question included. Default: 384, or what the model takes if less.",
     )
-    doc_stride: int = field(
-        default=DEFAULT_DOC_STRIDE, metadata={"help": "Tokens that neighbouring windows of a paragraph share."}
-    )
-    tune_threshold: bool = field(
+    doc_stride: int = HfArg(default=DEFAULT_DOC_STRIDE, help="Tokens that neighbouring windows of a paragraph share.")
+    tune_threshold: bool = HfArg(
         default=False,
-        metadata={
-            "help": "After training, choose the threshold with the best F1 on the validation data: of having no "
-            "answer (`version_2_with_negative`), or of tokens to be part of one of several spans."
-        },
+        help="After training, choose the threshold with the best F1 on the validation data: of having no "
+        "answer (`version_2_with_negative`), or of tokens to be part of one of several spans.",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -17,6 +17,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.hf_argparser import HfArg
 
 from dpt_peft.pretrained_heads import DPTForMultiSpanQuestionAnswering
 from dpt_peft.tasks.base import Features, Predictions, TaskData, predict_rows
@@ -54,12 +55,11 @@ IGNORED = -100
 class MultiSpanQuestionAnsweringArguments(QuestionArguments):
     """Data of a multi-span question answering task: a question's `answers` are all spans of its one answer."""
 
-    mentions: Mentions = field(
-        default="all",
-        metadata={"help": "Train on 'all' mentions of the answers' texts (released code) or on the 'given' ones."},
+    mentions: Mentions = HfArg(
+        default="all", help="Train on 'all' mentions of the answers' texts (released code) or on the 'given' ones."
     )
-    allow_no_answer: bool = field(
-        default=False, metadata={"help": "Whether a question may get no answer. Otherwise there is at least one span."}
+    allow_no_answer: bool = HfArg(
+        default=False, help="Whether a question may get no answer. Otherwise there is at least one span."
     )
 
 
@@ -286,16 +286,14 @@ def get_logit_threshold(config: Any) -> float:
 class DPTReaderOptions:
     """What a discriminator that reads a paragraph can be told."""
 
-    threshold: float = field(
-        default=0.6,
-        metadata={"help": "A token is part of the answer if its score of being replaced is below (paper: 0.6)."},
+    threshold: float = HfArg(
+        default=0.6, help="A token is part of the answer if its score of being replaced is below (paper: 0.6)."
     )
-    loss_reduction: Literal["mean", "sum"] = field(
-        default="mean", metadata={"help": "Mean over the tokens of a batch, or sum over those of a row."}
+    loss_reduction: Literal["mean", "sum"] = HfArg(
+        default="mean", help="Mean over the tokens of a batch, or sum over those of a row."
     )
-    score_function: Literal["one_minus_sigmoid", "sigmoid"] = field(
-        default="one_minus_sigmoid",
-        metadata={"help": "Answers look original (paper), or replaced ('sigmoid', released code)."},
+    score_function: Literal["one_minus_sigmoid", "sigmoid"] = HfArg(
+        default="one_minus_sigmoid", help="Answers look original (paper), or replaced ('sigmoid', released code)."
     )
 
 

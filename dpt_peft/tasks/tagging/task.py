@@ -18,6 +18,7 @@ from transformers import (
     DataCollatorForTokenClassification,
     PreTrainedTokenizerBase,
 )
+from transformers.hf_argparser import HfArg
 
 from dpt_peft.tasks.base import Features, Predictions, Task, TaskData, is_adapter
 from dpt_peft.tasks.data import DatasetArguments, check_splits
@@ -40,15 +41,13 @@ logger = logging.getLogger(__name__)
 class WordTaggingArguments(DatasetArguments):
     """Data of a task with a tag for every word."""
 
-    tokens_column_name: str = field(default="tokens", metadata={"help": "Column of the words, a list."})
-    tags_column_name: str = field(default="ner_tags", metadata={"help": "Column of the tags, a list."})
-    tag_names: list[str] | None = field(
-        default=None,
-        metadata={"help": "All tags: those that the numbers 0, 1, ... stand for, or, of tags in words, their order."},
+    tokens_column_name: str = HfArg(default="tokens", help="Column of the words, a list.")
+    tags_column_name: str = HfArg(default="ner_tags", help="Column of the tags, a list.")
+    tag_names: list[str] | None = HfArg(
+        default=None, help="All tags: those that the numbers 0, 1, ... stand for, or, of tags in words, their order."
     )
-    max_seq_length: int | None = field(
-        default=None,
-        metadata={"help": "Longest row in tokens; a longer sentence becomes several. Default: what the model takes."},
+    max_seq_length: int | None = HfArg(
+        default=None, help="Longest row in tokens; a longer sentence becomes several. Default: what the model takes."
     )
 
 
@@ -61,9 +60,9 @@ class TokenClassificationArguments(TaggedColumns, WordTaggingArguments):
 class SemanticRoleArguments(PropositionColumns, WordTaggingArguments):
     """Data of semantic roles: a Hub id, or json files with the same columns, or CoNLL files (any other ending)."""
 
-    tags_column_name: str = field(default="srl_tags", metadata={"help": "Column of the roles, a list."})
-    predicate_column_name: str = field(
-        default="predicate_index", metadata={"help": "Column of the predicate's position among the words, from 0."}
+    tags_column_name: str = HfArg(default="srl_tags", help="Column of the roles, a list.")
+    predicate_column_name: str = HfArg(
+        default="predicate_index", help="Column of the predicate's position among the words, from 0."
     )
 
 
