@@ -114,7 +114,6 @@ class TemplateSplicer(Tables):
             code) stands there, -1 for none.
 
     Attributes:
-        num_templates: Number of templates.
         longest_label: Wordpieces of the longest class.
 
     Raises:
@@ -172,7 +171,6 @@ class TemplateSplicer(Tables):
         self.pad_token_id = pad_token_id
         self.pair_separators = pair_separators
         self.truncation_side = truncation_side
-        self.num_templates = len(templates)
         self.longest_label = max(map(max, tables["label_lengths"]))
         self._divides_pairs = any(len(template.slots) == 2 for template in templates)
 

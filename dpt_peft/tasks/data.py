@@ -53,7 +53,7 @@ class DatasetArguments:
     )
 
     def describe(self) -> str:
-        """Returns a short name of the data for records and model cards, without local folders' parents."""
+        """Return a short name of the data for records and model cards, without local folders' parents."""
         if self.dataset_name is not None:
             name = Path(self.dataset_name).name if Path(self.dataset_name).is_dir() else self.dataset_name
             return f"{name}/{self.dataset_config_name}" if self.dataset_config_name else name
@@ -262,7 +262,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def load_splits(args: DatasetArguments, read_other: FileReader | None = None) -> DatasetDict:
-    """Loads the splits that there are.
+    """Load the splits that there are.
 
     Args:
         args: A Hub id or a folder, or local files.
@@ -312,7 +312,7 @@ def _load_folder(args: DatasetArguments) -> DatasetDict | None:
 
 
 def require_columns(dataset: Dataset, split: str, columns: dict[str, str]) -> None:
-    """Checks that a split has the named columns.
+    """Check that a split has the named columns.
 
     Args:
         dataset: The split.
@@ -330,7 +330,7 @@ def require_columns(dataset: Dataset, split: str, columns: dict[str, str]) -> No
 
 
 def require_rows(dataset: Dataset, split: str) -> None:
-    """Checks that a split is not empty.
+    """Check that a split is not empty.
 
     Args:
         dataset: The split.

@@ -87,7 +87,7 @@ def _choices(dataset: Dataset, split: str, args: MultipleChoiceArguments) -> lis
 
 
 def _label(value: Any, choices: int, where: str) -> int | None:
-    """Returns the number of the right choice; None where there is none (the Hub writes -1)."""
+    """Return the number of the right choice; None where there is none (the Hub writes -1)."""
     number, letter = whole_number(value), str(value).strip().upper()
     if is_missing(value) or not letter or number == -1:
         return None
@@ -117,7 +117,7 @@ def _choice_columns(args: MultipleChoiceArguments) -> list[str]:
 
 
 def tokenize_choices(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> Dataset:
-    """Turns every choice, with the context before it, into a row of token ids.
+    """Turn every choice, with the context before it, into a row of token ids.
 
     `transformers.DataCollatorForMultipleChoice` pads the rows to the longest of a batch.
 
@@ -159,7 +159,7 @@ class ChoiceCollator:
         self._collate = DataCollatorForMultipleChoice(tokenizer)
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Returns (batch, choices, length) of every column, and `labels` (batch,) if the examples have them."""
+        """Return (batch, choices, length) of every column, and `labels` (batch,) if the examples have them."""
         if "labels" in examples[0]:
             return self._collate(examples)
         batch = self._collate([{**example, "labels": 0} for example in examples])

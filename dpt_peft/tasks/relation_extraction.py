@@ -78,9 +78,7 @@ class RelationData(TaskData):
     no_relation: str | None = None
 
 
-def one_row_a_relation(
-    dataset: Dataset, split: str, tokens: str, args: RelationExtractionArguments
-) -> tuple[Dataset, list[str]]:
+def one_row_a_relation(dataset: Dataset, split: str, tokens: str, args: RelationExtractionArguments) -> Dataset:
     """Turn SpERT's sentences into one row a relation, in their order; a sentence may have several relations or none.
 
     Two entities without a relation are a row too if `no_relation_name` says what that is called, and in a split that
@@ -94,7 +92,7 @@ def one_row_a_relation(
 
     Returns:
         The words, head, tail and relation of every row, its sentence (`row`), its number there (`number`) and the
-        entities it is between (`head_entity`, `tail_entity`); and where each row stands, for messages.
+        entities it is between (`head_entity`, `tail_entity`).
 
     Raises:
         ValueError: If a column is missing, entities or relations are no lists of objects, a relation has no type or
@@ -127,10 +125,9 @@ def one_row_a_relation(
             split,
             "; `no_relation_name` makes one of every two entities" if known and args.no_relation_name is None else "",
         )
-    places = [f"relation {at} of row {row}" for row, at in zip(found["row"], found["number"], strict=True)]
     if not known:
         del found[args.relation_column_name]
-    return Dataset.from_dict(found), places
+    return Dataset.from_dict(found)
 
 
 def _objects(values: Any, name: str, where: str) -> list[dict[str, Any]]:
@@ -311,11 +308,9 @@ class RelationExtraction(TextClassification):
         """
         there = next(iter(splits.values())).column_names if splits else []
         tokens = args.tokens_column_name or ("token" if "token" in there and "tokens" not in there else "tokens")
-        places = {split: [f"row {row}" for row in range(len(dataset))] for split, dataset in splits.items()}
-        if "entities" in there and args.head_column_name not in there:
-            made = {split: one_row_a_relation(dataset, split, tokens, args) for split, dataset in splits.items()}
-            splits = {split: dataset for split, (dataset, _) in made.items()}
-            places = {split: where for split, (_, where) in made.items()}
+        of_sentences = "entities" in there and args.head_column_name not in there
+        if of_sentences:
+            splits = {split: one_row_a_relation(dataset, split, tokens, args) for split, dataset in splits.items()}
         columns = {"head_column_name": args.head_column_name, "tail_column_name": args.tail_column_name}
         tacred = "subj_start" in there and args.head_column_name not in there
         if tacred:
@@ -334,7 +329,11 @@ class RelationExtraction(TextClassification):
             no_relation = NO_RELATION
         shaped = {}
         for split, dataset in splits.items():
-            where = [f"{place} of the {split} data" for place in places[split]]
+            places = {name: dataset[name][:] for name in PLACE} if of_sentences else {}
+            rows = places.get("row", range(len(dataset)))
+            where = [f"row {row} of the {split} data" for row in rows]
+            if of_sentences:
+                where = [f"relation {at} of {row}" for at, row in zip(places["number"], where, strict=True)]
             sentences = dataset[tokens][:]
             for words, place in zip(sentences, where, strict=True):
                 if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
@@ -351,7 +350,7 @@ class RelationExtraction(TextClassification):
                 ]
                 kinds = [span.get("type") for span in spans]
                 out[f"{role}_type"] = [None if is_missing(kind) or kind == "" else str(kind) for kind in kinds]
-            out |= {name: dataset[name][:] for name in PLACE if name in dataset.column_names}
+            out |= places
             ids = labels.ids[split]
             if ids is not None:
                 out["labels"] = ids

@@ -121,7 +121,7 @@ def sample_per_class(
     examples_per_class: int | None = None,
     seed: int = 0,
 ) -> list[int]:
-    """Draws a training set class by class, with a seed of its own.
+    """Draw a training set class by class, with a seed of its own.
 
     The DPT paper trains on "10 % of the training data"; its released code takes ``int(n * 0.1)`` of each class's ``n``
     examples with seed 0, whatever the training seed is, so that all runs of a comparison see the same examples.
@@ -177,7 +177,7 @@ def sample_per_class(
 
 
 def hold_out(count: int, chosen: Sequence[int] | None, size: int, *, seed: int = 0) -> tuple[list[int], list[int]]:
-    """Takes validation rows from a training split that comes without a validation split.
+    """Take validation rows from a training split that comes without a validation split.
 
     Args:
         count: Number of rows of the training split.
@@ -203,7 +203,7 @@ def hold_out(count: int, chosen: Sequence[int] | None, size: int, *, seed: int =
 
 
 def hold_out_groups(groups: Sequence[Hashable], size: int, *, seed: int = 0) -> tuple[list[int], list[int]]:
-    """Takes validation rows from a training split without a group (paragraph, sentence) on both sides.
+    """Take validation rows from a training split without a group (paragraph, sentence) on both sides.
 
     Args:
         groups: The group of every row.

@@ -164,7 +164,7 @@ def _label_list(value: Any, separator: str | None, where: str) -> list[Any]:
 
 
 def tokenize_texts(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> Dataset:
-    """Turns texts (and pairs) into token ids.
+    """Turn texts (and pairs) into token ids.
 
     Args:
         dataset: A split of `shape_text_classification`.

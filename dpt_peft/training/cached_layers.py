@@ -186,7 +186,7 @@ class LowerLayerCache:
     def add(
         self, dataset: Dataset, collator: Callable[[list[dict[str, Any]]], Mapping[str, Any]], batch_size: int = 32
     ) -> Dataset:
-        """Computes the states of a data set's rows, unless its file is there, and returns it with their numbers.
+        """Compute the states of a data set's rows, unless its file is there, and return it with their numbers.
 
         The size on disk is logged before anything is written.
 
@@ -237,7 +237,7 @@ class LowerLayerCache:
     def _run(
         self, dataset: Dataset, rows: np.ndarray, collator: Any, *, states: bool
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Runs the model up to its lowest prompted layer (or to its backbone), and returns mask and hidden states."""
+        """Run the model up to its lowest prompted layer (or to its backbone), and return mask and hidden states."""
         found: list[torch.Tensor] = []
 
         def stop(_module: nn.Module, _args: Any, output: Any) -> None:
@@ -277,7 +277,7 @@ class LowerLayerCache:
             self._put(passing)
 
     def _fingerprint(self, dataset: Dataset) -> str:
-        """A name for model and data: the same weights below the prompts and the same inputs, the same name."""
+        """Return a name for model and data: the same weights below the prompts and the same inputs, the same name."""
         digest = hashlib.sha256(f"{self.dtype} {self.depth} {type(self.backbone).__name__}".encode())
         models: list[Any] = [self.backbone, getattr(self.model, "get_base_model", lambda: self.model)()]
         for module in models:
@@ -315,7 +315,7 @@ class LowerLayerCache:
         self._mask = torch.ones(ids.shape[:2], dtype=torch.bool, device=ids.device) if mask is None else mask.bool()
 
     def _current_states(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """The cached states of the batch's rows, (batch, length, hidden size), zero where there is padding."""
+        """Return the cached states of the batch's rows, (batch, length, hidden size), zero where there is padding."""
         if self._rows is None:
             raise ValueError(
                 f"the lower layers are cached, but the batch has no {ROW_COLUMN!r}: use the data set that `add` "
@@ -339,7 +339,7 @@ class LowerLayerCache:
 
 
 def _find_layers(model: nn.Module) -> tuple[nn.ModuleList, int, PreTrainedModel]:
-    """The list of layers, the lowest prompted one, and the model around the list."""
+    """Return the list of layers, the lowest prompted one, and the model around the list."""
     prompted = [name for name, module in model.named_modules() if isinstance(module, DeepPromptLayer)]
     if not prompted:
         raise ValueError(
@@ -392,7 +392,7 @@ def _numpy_dtype(dtype: torch.dtype) -> np.dtype:
 
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray:
-    """Returns a tensor's numbers; those of bfloat16 as their bits."""
+    """Return a tensor's numbers; those of bfloat16 as their bits."""
     tensor = tensor.contiguous().cpu()
     return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
@@ -420,18 +420,18 @@ class StatesFile:
         return len(self.offsets) - 1
 
     def __getitem__(self, row: int) -> torch.Tensor:
-        """The states of a row, (length, hidden size)."""
+        """Return the states of a row, (length, hidden size)."""
         values = torch.from_numpy(np.array(self._states[self.offsets[row] : self.offsets[row + 1]]))
         return values.view(torch.bfloat16) if self.dtype == torch.bfloat16 else values
 
     @staticmethod
     def exists(path: Path) -> bool:
-        """Whether there is a finished file: the description is written last."""
+        """Return whether there is a finished file: the description is written last."""
         return path.with_suffix(".json").exists()
 
     @staticmethod
     def remove(path: Path) -> None:
-        """Deletes a file, finished or not."""
+        """Delete a file, finished or not."""
         for suffix in (path.suffix, ".json", ".partial"):
             path.with_suffix(suffix).unlink(missing_ok=True)
 
@@ -444,7 +444,7 @@ class StatesFile:
         states: Iterable[tuple[int, torch.Tensor]],
         facts: dict[str, Any],
     ) -> None:
-        """Writes a file, after logging its size.
+        """Write a file, after logging its size.
 
         Args:
             path: Where to.

@@ -59,7 +59,7 @@ Argument = tuple[str, tuple[tuple[int, int], ...]]
 
 
 def read_arguments(tags: Sequence[str]) -> set[Argument]:
-    """Reads the arguments of one predicate, as the official CoNLL-2005 script (`srl-eval.pl`) does.
+    """Read the arguments of one predicate, as the official CoNLL-2005 script (`srl-eval.pl`) does.
 
     "C-A0" goes on with the last "A0" before it: both are one argument in two parts. Without one, it is an "A0" itself.
     The predicate ("V", with its own "C-V") is no argument.
