@@ -170,7 +170,7 @@ class Task(ABC):
         classes = None if train is None else self.classes(data, train)
         return select_rows(data.splits, sampling, classes, None if train is None else self.groups(train))
 
-    def check(self, args: Any, splits: Mapping[str, Dataset], training_args: Any) -> None:  # noqa: B027 (may do nothing)
+    def check(self, args: Any, splits: Mapping[str, Dataset]) -> None:  # noqa: B027 (may do nothing)
         """Raise a `ValueError` where arguments and the chosen splits do not fit together."""
 
     # --- model ---

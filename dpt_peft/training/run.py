@@ -319,7 +319,7 @@ def _check_splits(task: Task, arguments: RunArguments, splits: Mapping[str, Data
         raise ValueError("`tune_threshold` needs `do_train` and validation data (or `validation_size`).")
     if arguments.cache.cache_lower_layers and not task.can_cache:
         raise ValueError(f"`cache_lower_layers` is not possible for {task.name}.")
-    task.check(arguments.data, splits, arguments.training)
+    task.check(arguments.data, splits)
 
 
 def resolve_training(arguments: RunArguments, rows: int) -> ScriptTrainingArguments:

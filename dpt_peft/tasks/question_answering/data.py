@@ -20,10 +20,10 @@ from dpt_peft.tasks.data import (
     is_missing,
     require_rows,
 )
-from dpt_peft.tasks.question_answering.decoding import Span
 from dpt_peft.tasks.question_answering.windows import (
     DEFAULT_DOC_STRIDE,
     DEFAULT_MAX_LENGTH,
+    Span,
     Window,
     make_windows,
 )

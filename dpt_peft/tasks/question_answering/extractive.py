@@ -25,15 +25,17 @@ from dpt_peft.tasks.question_answering.data import (
     write_by_id,
     write_spans,
 )
-from dpt_peft.tasks.question_answering.decoding import (
+from dpt_peft.tasks.question_answering.metrics import score_answer, squad_scores
+from dpt_peft.tasks.question_answering.windows import (
+    DEFAULT_DOC_STRIDE,
     DEFAULT_MAX_ANSWER_LENGTH,
+    DEFAULT_MAX_LENGTH,
     DEFAULT_N_BEST,
     RankedAnswers,
+    Window,
     WindowLogits,
     rank_answers,
 )
-from dpt_peft.tasks.question_answering.metrics import score_answer, squad_scores
-from dpt_peft.tasks.question_answering.windows import DEFAULT_DOC_STRIDE, DEFAULT_MAX_LENGTH, Window
 
 
 @dataclass
@@ -276,7 +278,7 @@ class QuestionAnswering(QuestionTask):
     pipeline = "extractive-question-answering"
     threshold_name = "null_score_diff_threshold"
 
-    def check(self, args: Any, splits: Mapping[str, Dataset], training_args: Any) -> None:
+    def check(self, args: Any, splits: Mapping[str, Dataset]) -> None:
         """Raise a `ValueError` for questions without an answer in SQuAD 1.1, or a threshold that there is not."""
         if args.version_2_with_negative:
             return

@@ -31,19 +31,17 @@ from dpt_peft.tasks.question_answering.data import (
     write_by_id,
     write_spans,
 )
-from dpt_peft.tasks.question_answering.decoding import (
-    Scores,
-    Span,
-    answer_logits,
-    decode_spans,
-    score_words,
-    split_words,
-)
 from dpt_peft.tasks.question_answering.metrics import multi_span_scores, score_spans
 from dpt_peft.tasks.question_answering.windows import (
     DEFAULT_DOC_STRIDE,
     DEFAULT_MAX_LENGTH,
+    Scores,
+    Span,
     Window,
+    answer_logits,
+    decode_spans,
+    score_words,
+    split_words,
 )
 
 Mentions = Literal["all", "given"]

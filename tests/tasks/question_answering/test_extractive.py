@@ -14,7 +14,6 @@ from transformers import AutoModelForQuestionAnswering, AutoTokenizer, pipeline
 
 from dpt_peft import DeepPromptConfig
 from dpt_peft.tasks import QuestionAnswering, QuestionAnsweringArguments, extractive_features
-from dpt_peft.tasks.question_answering.decoding import RankedAnswers, Span
 from dpt_peft.tasks.question_answering.extractive import (
     ExtractiveFeatures,
     answer_texts,
@@ -22,7 +21,7 @@ from dpt_peft.tasks.question_answering.extractive import (
     search_null_threshold,
 )
 from dpt_peft.tasks.question_answering.metrics import score_answer
-from dpt_peft.tasks.question_answering.windows import make_windows
+from dpt_peft.tasks.question_answering.windows import RankedAnswers, Span, make_windows
 from tests.tasks.question_answering.multi_span import make_tokenizer
 from tests.tasks.question_answering.reader import ask, make_reader, write_reader
 
