@@ -341,9 +341,9 @@ def resolve_training(arguments: RunArguments, rows: int) -> ScriptTrainingArgume
 
 
 def checkpoint_to_resume(args: ScriptTrainingArguments) -> str | bool | None:
-    """Return what `Trainer.train` takes for the argument `resume_from_checkpoint`: "last" and "True" are its True."""
+    """Return what `Trainer.train` takes for the argument `resume_from_checkpoint`, where "last" is its True."""
     asked = args.resume_from_checkpoint
-    return {"last": True, "true": True, "false": False}.get(str(asked).lower(), asked)
+    return {"last": True, "true": True, "false": None}.get(str(asked).lower(), asked)
 
 
 def card_facts(
