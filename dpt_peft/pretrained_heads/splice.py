@@ -118,7 +118,6 @@ class TemplateSplicer(Tables):
         further: Further tables of a subclass.
 
     Attributes:
-        num_templates: Number of templates.
         longest_label: Wordpieces of the longest class.
 
     Raises:
@@ -178,7 +177,6 @@ class TemplateSplicer(Tables):
         self.pad_token_id = pad_token_id
         self.pair_separators = pair_separators
         self.truncation_side = truncation_side
-        self.num_templates = len(templates)
         self.longest_label = max(
             map(len, (range(*span) for template in templates for span in template.label_spans)), default=0
         )

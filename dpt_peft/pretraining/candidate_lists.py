@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from dpt_peft.pretrained_heads.template import DEFAULT_SEPARATOR, DEFAULT_TEMPLATE, parse_template
@@ -166,15 +167,12 @@ class DocumentCollator:
         return batch
 
     def _pad(self, rows: list[tuple[list[int], list[int]]]) -> dict[str, torch.Tensor]:
-        length = max(len(tokens) for tokens, _ in rows)
-        input_ids = torch.full((len(rows), length), self.tokenizer.pad_token_id)
-        attention_mask = torch.zeros((len(rows), length), dtype=torch.long)
-        labels = torch.full((len(rows), length), IGNORED)
-        for row, (tokens, row_labels) in enumerate(rows):
-            input_ids[row, : len(tokens)] = torch.tensor(tokens)
-            attention_mask[row, : len(tokens)] = 1
-            labels[row, : len(tokens)] = torch.tensor(row_labels)
-        return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+        tokens, labels = ([torch.tensor(part) for part in column] for column in zip(*rows, strict=True))
+        return {
+            "input_ids": pad_sequence(tokens, batch_first=True, padding_value=self.tokenizer.pad_token_id),
+            "attention_mask": pad_sequence([torch.ones_like(row) for row in tokens], batch_first=True),
+            "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORED),
+        }
 
     def _window(self, document: np.ndarray, room: int) -> tuple[int, int]:
         start = int(torch.randint(max(len(document) - room, 0) + 1, ()))

@@ -105,16 +105,15 @@ class CorpusReplacements(nn.Module):
         return Replacements(torch.where(kind == 2, self.neighbours[original, choice].long(), tokens))
 
 
-def _nearest_tokens(embeddings: torch.Tensor, known: torch.Tensor, nearest: int, chunk: int = 1024) -> torch.Tensor:
+def _nearest_tokens(embeddings: torch.Tensor, known: torch.Tensor, nearest: int) -> torch.Tensor:
     """Find the `nearest` other known tokens of every token by cosine; shape (vocabulary, nearest)."""
     directions = nn.functional.normalize(embeddings.detach().float(), dim=-1)
     targets = directions[known]
     column = torch.full((embeddings.shape[0],), -1, dtype=torch.long)
     column[known] = torch.arange(known.numel())
     rows = []
-    for start in range(0, embeddings.shape[0], chunk):
-        similarity = directions[start : start + chunk] @ targets.T
-        own = column[start : start + chunk]
+    for chunk, own in zip(directions.split(1024), column.split(1024), strict=True):
+        similarity = chunk @ targets.T
         similarity[(own >= 0).nonzero().squeeze(1), own[own >= 0]] = -torch.inf
         rows.append(known[similarity.topk(nearest, dim=1).indices])
     return torch.cat(rows).int()

@@ -6,22 +6,19 @@ import json
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from datasets import ClassLabel
 from rich.console import Console
+from transformers.hf_argparser import HfArg
 
 import dpt_peft
 from dpt_peft.quickstart.report import Records, make_table, plot_spread
 from dpt_peft.tasks.base import TaskData
 from dpt_peft.tasks.sampling import ClassSamplingArguments
-from dpt_peft.tasks.text_classification import (
-    TextClassification,
-    TextClassificationArguments,
-    load_text_classification,
-)
+from dpt_peft.tasks.text_classification import TextClassification, TextClassificationArguments
 from dpt_peft.training.fit import load
 from dpt_peft.training.methods import METHODS, build_model, methods_of, option_names
 from dpt_peft.training.records import append_json_line, data_fingerprint, read_json_lines
@@ -46,22 +43,23 @@ KEPT_SEED = 0
 class QuickstartArguments:
     """What is trained, and how."""
 
-    methods: list[str] = field(
+    methods: list[str] = HfArg(
         default_factory=lambda: ["fine_tuning", "dpt", "dpt_deep_prompt"],
-        metadata={"help": "Tuning methods to compare.", "choices": list(methods_of(TASK))},
+        help="Tuning methods to compare.",
+        metadata={"choices": list(methods_of(TASK))},
     )
-    label_words: list[str] | None = field(
-        default=None, metadata={"help": "DPT's words for the classes, in sorted order. Default: the classes' names."}
+    label_words: list[str] | None = HfArg(
+        default=None, help="DPT's words for the classes, in sorted order. Default: the classes' names."
     )
-    num_virtual_tokens: int = field(default=20, metadata={"help": "Prompts a layer."})
-    examples_per_class: int = field(default=8, metadata={"help": "Labelled examples of each class."})
-    test_fraction: float = field(default=0.3, metadata={"help": "Share to hold out where there is no `test_file`."})
-    seeds: int = field(default=3, metadata={"help": "Runs of each method."})
-    num_train_epochs: int | None = field(
-        default=None, metadata={"help": "Passes over the examples. Default: by method, about 100 updates."}
+    num_virtual_tokens: int = HfArg(default=20, help="Prompts a layer.")
+    examples_per_class: int = HfArg(default=8, help="Labelled examples of each class.")
+    test_fraction: float = HfArg(default=0.3, help="Share to hold out where there is no `test_file`.")
+    seeds: int = HfArg(default=3, help="Runs of each method.")
+    num_train_epochs: int | None = HfArg(
+        default=None, help="Passes over the examples. Default: by method, about 100 updates."
     )
-    output_dir: str = field(default="outputs/quickstart", metadata={"help": "For records, picture and models."})
-    overwrite: bool = field(default=False, metadata={"help": "Forget the runs in the output folder."})
+    output_dir: str = HfArg(default="outputs/quickstart", help="For records, picture and models.")
+    overwrite: bool = HfArg(default=False, help="Forget the runs in the output folder.")
 
     def __post_init__(self) -> None:
         """Check what no other part checks."""
@@ -78,7 +76,7 @@ def load_data(source: TextClassificationArguments, test_fraction: float = 0.3) -
         ValueError: If the data is not what `source` says, the test data has no labels, or a class is too small to be
             in both parts.
     """
-    data = load_text_classification(source)
+    data = TASK.load(source)
     if "test" in data.splits:
         if "labels" not in data.splits["test"].column_names:
             raise ValueError(f"`test_file`: {source.test_file!r} has no labels, so nothing can be measured.")

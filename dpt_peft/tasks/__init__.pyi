@@ -33,10 +33,6 @@ from .labels import (
     Labels as Labels,
     read_labels as read_labels,
 )
-from .metrics import (
-    ArgumentMetric as ArgumentMetric,
-    EntityMetric as EntityMetric,
-)
 from .multiple_choice import (
     MultipleChoice as MultipleChoice,
     MultipleChoiceArguments as MultipleChoiceArguments,
@@ -79,6 +75,10 @@ from .tagging.features import (
     load_word_tokenizer as load_word_tokenizer,
     make_word_features as make_word_features,
     tag_words as tag_words,
+)
+from .tagging.metrics import (
+    ArgumentMetric as ArgumentMetric,
+    EntityMetric as EntityMetric,
 )
 from .tagging.task import (
     SemanticRoleArguments as SemanticRoleArguments,

@@ -7,7 +7,7 @@ any of its methods; a text passes `load` -> `select` -> `features` -> the model,
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -66,6 +66,45 @@ class Features(ABC):
         """Write the answers that predictions stand for, one for every row that was read."""
 
 
+def write_predictions(folder: Path, columns: Mapping[str, Iterable[Any]]) -> None:
+    """Write `predictions.tsv`: the columns by name, a line a row."""
+    rows = zip(*columns.values(), strict=True)
+    lines = ["\t".join(columns), *("\t".join(map(str, row)) for row in rows), ""]
+    (folder / "predictions.tsv").write_text("\n".join(lines), encoding="utf-8")
+
+
+def predict_rows(
+    model: Any, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, Any]], batch_size: int
+) -> list[np.ndarray]:
+    """Run a model over tokenized rows, those of like length together, without gradients.
+
+    Args:
+        model: A model that scores tokens.
+        tokenizer: Its tokenizer, which pads.
+        rows: The tokenizer's columns of every row, not padded.
+        batch_size: Rows a batch.
+
+    Returns:
+        The logits of every row, (its tokens, ...).
+    """
+    lengths = [len(row["input_ids"]) for row in rows]
+    order = sorted(range(len(rows)), key=lengths.__getitem__)
+    found: dict[int, np.ndarray] = {}
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for start in range(0, len(order), batch_size):
+                chosen = order[start : start + batch_size]
+                # on the right, whatever the tokenizer's side, so that tokens keep their places
+                batch = tokenizer.pad([rows[row] for row in chosen], padding_side="right", return_tensors="pt")
+                logits = model(**batch.to(model.device)).logits.float().cpu().numpy()
+                found |= {row: values[: lengths[row]] for row, values in zip(chosen, logits, strict=True)}
+    finally:
+        model.train(was_training)
+    return [found[row] for row in range(len(rows))]
+
+
 class Task(ABC):
     """A task family.
 
@@ -73,8 +112,8 @@ class Task(ABC):
         name: Its name in scripts, records and `dpt_peft.tasks.TASKS`.
         pipeline_tag: The Hub's name for it.
         task_type: PEFT's name for it; decides which modules are trained and saved as the head.
-        arguments: Dataclass of where data comes from and how it is read; its fields are command line arguments. It has
-            `max_seq_length`.
+        arguments: A `DatasetArguments` of where data comes from and how it is read; its fields are command line
+            arguments.
         sampling: Dataclass of how much of the data is used.
         heads: For each kind of base model that the family has, how to load it.
         prompts_as_tokens: Whether PEFT's prompt learning, whose prompts stand before the text as further tokens,
@@ -131,7 +170,7 @@ class Task(ABC):
         classes = None if train is None else self.classes(data, train)
         return select_rows(data.splits, sampling, classes, None if train is None else self.groups(train))
 
-    def check(self, args: Any, splits: Mapping[str, Dataset], training_args: Any) -> None:  # noqa: B027 (may do nothing)
+    def check(self, args: Any, splits: Mapping[str, Dataset]) -> None:  # noqa: B027 (may do nothing)
         """Raise a `ValueError` where arguments and the chosen splits do not fit together."""
 
     # --- model ---

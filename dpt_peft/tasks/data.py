@@ -9,7 +9,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from io import StringIO
 from itertools import chain
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 import datasets
 from datasets import Dataset, DatasetDict, Features, Value, concatenate_datasets, load_dataset, load_dataset_builder
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers.hf_argparser import HfArg
 
 from dpt_peft._compatibility import (
     dataset_of,
@@ -36,24 +37,23 @@ SPLITS = ("train", "validation", "test")
 class DatasetArguments:
     """Where the data comes from: a Hub id (or a folder) or local files."""
 
-    dataset_name: str | None = field(
+    dataset_name: str | None = HfArg(
         default=None,
-        metadata={
-            "help": "Data set on the Hub, or a folder with files named train, validation, test (csv, tsv, json)."
-        },
+        help="Data set on the Hub, or a folder with files named train, validation, test (csv, tsv, json).",
     )
-    dataset_config_name: str | None = field(default=None, metadata={"help": "Configuration of the data set."})
-    train_file: str | None = field(default=None, metadata={"help": "Local csv, tsv, json or jsonl file."})
-    validation_file: str | None = field(default=None, metadata={"help": "Local csv, tsv, json or jsonl file."})
-    test_file: str | None = field(default=None, metadata={"help": "Local csv, tsv, json or jsonl file."})
-    train_split_name: str = field(default="train", metadata={"help": "Name of the training split of `dataset_name`."})
-    validation_split_name: str = field(
-        default="validation", metadata={"help": "Name of the validation split of `dataset_name`."}
+    dataset_config_name: str | None = HfArg(default=None, help="Configuration of the data set.")
+    train_file: str | None = HfArg(default=None, help="Local csv, tsv, json or jsonl file.")
+    validation_file: str | None = HfArg(default=None, help="Local csv, tsv, json or jsonl file.")
+    test_file: str | None = HfArg(default=None, help="Local csv, tsv, json or jsonl file.")
+    train_split_name: str = HfArg(default="train", help="Name of the training split of `dataset_name`.")
+    validation_split_name: str = HfArg(default="validation", help="Name of the validation split of `dataset_name`.")
+    test_split_name: str = HfArg(default="test", help="Name of the test split of `dataset_name`.")
+    max_seq_length: int | None = HfArg(
+        default=None, help="Longest text (or pair) in tokens. Default: what the model takes."
     )
-    test_split_name: str = field(default="test", metadata={"help": "Name of the test split of `dataset_name`."})
 
     def describe(self) -> str:
-        """Returns a short name of the data for records and model cards, without local folders' parents."""
+        """Return a short name of the data for records and model cards, without local folders' parents."""
         if self.dataset_name is not None:
             name = Path(self.dataset_name).name if Path(self.dataset_name).is_dir() else self.dataset_name
             return f"{name}/{self.dataset_config_name}" if self.dataset_config_name else name
@@ -262,7 +262,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def load_splits(args: DatasetArguments, read_other: FileReader | None = None) -> DatasetDict:
-    """Loads the splits that there are.
+    """Load the splits that there are.
 
     Args:
         args: A Hub id or a folder, or local files.
@@ -312,7 +312,7 @@ def _load_folder(args: DatasetArguments) -> DatasetDict | None:
 
 
 def require_columns(dataset: Dataset, split: str, columns: dict[str, str]) -> None:
-    """Checks that a split has the named columns.
+    """Check that a split has the named columns.
 
     Args:
         dataset: The split.
@@ -330,7 +330,7 @@ def require_columns(dataset: Dataset, split: str, columns: dict[str, str]) -> No
 
 
 def require_rows(dataset: Dataset, split: str) -> None:
-    """Checks that a split is not empty.
+    """Check that a split is not empty.
 
     Args:
         dataset: The split.

@@ -176,7 +176,7 @@ DATA_SETS = {
 
 
 def data_arguments(name: str, data_dir: str | Path | None = None) -> dict[str, Any]:
-    """Returns where a data set is and what its columns are called, as arguments of its family's dataclass.
+    """Return where a data set is and what its columns are called, as arguments of its family's dataclass.
 
     Args:
         name: A key of `DATA_SETS`.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from transformers import AutoTokenizer, PreTrainedModel
+from transformers.hf_argparser import HfArg
 
 from dpt_peft._compatibility import load_with_new_head
 from dpt_peft.pretrained_heads import DPTForSequenceClassification, VerbalizerForSequenceClassification
@@ -89,16 +90,13 @@ def config_of_classes(data: Any) -> dict[str, Any]:
 class LabelWordOptions:
     """Words in the place of classes."""
 
-    label_words: list[str] | None = field(
-        default=None,
-        metadata={"help": "One word (or words) per class, in the order of the labels. Default: the label names."},
+    label_words: list[str] | None = HfArg(
+        default=None, help="One word (or words) per class, in the order of the labels. Default: the label names."
     )
-    template: str | None = field(
+    template: str | None = HfArg(
         default=None,
-        metadata={
-            "help": "Template around the text. DPT: with {text} and {labels}; default '{text} Class: {labels}.' "
-            "Verbalizer: with {text} and {mask}; default '{text} It was {mask}.'"
-        },
+        help="Template around the text. DPT: with {text} and {labels}; default '{text} Class: {labels}.' "
+        "Verbalizer: with {text} and {mask}; default '{text} It was {mask}.'",
     )
 
 
@@ -106,46 +104,36 @@ class LabelWordOptions:
 class DPTOptions(LabelWordOptions):
     """What a discriminator that scores classes in a template can be told."""
 
-    template_preset: str | None = field(
+    template_preset: str | None = HfArg(
         default=None,
-        metadata={
-            "help": "Template (and label words, and trainable label tokens) of the paper or its released code; "
-            "what `template` and `label_words` give goes before it. Default: paper.",
-            "choices": list(PRESETS),
-        },
+        help="Template (and label words, and trainable label tokens) of the paper or its released code; "
+        "what `template` and `label_words` give goes before it. Default: paper.",
+        metadata={"choices": list(PRESETS)},
     )
-    wordpieces: Literal["first", "mean", "max"] | None = field(
-        default=None,
-        metadata={"help": "Which wordpieces of a class are read. Default: the first, or all where classes share it."},
+    wordpieces: Literal["first", "mean", "max"] | None = HfArg(
+        default=None, help="Which wordpieces of a class are read. Default: the first, or all where classes share it."
     )
-    classes_per_pass: int | None = field(
-        default=None,
-        metadata={"help": "Most classes in one template; with more of them a text is read several times."},
+    classes_per_pass: int | None = HfArg(
+        default=None, help="Most classes in one template; with more of them a text is read several times."
     )
-    calibrate: bool = field(
+    calibrate: bool = HfArg(
         default=False,
-        metadata={
-            "help": "Take from every class what it scores without a text, before anything is trained (for use without "
-            "training, or with little)."
-        },
+        help="Take from every class what it scores without a text, before anything is trained (for use without "
+        "training, or with little).",
     )
-    prototypes: bool = field(
+    prototypes: bool = HfArg(
         default=False,
-        metadata={
-            "help": "Compare the mean state of a text with a prototype of every class as well. For discriminators "
-            "made from a sentence encoder."
-        },
+        help="Compare the mean state of a text with a prototype of every class as well. For discriminators made from a "
+        "sentence encoder.",
     )
-    short_list: int | None = field(
+    short_list: int | None = HfArg(
         default=None,
-        metadata={
-            "help": "With prototypes: how many classes stand in the template of a text, those whose prototypes are "
-            "nearest; for more classes than a template holds. Default: all."
-        },
+        help="With prototypes: how many classes stand in the template of a text, those whose prototypes are nearest; "
+        "for more classes than a template holds. Default: all.",
     )
-    score_function: Literal["one_minus_sigmoid", "sigmoid"] = field(
+    score_function: Literal["one_minus_sigmoid", "sigmoid"] = HfArg(
         default="one_minus_sigmoid",
-        metadata={"help": "How the head's output is read; 'sigmoid' is the ablation of the DPT paper's Table 3."},
+        help="How the head's output is read; 'sigmoid' is the ablation of the DPT paper's Table 3.",
     )
 
 

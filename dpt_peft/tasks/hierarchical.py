@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.hf_argparser import HfArg
 
 from dpt_peft.pretrained_heads import DPTForHierarchicalClassification, LabelTree
 from dpt_peft.pretrained_heads.base import HUB_ARGUMENTS
@@ -38,19 +39,15 @@ from dpt_peft.tasks.text_classification import (
 class HierarchicalClassificationArguments(TextClassificationArguments):
     """Data of a text classification task whose classes form a tree."""
 
-    level_column_names: list[str] | None = field(
+    level_column_names: list[str] | None = HfArg(
         default=None,
-        metadata={
-            "help": "Label columns from the top level down to the classes. Default: `label_column_name` alone, and "
-            "the levels above are built from the label words."
-        },
+        help="Label columns from the top level down to the classes. Default: `label_column_name` alone, and "
+        "the levels above are built from the label words.",
     )
-    tree_words_file: str | None = field(
+    tree_words_file: str | None = HfArg(
         default=None,
-        metadata={
-            "help": 'Json file with the words of the levels\' names: {"NUM": "number", "NUM:dist": "distance"}. '
-            "Default: the names, with spaces for underscores."
-        },
+        help='Json file with the words of the levels\' names: {"NUM": "number", "NUM:dist": "distance"}. '
+        "Default: the names, with spaces for underscores.",
     )
 
 
@@ -63,40 +60,6 @@ class HierarchicalData(TaskData):
     """
 
     tree: LabelTree | None = None
-
-
-def shape_hierarchical(splits: Mapping[str, Dataset], args: HierarchicalClassificationArguments) -> HierarchicalData:
-    """Check splits of texts and labels, and read the tree of the classes off the label columns.
-
-    Args:
-        splits: As loaded.
-        args: Columns. With `level_column_names` the last of them is the label column.
-
-    Raises:
-        ValueError: If the label columns do not make a tree (a class has two parents, say), the file of words names
-            something that is not there, or what `shape_text_classification` refuses.
-        FileNotFoundError: If there is no such file of words.
-    """
-    if args.level_column_names is None:
-        flat = shape_text_classification(splits, args)
-        return HierarchicalData(flat.splits, flat.label_names)
-    if len(args.level_column_names) < 2:
-        raise ValueError("`level_column_names` names the label columns from the top down: at least two of them.")
-    if args.class_names is not None:
-        raise ValueError(
-            "`class_names` is for labels in one column; with `level_column_names` the names are the data's."
-        )
-    texts = shape_text_classification(splits, replace(args, label_column_name=args.level_column_names[-1]))
-    # All labels occur in the training data, so its rows are the table.
-    train = splits["train"]
-    require_columns(
-        train, "train", {f"level_column_names[{i}]": name for i, name in enumerate(args.level_column_names)}
-    )
-    table = train.select_columns(args.level_column_names)
-    names = LabelTree.from_table(table, args.level_column_names, classes=texts.label_names).names
-    words = {name: name.replace("_", " ") for name in names} | _read_words(args.tree_words_file, names)
-    tree = LabelTree.from_table(table, args.level_column_names, label_words=words, classes=texts.label_names)
-    return HierarchicalData(texts.splits, texts.label_names, tree)
 
 
 def _read_words(file: str | None, names: list[str]) -> dict[str, str]:
@@ -115,17 +78,15 @@ def _read_words(file: str | None, names: list[str]) -> dict[str, str]:
 class HierarchyOptions(DPTOptions):
     """How a discriminator uses the hierarchy."""
 
-    label_hierarchy: Literal["auto", "given", "built", "none"] = field(
+    label_hierarchy: Literal["auto", "given", "built", "none"] = HfArg(
         default="auto",
-        metadata={
-            "help": "'given' by the label columns, 'built' of the label words, or 'none': all classes in one "
-            "template. Default: given if there are level columns, else built."
-        },
+        help="'given' by the label columns, 'built' of the label words, or 'none': all classes in one "
+        "template. Default: given if there are level columns, else built.",
     )
-    max_children: int = field(default=16, metadata={"help": "Most names below a branch of a built hierarchy."})
-    beam_width: int = field(default=2, metadata={"help": "Branches followed at a level."})
-    beam_threshold: float = field(
-        default=0.3, metadata={"help": "A branch is followed if it has this share of the best one's score (0 to 1)."}
+    max_children: int = HfArg(default=16, help="Most names below a branch of a built hierarchy.")
+    beam_width: int = HfArg(default=2, help="Branches followed at a level.")
+    beam_threshold: float = HfArg(
+        default=0.3, help="A branch is followed if it has this share of the best one's score (0 to 1)."
     )
 
 
@@ -209,9 +170,38 @@ class HierarchicalClassification(TextClassification):
         DISCRIMINATOR: Head(load_hierarchical, HierarchyOptions),
     }
 
-    def shape(self, splits: Mapping[str, Dataset], args: Any) -> HierarchicalData:
-        """Check texts, labels and tree, see `shape_hierarchical`."""
-        return shape_hierarchical(splits, args)
+    def shape(self, splits: Mapping[str, Dataset], args: HierarchicalClassificationArguments) -> HierarchicalData:
+        """Check splits of texts and labels, and read the tree of the classes off the label columns.
+
+        Args:
+            splits: As loaded.
+            args: Columns. With `level_column_names` the last of them is the label column.
+
+        Raises:
+            ValueError: If the label columns do not make a tree (a class has two parents, say), the file of words names
+                something that is not there, or what `shape_text_classification` refuses.
+            FileNotFoundError: If there is no such file of words.
+        """
+        if args.level_column_names is None:
+            flat = shape_text_classification(splits, args)
+            return HierarchicalData(flat.splits, flat.label_names)
+        if len(args.level_column_names) < 2:
+            raise ValueError("`level_column_names` names the label columns from the top down: at least two of them.")
+        if args.class_names is not None:
+            raise ValueError(
+                "`class_names` is for labels in one column; with `level_column_names` the names are the data's."
+            )
+        texts = shape_text_classification(splits, replace(args, label_column_name=args.level_column_names[-1]))
+        # All labels occur in the training data, so its rows are the table.
+        train = splits["train"]
+        require_columns(
+            train, "train", {f"level_column_names[{i}]": name for i, name in enumerate(args.level_column_names)}
+        )
+        table = train.select_columns(args.level_column_names)
+        names = LabelTree.from_table(table, args.level_column_names, classes=texts.label_names).names
+        words = {name: name.replace("_", " ") for name in names} | _read_words(args.tree_words_file, names)
+        tree = LabelTree.from_table(table, args.level_column_names, label_words=words, classes=texts.label_names)
+        return HierarchicalData(texts.splits, texts.label_names, tree)
 
     def features(
         self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: TaskData, args: Any, max_length: int | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import Any, ClassVar, Literal
 
@@ -11,6 +11,7 @@ import torch
 from datasets import ClassLabel, Dataset
 from peft import TaskType
 from transformers import AutoModelForMultipleChoice, DataCollatorForMultipleChoice, PreTrainedTokenizerBase
+from transformers.hf_argparser import HfArg
 
 from dpt_peft.tasks.base import Task, TaskData, is_adapter
 from dpt_peft.tasks.data import (
@@ -19,7 +20,6 @@ from dpt_peft.tasks.data import (
     check_columns,
     check_training_data,
     is_missing,
-    load_splits,
     special_tokens_as_text,
 )
 from dpt_peft.tasks.heads import NEW_HEAD, Head, new_head
@@ -35,32 +35,26 @@ COPA_QUESTION_WORDS = ("cause=because", "effect=so")
 class MultipleChoiceArguments(DatasetArguments):
     """Data of a multiple choice task. The defaults are COPA's columns."""
 
-    context_column_name: str = field(default="premise", metadata={"help": "Column of the text that comes first."})
-    question_column_name: str | None = field(
-        default=None, metadata={"help": "Column of the question. Default: 'question' where there is such a column."}
+    context_column_name: str = HfArg(default="premise", help="Column of the text that comes first.")
+    question_column_name: str | None = HfArg(
+        default=None, help="Column of the question. Default: 'question' where there is such a column."
     )
-    question_place: Literal["context", "choice"] = field(
-        default="context",
-        metadata={"help": "The question stands behind the context, or (SWAG) at the beginning of every choice."},
+    question_place: Literal["context", "choice"] = HfArg(
+        default="context", help="The question stands behind the context, or (SWAG) at the beginning of every choice."
     )
-    question_words: list[str] = field(
+    question_words: list[str] = HfArg(
         default_factory=lambda: list(COPA_QUESTION_WORDS),
-        metadata={
-            "help": "VALUE=WORDS: what is written for a question that is just this value. Other questions stand as "
-            "they are. SuperGLUE's baseline: 'cause=What was the cause of this?' 'effect=What happened as a result?'"
-        },
+        help="VALUE=WORDS: what is written for a question that is just this value. Other questions stand as "
+        "they are. SuperGLUE's baseline: 'cause=What was the cause of this?' 'effect=What happened as a result?'",
     )
-    choice_column_names: list[str] = field(
-        default_factory=lambda: ["choice1", "choice2"], metadata={"help": "Columns of the choices, one a choice."}
+    choice_column_names: list[str] = HfArg(
+        default_factory=lambda: ["choice1", "choice2"], help="Columns of the choices, one a choice."
     )
-    choices_column_name: str | None = field(
-        default=None, metadata={"help": "Column of a list of the choices, in the place of `choice_column_names`."}
+    choices_column_name: str | None = HfArg(
+        default=None, help="Column of a list of the choices, in the place of `choice_column_names`."
     )
-    label_column_name: str = field(
-        default="label", metadata={"help": "Column of the right choice: its number from 0, or its letter from A."}
-    )
-    max_seq_length: int | None = field(
-        default=None, metadata={"help": "Longest context and choice in tokens. Default: what the model takes."}
+    label_column_name: str = HfArg(
+        default="label", help="Column of the right choice: its number from 0, or its letter from A."
     )
 
 
@@ -93,7 +87,7 @@ def _choices(dataset: Dataset, split: str, args: MultipleChoiceArguments) -> lis
 
 
 def _label(value: Any, choices: int, where: str) -> int | None:
-    """Returns the number of the right choice; None where there is none (the Hub writes -1)."""
+    """Return the number of the right choice; None where there is none (the Hub writes -1)."""
     number, letter = whole_number(value), str(value).strip().upper()
     if is_missing(value) or not letter or number == -1:
         return None
@@ -118,76 +112,17 @@ def _labels(dataset: Dataset, split: str, column: str, choices: int) -> list[int
     return None if None in labels else [label for label in labels if label is not None]
 
 
-def load_multiple_choice(args: MultipleChoiceArguments) -> TaskData:
-    """Load and check a multiple choice data set; see `shape_multiple_choice`."""
-    return shape_multiple_choice(load_splits(args), args)
-
-
-def shape_multiple_choice(splits: Mapping[str, Dataset], args: MultipleChoiceArguments) -> TaskData:
-    """Check splits of contexts, choices and labels.
-
-    `context` becomes the context with the question behind it; with `question_place="choice"` the question stands at
-    the beginning of every choice. A missing text is an empty text. A validation or test split without any label (-1
-    or empty) is kept for prediction.
-
-    Args:
-        splits: As loaded.
-        args: Columns.
-
-    Returns:
-        Splits with the columns `context`, `choices` (a list) and `labels` (number of the right choice; missing where a
-        split has no labels), and names of the choices by number: "choice 0", ...
-
-    Raises:
-        ValueError: If there is no training data or a split is empty; if a column is missing (those there are get
-            listed); if rows or splits differ in their number of choices, or there are fewer than two; if a label is
-            missing or out of range (the row is named); if `question_words` is not like 'cause=because'.
-    """
-    words = _words_by_value(args.question_words)
-    shaped: dict[str, Dataset] = {}
-    sizes: dict[str, int] = {}
-    check_training_data(splits)
-    for split, dataset in splits.items():
-        question = args.question_column_name or ("question" if "question" in dataset.column_names else None)
-        columns = {"context_column_name": args.context_column_name}
-        if question is not None:
-            columns["question_column_name"] = question
-        if args.choices_column_name is not None:
-            columns["choices_column_name"] = args.choices_column_name
-        columns |= {f"choice_column_names[{i}]": name for i, name in enumerate(_choice_columns(args))}
-        check_columns(dataset, split, columns, {"label_column_name": args.label_column_name})
-
-        contexts, choices = as_texts(dataset[args.context_column_name][:]), _choices(dataset, split, args)
-        if question is not None:
-            questions = [words.get(text, text) for text in as_texts(dataset[question][:])]
-            if args.question_place == "context":
-                contexts = [f"{first} {asked}".strip() for first, asked in zip(contexts, questions, strict=True)]
-            else:
-                choices = [[f"{q} {c}".strip() for c in row] for q, row in zip(questions, choices, strict=True)]
-        sizes[split] = len(choices[0])
-        out: dict[str, list[Any]] = {"context": contexts, "choices": choices}
-        if args.label_column_name in dataset.column_names:
-            labels = _labels(dataset, split, args.label_column_name, sizes[split])
-            if labels is not None:
-                out["labels"] = labels
-        shaped[split] = Dataset.from_dict(out)
-    if len(set(sizes.values())) > 1 or sizes["train"] < 2:
-        counts = ", ".join(f"{split} {count}" for split, count in sizes.items())
-        raise ValueError(f"All rows must have the same number of choices, at least two; there are: {counts}.")
-    return TaskData(shaped, [f"choice {number}" for number in range(sizes["train"])])
-
-
 def _choice_columns(args: MultipleChoiceArguments) -> list[str]:
     return [] if args.choices_column_name is not None else args.choice_column_names
 
 
 def tokenize_choices(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> Dataset:
-    """Turns every choice, with the context before it, into a row of token ids.
+    """Turn every choice, with the context before it, into a row of token ids.
 
     `transformers.DataCollatorForMultipleChoice` pads the rows to the longest of a batch.
 
     Args:
-        dataset: A split of `shape_multiple_choice`.
+        dataset: A split of `MultipleChoice.shape`.
         tokenizer: Any tokenizer.
         max_length: Longest row in tokens, special tokens included; of context and choice the longer one is cut first.
             Default: no cut.
@@ -224,7 +159,7 @@ class ChoiceCollator:
         self._collate = DataCollatorForMultipleChoice(tokenizer)
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Returns (batch, choices, length) of every column, and `labels` (batch,) if the examples have them."""
+        """Return (batch, choices, length) of every column, and `labels` (batch,) if the examples have them."""
         if "labels" in examples[0]:
             return self._collate(examples)
         batch = self._collate([{**example, "labels": 0} for example in examples])
@@ -242,9 +177,58 @@ class MultipleChoice(Task):
     sampling = ClassSamplingArguments
     heads: ClassVar[Mapping[str, Head]] = {NEW_HEAD: new_head(AutoModelForMultipleChoice, label_names=())}
 
-    def shape(self, splits: Mapping[str, Dataset], args: Any) -> TaskData:
-        """Check contexts and choices, see `shape_multiple_choice`."""
-        return shape_multiple_choice(splits, args)
+    def shape(self, splits: Mapping[str, Dataset], args: MultipleChoiceArguments) -> TaskData:
+        """Check splits of contexts, choices and labels.
+
+        `context` becomes the context with the question behind it; with `question_place="choice"` the question stands
+        at the beginning of every choice. A missing text is an empty text. A validation or test split without any label
+        (-1 or empty) is kept for prediction.
+
+        Args:
+            splits: As loaded.
+            args: Columns.
+
+        Returns:
+            Splits with the columns `context`, `choices` (a list) and `labels` (number of the right choice; missing
+            where a split has no labels), and names of the choices by number: "choice 0", ...
+
+        Raises:
+            ValueError: If there is no training data or a split is empty; if a column is missing (those there are get
+                listed); if rows or splits differ in their number of choices, or there are fewer than two; if a label
+                is missing or out of range (the row is named); if `question_words` is not like 'cause=because'.
+        """
+        words = _words_by_value(args.question_words)
+        shaped: dict[str, Dataset] = {}
+        sizes: dict[str, int] = {}
+        check_training_data(splits)
+        for split, dataset in splits.items():
+            question = args.question_column_name or ("question" if "question" in dataset.column_names else None)
+            columns = {"context_column_name": args.context_column_name}
+            if question is not None:
+                columns["question_column_name"] = question
+            if args.choices_column_name is not None:
+                columns["choices_column_name"] = args.choices_column_name
+            columns |= {f"choice_column_names[{i}]": name for i, name in enumerate(_choice_columns(args))}
+            check_columns(dataset, split, columns, {"label_column_name": args.label_column_name})
+
+            contexts, choices = as_texts(dataset[args.context_column_name][:]), _choices(dataset, split, args)
+            if question is not None:
+                questions = [words.get(text, text) for text in as_texts(dataset[question][:])]
+                if args.question_place == "context":
+                    contexts = [f"{first} {asked}".strip() for first, asked in zip(contexts, questions, strict=True)]
+                else:
+                    choices = [[f"{q} {c}".strip() for c in row] for q, row in zip(questions, choices, strict=True)]
+            sizes[split] = len(choices[0])
+            out: dict[str, list[Any]] = {"context": contexts, "choices": choices}
+            if args.label_column_name in dataset.column_names:
+                labels = _labels(dataset, split, args.label_column_name, sizes[split])
+                if labels is not None:
+                    out["labels"] = labels
+            shaped[split] = Dataset.from_dict(out)
+        if len(set(sizes.values())) > 1 or sizes["train"] < 2:
+            counts = ", ".join(f"{split} {count}" for split, count in sizes.items())
+            raise ValueError(f"All rows must have the same number of choices, at least two; there are: {counts}.")
+        return TaskData(shaped, [f"choice {number}" for number in range(sizes["train"])])
 
     def classes(self, data: TaskData, rows: Dataset) -> Sequence[str]:
         """Return the place of every row's right choice."""

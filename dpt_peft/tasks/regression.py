@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,80 +12,28 @@ import numpy as np
 from datasets import Dataset
 from peft import TaskType
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
+from transformers.hf_argparser import HfArg
 
-from dpt_peft.tasks.base import Features, Predictions, Task, TaskData, is_adapter
-from dpt_peft.tasks.data import DatasetArguments, as_texts, check_splits, is_missing
+from dpt_peft.tasks.base import Features, Predictions, Task, TaskData, write_predictions
+from dpt_peft.tasks.data import DatasetArguments, check_splits, is_missing
 from dpt_peft.tasks.heads import NEW_HEAD, Head, new_head
 from dpt_peft.tasks.labels import check_missing, number
-from dpt_peft.tasks.text_classification import tokenize_texts
+from dpt_peft.tasks.text_classification import read_texts, text_columns, tokenize_texts, usage_of_classifier
 
 
 @dataclass
 class RegressionArguments(DatasetArguments):
     """Data of a regression task. The defaults are STS-B's columns, or else one text."""
 
-    text_column_name: str | None = field(
-        default=None, metadata={"help": "Column of the text. Default: 'sentence1' where there is one, else 'text'."}
+    text_column_name: str | None = HfArg(
+        default=None, help="Column of the text. Default: 'sentence1' where there is one, else 'text'."
     )
-    text_pair_column_name: str | None = field(
-        default=None,
-        metadata={"help": "Column of the second text of a pair. Default: 'sentence2' if the first is 'sentence1'."},
+    text_pair_column_name: str | None = HfArg(
+        default=None, help="Column of the second text of a pair. Default: 'sentence2' if the first is 'sentence1'."
     )
-    label_column_name: str | None = field(
-        default=None, metadata={"help": "Column of the number. Default: 'label' where there is one, else 'score'."}
+    label_column_name: str | None = HfArg(
+        default=None, help="Column of the number. Default: 'label' where there is one, else 'score'."
     )
-    max_seq_length: int | None = field(
-        default=None, metadata={"help": "Longest text (or pair) in tokens. Default: what the model takes."}
-    )
-
-
-def shape_regression(splits: Mapping[str, Dataset], args: RegressionArguments) -> TaskData:
-    """Check splits of texts and numbers.
-
-    A missing text is an empty text. A validation or test split in which no row has a number is kept for prediction; so
-    is one that has -1 in every row, as the Hub writes it, where the training data has no number below 0.
-
-    Args:
-        splits: As loaded.
-        args: Columns.
-
-    Returns:
-        Splits with the columns `text`, `text_pair` (pairs only) and `labels` (numbers; missing where there are none).
-
-    Raises:
-        ValueError: If there is no training data or a split is empty; if a column is missing (those there are get
-            listed); if a row has no number, or something that is none (it is named); if all training rows have the
-            same number.
-    """
-    there = next(iter(splits.values())).column_names if splits else []
-    text = args.text_column_name or ("sentence1" if "sentence1" in there else "text")
-    pair = args.text_pair_column_name
-    if pair is None and text == "sentence1" and "sentence2" in there:
-        pair = "sentence2"
-    train = splits["train"].column_names if "train" in splits else there
-    label = args.label_column_name or ("score" if "score" in train and "label" not in train else "label")
-    texts = {"text_column_name": text} | ({} if pair is None else {"text_pair_column_name": pair})
-    check_splits(splits, texts, {"label_column_name": label})
-    numbers = {
-        split: _numbers(dataset[label][:], f"the {split} data", label)
-        for split, dataset in splits.items()
-        if label in dataset.column_names
-    }
-    has_negative = any(value is not None and value < 0 for value in numbers["train"])
-    shaped = {}
-    for split, dataset in splits.items():
-        columns: dict[str, list[Any]] = {"text": as_texts(dataset[text][:])}
-        if pair is not None:
-            columns["text_pair"] = as_texts(dataset[pair][:])
-        found = numbers.get(split, [None])
-        check_missing(found, split, label, counted="null, NaN and empty")
-        hidden = split != "train" and not has_negative and set(found) == {-1}
-        if None not in found and not hidden:
-            columns["labels"] = found
-        shaped[split] = Dataset.from_dict(columns)
-    if len(set(numbers["train"])) == 1:
-        raise ValueError(f"`label_column_name`: all rows of the train data have the number {numbers['train'][0]}.")
-    return TaskData(shaped)
 
 
 def _numbers(values: list[Any], where: str, column: str) -> list[float | None]:
@@ -147,8 +95,8 @@ class NumberFeatures(Features):
 
     def write(self, predictions: Predictions, config: Any, folder: Path) -> None:
         """Write `predictions.tsv` with the columns index and prediction."""
-        lines = [f"{row}\t{value}" for row, value in enumerate(np.asarray(predictions).reshape(-1))]
-        (folder / "predictions.tsv").write_text("\n".join(["index\tprediction", *lines, ""]), encoding="utf-8")
+        numbers = np.asarray(predictions).reshape(-1)
+        write_predictions(folder, {"index": range(len(numbers)), "prediction": numbers})
 
 
 class Regression(Task):
@@ -165,9 +113,52 @@ class Regression(Task):
     prompts_as_tokens = True
     can_cache = True
 
-    def shape(self, splits: Mapping[str, Dataset], args: Any) -> TaskData:
-        """Check texts and numbers, see `shape_regression`."""
-        return shape_regression(splits, args)
+    def shape(self, splits: Mapping[str, Dataset], args: RegressionArguments) -> TaskData:
+        """Check splits of texts and numbers.
+
+        A missing text is an empty text. A validation or test split in which no row has a number is kept for
+        prediction; so is one that has -1 in every row, as the Hub writes it, where the training data has no number
+        below 0.
+
+        Args:
+            splits: As loaded.
+            args: Columns.
+
+        Returns:
+            Splits with the columns `text`, `text_pair` (pairs only) and `labels` (numbers; missing where there are
+            none).
+
+        Raises:
+            ValueError: If there is no training data or a split is empty; if a column is missing (those there are get
+                listed); if a row has no number, or something that is none (it is named); if all training rows have
+                the same number.
+        """
+        there = next(iter(splits.values())).column_names if splits else []
+        text = args.text_column_name or ("sentence1" if "sentence1" in there else "text")
+        pair = args.text_pair_column_name
+        if pair is None and text == "sentence1" and "sentence2" in there:
+            pair = "sentence2"
+        train = splits["train"].column_names if "train" in splits else there
+        label = args.label_column_name or ("score" if "score" in train and "label" not in train else "label")
+        texts = text_columns(text, pair)
+        check_splits(splits, texts, {"label_column_name": label})
+        numbers = {
+            split: _numbers(dataset[label][:], f"the {split} data", label)
+            for split, dataset in splits.items()
+            if label in dataset.column_names
+        }
+        has_negative = any(value is not None and value < 0 for value in numbers["train"])
+        shaped = {}
+        for split, dataset in splits.items():
+            columns, found = read_texts(dataset, texts), numbers.get(split, [None])
+            check_missing(found, split, label, counted="null, NaN and empty")
+            hidden = split != "train" and not has_negative and set(found) == {-1}
+            if None not in found and not hidden:
+                columns["labels"] = found
+            shaped[split] = Dataset.from_dict(columns)
+        if len(set(numbers["train"])) == 1:
+            raise ValueError(f"`label_column_name`: all rows of the train data have the number {numbers['train'][0]}.")
+        return TaskData(shaped)
 
     def features(
         self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: TaskData, args: Any, max_length: int | None
@@ -182,17 +173,5 @@ class Regression(Task):
 
     def usage(self, folder: str, model: Any) -> str:
         """Return the lines that load the model as a pipeline."""
-        lines = ["from transformers import pipeline", "", f'rate = pipeline("text-classification", model="{folder}")']
-        if is_adapter(model):
-            lines = [
-                "import dpt_peft",
-                "from peft import AutoPeftModelForSequenceClassification",
-                "from transformers import AutoTokenizer, pipeline",
-                "",
-                "model = AutoPeftModelForSequenceClassification.from_pretrained(",
-                f'    "{folder}", num_labels=1, problem_type="regression"',
-                ")",
-                f'tokenizer = AutoTokenizer.from_pretrained("{folder}")',
-                'rate = pipeline("text-classification", model=model, tokenizer=tokenizer)',
-            ]
-        return "\n".join([*lines, 'rate("...")  # a pair: rate({"text": "...", "text_pair": "..."})'])
+        call = 'rate("...")  # a pair: rate({"text": "...", "text_pair": "..."})'
+        return usage_of_classifier(folder, model, call, options=', problem_type="regression"')

@@ -2,61 +2,68 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from itertools import permutations
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.hf_argparser import HfArg
 
-from dpt_peft.tasks.base import Predictions, TaskData, is_adapter
-from dpt_peft.tasks.data import DatasetArguments, check_splits, is_missing, special_tokens_as_text
+from dpt_peft.tasks.base import Predictions, TaskData
+from dpt_peft.tasks.data import DatasetArguments, check_columns, check_splits, is_missing, special_tokens_as_text
 from dpt_peft.tasks.heads import DISCRIMINATOR, NEW_HEAD, DPTOptions, Head, load_dpt_classifier, new_head
 from dpt_peft.tasks.labels import read_labels, whole_number
-from dpt_peft.tasks.text_classification import ClassFeatures, TextClassification, tokenize_texts
+from dpt_peft.tasks.text_classification import ClassFeatures, TextClassification, tokenize_texts, usage_of_classifier
 
 TEMPLATE = "{text} Relation: {labels}."
 NO_RELATION = "no_relation"
+#: Columns that say where an example stands in SpERT's sentences.
+PLACE = ("row", "number", "head_entity", "tail_entity")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
 class RelationExtractionArguments(DatasetArguments):
-    """Data of relation extraction: one row a pair of spans, with objects for the spans or with TACRED's columns."""
+    """Data of relation extraction: a row is a pair of spans, as objects or in TACRED's columns, or a SpERT sentence.
 
-    tokens_column_name: str | None = field(
-        default=None, metadata={"help": "Column of the words, a list. Default: 'tokens', or TACRED's 'token'."}
+    SpERT's sentences have `entities`, a list of spans, and `relations`, a list of `{type, head, tail}` whose ends
+    count the entities.
+    """
+
+    tokens_column_name: str | None = HfArg(
+        default=None, help="Column of the words, a list. Default: 'tokens', or TACRED's 'token'."
     )
-    head_column_name: str = field(
+    head_column_name: str = HfArg(
         default="head",
-        metadata={
-            "help": "Column of the first span: {start, end, type}, the type if there is one. Without such a column: "
-            "TACRED's subj_start, subj_end, subj_type, obj_start, obj_end, obj_type."
-        },
+        help="Column of the first span: {start, end, type}, the type if there is one. Without such a column: "
+        "TACRED's subj_start, subj_end, subj_type, obj_start, obj_end, obj_type.",
     )
-    tail_column_name: str = field(default="tail", metadata={"help": "Column of the second span, as the first."})
-    span_end: Literal["auto", "exclusive", "inclusive"] = field(
+    tail_column_name: str = HfArg(default="tail", help="Column of the second span, as the first.")
+    span_end: Literal["auto", "exclusive", "inclusive"] = HfArg(
         default="auto",
-        metadata={
-            "help": "Whether `end` is the word behind the span or its last one. Default: behind it in {start, end}, "
-            "the last one in TACRED's columns."
-        },
+        help="Whether `end` is the word behind the span or its last one. Default: behind it in {start, end}, "
+        "the last one in TACRED's columns.",
     )
-    relation_column_name: str = field(default="relation", metadata={"help": "Column of the relation's name."})
-    no_relation_name: str | None = field(
+    relation_column_name: str = HfArg(default="relation", help="Column of the relation's name.")
+    no_relation_name: str | None = HfArg(
         default=None,
-        metadata={"help": "The class that is no relation, which F1 does not count. Default: 'no_relation', if any."},
+        help="The class that is no relation, which F1 does not count. Default: 'no_relation', if any. In "
+        "SpERT's style, naming it makes an example of every two entities without a relation; otherwise the "
+        "annotated relations are the only examples.",
     )
-    class_names: list[str] | None = field(
-        default=None, metadata={"help": "Names of the relations: for labels 0, 1, ..., or the named ones' order."}
+    class_names: list[str] | None = HfArg(
+        default=None, help="Names of the relations: for labels 0, 1, ..., or the named ones' order."
     )
-    max_seq_length: int | None = field(
+    max_seq_length: int | None = HfArg(
         default=None,
-        metadata={
-            "help": "Longest row in tokens; of a longer sentence the words farthest from both spans are left out. "
-            "Default: what the model takes."
-        },
+        help="Longest row in tokens; of a longer sentence the words farthest from both spans are left out. "
+        "Default: what the model takes.",
     )
 
 
@@ -71,63 +78,75 @@ class RelationData(TaskData):
     no_relation: str | None = None
 
 
-def shape_relations(splits: Mapping[str, Dataset], args: RelationExtractionArguments) -> RelationData:
-    """Check splits of sentences with two spans each.
+def one_row_a_relation(dataset: Dataset, split: str, tokens: str, args: RelationExtractionArguments) -> Dataset:
+    """Turn SpERT's sentences into one row a relation, in their order; a sentence may have several relations or none.
+
+    Two entities without a relation are a row too if `no_relation_name` says what that is called, and in a split that
+    has no column of relations, where any two may have one. They stand behind the sentence's relations.
 
     Args:
-        splits: As loaded.
-        args: Columns.
+        dataset: Sentences with the columns of words, `entities` and `relations`.
+        split: Its name.
+        tokens: Name of the column of words.
+        args: Names of the columns of the result.
 
     Returns:
-        Splits with the columns `tokens`, `head` and `tail` ([first word, word behind the last]), `head_type`,
-        `tail_type` (None where there is none) and `labels` (class ids; missing where a split has none).
+        The words, head, tail and relation of every row, its sentence (`row`), its number there (`number`) and the
+        entities it is between (`head_entity`, `tail_entity`).
 
     Raises:
-        ValueError: If there is no training data or a split is empty; if a column is missing (those there are get
-            listed); if words are no list of strings, or a span does not lie in its sentence (the row is named); if
-            `no_relation_name` is no class; or what `read_labels` refuses.
+        ValueError: If a column is missing, entities or relations are no lists of objects, a relation has no type or
+            is not between two entities of its sentence (row and relation are named), or there is no row.
     """
-    there = next(iter(splits.values())).column_names if splits else []
-    tokens = args.tokens_column_name or ("token" if "token" in there and "tokens" not in there else "tokens")
-    columns = {"head_column_name": args.head_column_name, "tail_column_name": args.tail_column_name}
-    tacred = "subj_start" in there and args.head_column_name not in there
-    if tacred:
-        columns = {name: name for name in ("subj_start", "subj_end", "obj_start", "obj_end")}
-    inclusive = args.span_end == "inclusive" or (args.span_end == "auto" and tacred)
-    check_splits(
-        splits, {"tokens_column_name": tokens, **columns}, {"relation_column_name": args.relation_column_name}
-    )
-    labels = read_labels(splits, args.relation_column_name, args.class_names, "relation_column_name")
-    no_relation = args.no_relation_name
-    if no_relation is not None and no_relation not in labels.names:
-        raise ValueError(
-            f"`no_relation_name` {no_relation!r} is no relation of the train data: {', '.join(labels.names)}."
+    check_columns(dataset, split, {"tokens_column_name": tokens, "entities": "entities"}, {"relations": "relations"})
+    known = "relations" in dataset.column_names
+    names = (tokens, args.head_column_name, args.tail_column_name, args.relation_column_name)
+    found: dict[str, list[Any]] = {name: [] for name in (*names, *PLACE)}
+    for row, sentence in enumerate(dataset):
+        where = f"row {row} of the {split} data"
+        entities, relations = (_objects(sentence.get(name, []), name, where) for name in ("entities", "relations"))
+        named = [_ends(relation, len(entities), f"relation {at} of {where}") for at, relation in enumerate(relations)]
+        if not known or args.no_relation_name is not None:
+            related = {ends for ends, _ in named}
+            pairs = permutations(range(len(entities)), 2)
+            named += [(ends, args.no_relation_name) for ends in pairs if ends not in related]
+        for at, ((head, tail), relation) in enumerate(named):
+            cells = (sentence[tokens], entities[head], entities[tail], relation, row, at, head, tail)
+            for column, cell in zip(found.values(), cells, strict=True):
+                column.append(cell)
+    without = len(dataset) - len(set(found["row"]))
+    if without == len(dataset):
+        raise ValueError(f"The {split} data has no sentence with a relation.")
+    if without:
+        logger.warning(
+            "%d of %d sentences of the %s data have no relation and so no example%s",
+            without,
+            len(dataset),
+            split,
+            "; `no_relation_name` makes one of every two entities" if known and args.no_relation_name is None else "",
         )
-    if no_relation is None and NO_RELATION in labels.names:
-        no_relation = NO_RELATION
-    shaped = {}
-    for split, dataset in splits.items():
-        sentences = dataset[tokens][:]
-        out: dict[str, list[Any]] = {"tokens": sentences}
-        for row, words in enumerate(sentences):
-            if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
-                raise ValueError(
-                    f"`tokens_column_name`: column {tokens!r} must hold lists of words, but row {row} of the {split} "
-                    f"data has {words!r}."
-                )
-        for role, name, prefix in (("head", args.head_column_name, "subj"), ("tail", args.tail_column_name, "obj")):
-            spans = _tacred_spans(dataset, prefix) if tacred else dataset[name][:]
-            out[role], out[f"{role}_type"] = [], []
-            for row, (span, words) in enumerate(zip(spans, sentences, strict=True)):
-                where = f"the {role} of row {row} of the {split} data"
-                out[role].append(_check_span(span, len(words), inclusive, where))
-                kind = span.get("type")
-                out[f"{role}_type"].append(None if is_missing(kind) or kind == "" else str(kind))
-        ids = labels.ids[split]
-        if ids is not None:
-            out["labels"] = ids
-        shaped[split] = Dataset.from_dict(out)
-    return RelationData(shaped, labels.names, no_relation)
+    if not known:
+        del found[args.relation_column_name]
+    return Dataset.from_dict(found)
+
+
+def _objects(values: Any, name: str, where: str) -> list[dict[str, Any]]:
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise ValueError(f"{where} must have a list of objects as `{name}`, [] if there is none; got {values!r}.")
+    return values
+
+
+def _ends(relation: dict[str, Any], entities: int, where: str) -> tuple[tuple[int, int], str | None]:
+    """Return which entities one of SpERT's relations is between, and its type."""
+    ends = [whole_number(relation.get(end)) for end in ("head", "tail")]
+    kind = relation.get("type")
+    inside = [end for end in ends if end is not None and 0 <= end < entities]
+    if len(inside) < 2 or not isinstance(kind, str):
+        raise ValueError(
+            f"{where} must have `type`, its name, and `head` and `tail`, which count the {entities} entities from 0; "
+            f"got {relation!r}."
+        )
+    return (inside[0], inside[1]), kind
 
 
 def _tacred_spans(dataset: Dataset, prefix: str) -> list[dict[str, Any]]:
@@ -270,9 +289,73 @@ class RelationExtraction(TextClassification):
         DISCRIMINATOR: Head(load_relation_reader, DPTOptions),
     }
 
-    def shape(self, splits: Mapping[str, Dataset], args: Any) -> RelationData:
-        """Check sentences, spans and relations, see `shape_relations`."""
-        return shape_relations(splits, args)
+    def shape(self, splits: Mapping[str, Dataset], args: RelationExtractionArguments) -> RelationData:
+        """Check splits of sentences with two spans each, or SpERT's with any number of relations each.
+
+        Args:
+            splits: As loaded.
+            args: Columns.
+
+        Returns:
+            Splits with the columns `tokens`, `head` and `tail` ([first word, word behind the last]), `head_type`,
+            `tail_type` (None where there is none) and `labels` (class ids; missing where a split has none); of SpERT's
+            sentences also those of `PLACE`, see `one_row_a_relation`.
+
+        Raises:
+            ValueError: If there is no training data or a split is empty; if a column is missing (those there are get
+                listed); if words are no list of strings, or a span does not lie in its sentence (the row is named); if
+                `no_relation_name` is no class; or what `one_row_a_relation` and `read_labels` refuse.
+        """
+        there = next(iter(splits.values())).column_names if splits else []
+        tokens = args.tokens_column_name or ("token" if "token" in there and "tokens" not in there else "tokens")
+        of_sentences = "entities" in there and args.head_column_name not in there
+        if of_sentences:
+            splits = {split: one_row_a_relation(dataset, split, tokens, args) for split, dataset in splits.items()}
+        columns = {"head_column_name": args.head_column_name, "tail_column_name": args.tail_column_name}
+        tacred = "subj_start" in there and args.head_column_name not in there
+        if tacred:
+            columns = {name: name for name in ("subj_start", "subj_end", "obj_start", "obj_end")}
+        inclusive = args.span_end == "inclusive" or (args.span_end == "auto" and tacred)
+        check_splits(
+            splits, {"tokens_column_name": tokens, **columns}, {"relation_column_name": args.relation_column_name}
+        )
+        labels = read_labels(splits, args.relation_column_name, args.class_names, "relation_column_name")
+        no_relation = args.no_relation_name
+        if no_relation is not None and no_relation not in labels.names:
+            raise ValueError(
+                f"`no_relation_name` {no_relation!r} is no relation of the train data: {', '.join(labels.names)}."
+            )
+        if no_relation is None and NO_RELATION in labels.names:
+            no_relation = NO_RELATION
+        shaped = {}
+        for split, dataset in splits.items():
+            places = {name: dataset[name][:] for name in PLACE} if of_sentences else {}
+            rows = places.get("row", range(len(dataset)))
+            where = [f"row {row} of the {split} data" for row in rows]
+            if of_sentences:
+                where = [f"relation {at} of {row}" for at, row in zip(places["number"], where, strict=True)]
+            sentences = dataset[tokens][:]
+            for words, place in zip(sentences, where, strict=True):
+                if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
+                    raise ValueError(
+                        f"`tokens_column_name`: column {tokens!r} must hold lists of words, but {place} has {words!r}."
+                    )
+            out: dict[str, list[Any]] = {"tokens": sentences}
+            for role, prefix in (("head", "subj"), ("tail", "obj")):
+                name = getattr(args, f"{role}_column_name")
+                spans = _tacred_spans(dataset, prefix) if tacred else dataset[name][:]
+                out[role] = [
+                    _check_span(span, len(words), inclusive, f"the {role} of {place}")
+                    for span, words, place in zip(spans, sentences, where, strict=True)
+                ]
+                kinds = [span.get("type") for span in spans]
+                out[f"{role}_type"] = [None if is_missing(kind) or kind == "" else str(kind) for kind in kinds]
+            out |= places
+            ids = labels.ids[split]
+            if ids is not None:
+                out["labels"] = ids
+            shaped[split] = Dataset.from_dict(out)
+        return RelationData(shaped, labels.names, no_relation)
 
     def groups(self, rows: Dataset) -> Sequence[Any]:
         """Return the sentence of every row: its pairs of spans are all trained on, or all held out."""
@@ -296,23 +379,10 @@ class RelationExtraction(TextClassification):
                     texts[row] = _fit(*marked[row], tokenizer, max_length, row)
         columns = {"text": texts} | ({"labels": rows["labels"][:]} if "labels" in rows.column_names else {})
         dataset = tokenize_texts(Dataset.from_dict(columns), tokenizer, max_length)
-        return RelationFeatures(dataset, data.label_names, data.no_relation)
+        places = {name: rows[name][:] for name in PLACE if name in rows.column_names}
+        return RelationFeatures(dataset, data.label_names, data.no_relation, places=places)
 
     def usage(self, folder: str, model: Any) -> str:
         """Return the lines that load the model as a pipeline and mark a sentence for it."""
-        lines = [f'classify = pipeline("text-classification", model="{folder}")']
-        imports = ["import dpt_peft"]
-        if is_adapter(model):
-            own_head = hasattr(model.config, "template")
-            names = [] if own_head else [f"names = {list(model.config.label2id)!r}"]
-            known = "" if own_head else ", id2label=dict(enumerate(names))"
-            imports += [f"from {'dpt_peft' if own_head else 'peft'} import AutoPeftModelForSequenceClassification"]
-            lines = [
-                *names,
-                f'model = AutoPeftModelForSequenceClassification.from_pretrained("{folder}"{known})',
-                f'tokenizer = AutoTokenizer.from_pretrained("{folder}")',
-                'classify = pipeline("text-classification", model=model, tokenizer=tokenizer)',
-            ]
-        imports += ["from dpt_peft.tasks import mark_spans", "from transformers import AutoTokenizer, pipeline"]
-        example = 'classify(mark_spans(["Bob", "works", "for", "IBM"], (0, 1), (3, 4), "person", "organization"))'
-        return "\n".join([*imports, "", *lines, example])
+        call = 'classify(mark_spans(["Bob", "works", "for", "IBM"], (0, 1), (3, 4), "person", "organization"))'
+        return usage_of_classifier(folder, model, call, ["from dpt_peft.tasks import mark_spans"])

@@ -4,39 +4,36 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from datasets import Dataset
+from transformers.hf_argparser import HfArg
 
 
 @dataclass
 class SamplingArguments:
     """How much of the data is used."""
 
-    train_fraction: float | None = field(
-        default=None, metadata={"help": "Share of the training examples to use (of each class), such as 0.1."}
+    train_fraction: float | None = HfArg(
+        default=None, help="Share of the training examples to use (of each class), such as 0.1."
     )
-    sample_seed: int = field(
-        default=0, metadata={"help": "Seed of the choice of examples, apart from the training seed."}
-    )
-    validation_size: int | None = field(
+    sample_seed: int = HfArg(default=0, help="Seed of the choice of examples, apart from the training seed.")
+    validation_size: int | None = HfArg(
         default=None,
-        metadata={
-            "help": "If there is no validation data: least number of training rows to hold out for it. What belongs "
-            "together (paragraph, sentence) stays on one side; of classes, the rows that a sample leaves are taken."
-        },
+        help="If there is no validation data: least number of training rows to hold out for it. What belongs "
+        "together (paragraph, sentence) stays on one side; of classes, the rows that a sample leaves are taken.",
     )
-    max_eval_samples: int | None = field(default=None, metadata={"help": "Use the first rows of the validation data."})
-    max_predict_samples: int | None = field(default=None, metadata={"help": "Use the first rows of the test data."})
+    max_eval_samples: int | None = HfArg(default=None, help="Use the first rows of the validation data.")
+    max_predict_samples: int | None = HfArg(default=None, help="Use the first rows of the test data.")
 
 
 @dataclass
 class ClassSamplingArguments(SamplingArguments):
     """How much of data with one class a row is used."""
 
-    examples_per_class: int | None = field(
-        default=None, metadata={"help": "Number of training examples of each class to use, such as 16."}
+    examples_per_class: int | None = HfArg(
+        default=None, help="Number of training examples of each class to use, such as 16."
     )
 
 
@@ -114,11 +111,7 @@ def _indices_by_class(labels: Sequence[Hashable]) -> dict[Hashable, list[int]]:
     by_class: dict[Hashable, list[int]] = {}
     for index, label in enumerate(labels):
         by_class.setdefault(label, []).append(index)
-    try:
-        ordered = sorted(by_class)  # type: ignore[type-var]
-    except TypeError:
-        ordered = sorted(by_class, key=repr)
-    return {label: by_class[label] for label in ordered}
+    return {label: by_class[label] for label in sorted(by_class)}  # type: ignore[type-var]
 
 
 def sample_per_class(
@@ -128,7 +121,7 @@ def sample_per_class(
     examples_per_class: int | None = None,
     seed: int = 0,
 ) -> list[int]:
-    """Draws a training set class by class, with a seed of its own.
+    """Draw a training set class by class, with a seed of its own.
 
     The DPT paper trains on "10 % of the training data"; its released code takes ``int(n * 0.1)`` of each class's ``n``
     examples with seed 0, whatever the training seed is, so that all runs of a comparison see the same examples.
@@ -184,7 +177,7 @@ def sample_per_class(
 
 
 def hold_out(count: int, chosen: Sequence[int] | None, size: int, *, seed: int = 0) -> tuple[list[int], list[int]]:
-    """Takes validation rows from a training split that comes without a validation split.
+    """Take validation rows from a training split that comes without a validation split.
 
     Args:
         count: Number of rows of the training split.
@@ -210,7 +203,7 @@ def hold_out(count: int, chosen: Sequence[int] | None, size: int, *, seed: int =
 
 
 def hold_out_groups(groups: Sequence[Hashable], size: int, *, seed: int = 0) -> tuple[list[int], list[int]]:
-    """Takes validation rows from a training split without a group (paragraph, sentence) on both sides.
+    """Take validation rows from a training split without a group (paragraph, sentence) on both sides.
 
     Args:
         groups: The group of every row.

@@ -1,7 +1,8 @@
-"""Text classification: columns and labels checked, features, metrics."""
+"""Text classification, one class a text or any number of them: columns and labels checked, features, metrics."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,12 +10,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 from peft import TaskType
 from transformers import AutoModelForSequenceClassification, EvalPrediction, PreTrainedTokenizerBase
+from transformers.hf_argparser import HfArg
 
-from dpt_peft.tasks.base import Features, Predictions, Task, TaskData, is_adapter
-from dpt_peft.tasks.data import DatasetArguments, as_texts, check_splits, load_splits, special_tokens_as_text
+from dpt_peft.tasks.base import Features, Predictions, Task, TaskData, is_adapter, write_predictions
+from dpt_peft.tasks.data import DatasetArguments, as_texts, check_splits, special_tokens_as_text
 from dpt_peft.tasks.heads import (
     DISCRIMINATOR,
     LANGUAGE_MODEL,
@@ -27,41 +29,35 @@ from dpt_peft.tasks.heads import (
     new_head,
 )
 from dpt_peft.tasks.labels import read_labels
-from dpt_peft.tasks.metrics import ClassificationMetric
 from dpt_peft.tasks.sampling import ClassSamplingArguments
-from dpt_peft.tasks.several_labels import (
-    SeveralLabelsData,
-    SeveralLabelsFeatures,
-    has_several_labels,
-    shape_several_labels,
-)
 
 
 @dataclass
 class TextClassificationArguments(DatasetArguments):
     """Data of a text classification task."""
 
-    text_column_name: str = field(default="text", metadata={"help": "Column of the text."})
-    text_pair_column_name: str | None = field(default=None, metadata={"help": "Column of the second text of a pair."})
-    label_column_name: str = field(default="label", metadata={"help": "Column of the label (a name or a number)."})
-    class_names: list[str] | None = field(
+    text_column_name: str = HfArg(default="text", help="Column of the text.")
+    text_pair_column_name: str | None = HfArg(default=None, help="Column of the second text of a pair.")
+    label_column_name: str = HfArg(default="label", help="Column of the label (a name or a number).")
+    class_names: list[str] | None = HfArg(
         default=None,
-        metadata={
-            "help": "Names of the classes: for labels 0, 1, ... in that order, for other whole numbers by value, for "
-            "named labels their order. -1 means no label unless it is named."
-        },
+        help="Names of the classes: for labels 0, 1, ... in that order, for other whole numbers by value, for "
+        "named labels their order. -1 means no label unless it is named.",
     )
-    label_separator: str | None = field(
-        default=None, metadata={"help": "A text has several labels, which stand in one cell with this between them."}
-    )
-    max_seq_length: int | None = field(
-        default=None, metadata={"help": "Longest text (or pair) in tokens. Default: what the model takes."}
+    label_separator: str | None = HfArg(
+        default=None, help="A text has several labels, which stand in one cell with this between them."
     )
 
 
-def load_text_classification(args: TextClassificationArguments) -> TaskData:
-    """Load and check a text classification data set; see `shape_text_classification`."""
-    return shape_text_classification(load_splits(args), args)
+def text_columns(text: str, pair: str | None) -> dict[str, str]:
+    """Return which argument names which column of texts; of the second only where there are pairs."""
+    return {"text_column_name": text} | ({} if pair is None else {"text_pair_column_name": pair})
+
+
+def read_texts(dataset: Dataset, columns: Mapping[str, str]) -> dict[str, list[Any]]:
+    """Return the columns that `text_columns` names as `text` and, of pairs, `text_pair`."""
+    names = zip(("text", "text_pair"), columns.values(), strict=False)
+    return {name: as_texts(dataset[column][:]) for name, column in names}
 
 
 def shape_text_classification(splits: Mapping[str, Dataset], args: TextClassificationArguments) -> TaskData:
@@ -82,25 +78,93 @@ def shape_text_classification(splits: Mapping[str, Dataset], args: TextClassific
         ValueError: If there is no training data or a split is empty; if a column is missing (those there are get
             listed); or what `read_labels` refuses.
     """
-    texts = {"text_column_name": args.text_column_name}
-    if args.text_pair_column_name is not None:
-        texts["text_pair_column_name"] = args.text_pair_column_name
+    texts = text_columns(args.text_column_name, args.text_pair_column_name)
     check_splits(splits, texts, {"label_column_name": args.label_column_name})
     labels = read_labels(splits, args.label_column_name, args.class_names)
     shaped = {}
     for split, dataset in splits.items():
-        columns: dict[str, list[Any]] = {"text": as_texts(dataset[args.text_column_name][:])}
-        if args.text_pair_column_name is not None:
-            columns["text_pair"] = as_texts(dataset[args.text_pair_column_name][:])
-        ids = labels.ids[split]
+        columns, ids = read_texts(dataset, texts), labels.ids[split]
         if ids is not None:
             columns["labels"] = ids
         shaped[split] = Dataset.from_dict(columns)
     return TaskData(shaped, labels.names)
 
 
+@dataclass(frozen=True)
+class SeveralLabelsData(TaskData):
+    """Texts with any number of classes each: `labels` is a row of zeros and ones, one a class."""
+
+    several_labels: bool = True
+
+
+def has_several_labels(splits: Mapping[str, Dataset], args: TextClassificationArguments) -> bool:
+    """Return whether the label column holds lists, or cells that a separator divides."""
+    labels = splits["train"].features.get(args.label_column_name) if "train" in splits else None
+    return args.label_separator is not None or isinstance(labels, list) or hasattr(labels, "feature")
+
+
+def shape_several_labels(splits: Mapping[str, Dataset], args: TextClassificationArguments) -> SeveralLabelsData:
+    """Check splits of texts whose label column holds lists: names, numbers of a `ClassLabel`, or zeros and ones.
+
+    Args:
+        splits: As loaded.
+        args: `label_separator` divides the cells of a table; `class_names` gives the order of the classes, and the
+            names of zeros and ones.
+
+    Returns:
+        Splits with the columns `text`, `text_pair` (pairs only) and `labels` (zeros and ones, missing where a split
+        has no labels), and the names of the classes.
+
+    Raises:
+        ValueError: If there is no training data, a split is empty, a column is missing, a row's labels are no list, a
+            label is none of the classes, or there are fewer than two classes.
+    """
+    column = args.label_column_name
+    texts = text_columns(args.text_column_name, args.text_pair_column_name)
+    check_splits(splits, texts, {"label_column_name": column})
+    found = {
+        split: [
+            _label_list(value, args.label_separator, f"row {row} of the {split} data")
+            for row, value in enumerate(rows[column][:])
+        ]
+        for split, rows in splits.items()
+        if column in rows.column_names
+    }
+    inner = getattr(splits["train"].features[column], "feature", None)
+    names = list(args.class_names or (inner.names if isinstance(inner, ClassLabel) else ()))
+    flags = bool(args.class_names) and all(len(row) == len(names) and set(row) <= {0, 1} for row in found["train"])
+
+    def named(row: list[Any]) -> list[str]:
+        if flags:
+            return [name for name, flag in zip(names, row, strict=True) if flag]
+        return [names[label] if names and isinstance(label, int) else str(label) for label in row]
+
+    labels = {split: [named(row) for row in rows] for split, rows in found.items()}
+    names = names or sorted({label for row in labels["train"] for label in row})
+    if len(names) < 2:
+        raise ValueError(f"There must be at least two classes, but the train data has {', '.join(names) or 'none'}.")
+    shaped = {}
+    for split, rows in splits.items():
+        columns = read_texts(rows, texts)
+        if split in labels:
+            unknown = sorted({label for row in labels[split] for label in row} - set(names))
+            if unknown:
+                raise ValueError(f"The {split} data has labels that are none of the classes: {', '.join(unknown)}.")
+            columns["labels"] = [[float(name in row) for name in names] for row in labels[split]]
+        shaped[split] = Dataset.from_dict(columns)
+    return SeveralLabelsData(shaped, names)
+
+
+def _label_list(value: Any, separator: str | None, where: str) -> list[Any]:
+    if isinstance(value, str) and separator is not None:
+        return [part.strip() for part in value.split(separator) if part.strip()]
+    if not isinstance(value, list) or any(label is None for label in value):
+        raise ValueError(f"`label_column_name`: {where} must hold a list of labels, got {value!r}.")
+    return value
+
+
 def tokenize_texts(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> Dataset:
-    """Turns texts (and pairs) into token ids.
+    """Turn texts (and pairs) into token ids.
 
     Args:
         dataset: A split of `shape_text_classification`.
@@ -122,19 +186,29 @@ def tokenize_texts(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_len
     return dataset.map(encode, batched=True, remove_columns=texts, keep_in_memory=True, load_from_cache_file=False)
 
 
+def _scores(predicted: np.ndarray, right: np.ndarray, means: Sequence[str]) -> dict[str, float]:
+    """Return `accuracy` (where rows have several labels, of whole rows) and F1, such as `macro_f1`, of class ids.
+
+    A class that is never right has an F1 of 0; one that neither occurs nor is predicted does not count.
+    """
+    try:
+        from sklearn.metrics import accuracy_score, f1_score
+    except ImportError as error:
+        raise ImportError("the metrics of classes need scikit-learn: pip install dpt_peft[tasks]") from error
+    f1 = {f"{mean}_f1": float(f1_score(right, predicted, average=mean, zero_division=0)) for mean in means}
+    return {"accuracy": float(accuracy_score(right, predicted)), **f1}
+
+
 def classification_metrics() -> Callable[[EvalPrediction], dict[str, float]]:
-    """Makes the Trainer's `compute_metrics`: accuracy and macro F1 of the highest logit.
+    """Make the Trainer's `compute_metrics`: accuracy and macro F1 of the highest logit.
 
     Returns:
         A function from `EvalPrediction` with logits `(n, classes)` and class ids `(n,)` to the metrics.
     """
-    metric = ClassificationMetric(keep_in_memory=True)
 
     def compute(prediction: EvalPrediction) -> dict[str, float]:
         logits = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
-        scores = metric.compute(predictions=np.argmax(logits, axis=-1), references=prediction.label_ids)
-        assert scores is not None
-        return scores
+        return _scores(np.argmax(logits, axis=-1), prediction.label_ids, ["macro"])
 
     return compute
 
@@ -146,10 +220,12 @@ class ClassFeatures(Features):
     Attributes:
         dataset: The tokenizer's columns, and `labels` where there are labels.
         label_names: Names of the classes by id.
+        places: Further columns of what is written: where in a file the rows stand, if they are not its rows.
     """
 
     dataset: Dataset
     label_names: list[str]
+    places: Mapping[str, Sequence[Any]] = field(default_factory=dict, kw_only=True)
 
     @property
     def labels(self) -> np.ndarray | None:
@@ -160,13 +236,55 @@ class ClassFeatures(Features):
         """Return `accuracy` and `macro_f1`, and as `majority_share` the accuracy of always answering the largest."""
         if self.labels is None:
             return {}
-        scores = classification_metrics()(EvalPrediction(predictions, self.labels))
+        scores = _scores(np.argmax(predictions, axis=-1), self.labels, ["macro"])
         return {**scores, "majority_share": max(Counter(self.labels.tolist()).values()) / len(self.labels)}
 
     def write(self, predictions: Predictions, config: Any, folder: Path) -> None:
         """Write `predictions.tsv` with the columns index and prediction."""
-        lines = [f"{row}\t{self.label_names[label]}" for row, label in enumerate(np.argmax(predictions, axis=-1))]
-        (folder / "predictions.tsv").write_text("\n".join(["index\tprediction", *lines, ""]), encoding="utf-8")
+        names = [self.label_names[label] for label in np.argmax(predictions, axis=-1)]
+        write_predictions(folder, {"index": range(len(names)), "prediction": names, **self.places})
+
+
+@dataclass(frozen=True)
+class SeveralLabelsFeatures(Features):
+    """Rows of any number of classes each.
+
+    Attributes:
+        dataset: The tokenizer's columns, and `labels` (zeros and ones) where there are labels.
+        label_names: Names of the classes by id.
+    """
+
+    dataset: Dataset
+    label_names: list[str]
+
+    def metrics(self, predictions: Predictions, config: Any) -> dict[str, float]:
+        """Return `micro_f1`, `macro_f1` and `accuracy` (of whole rows) of the classes with a probability above 1/2."""
+        if "labels" not in self.dataset.column_names:
+            return {}
+        return _scores(np.asarray(predictions) > 0, np.asarray(self.dataset["labels"][:]) > 0, ["micro", "macro"])
+
+    def write(self, predictions: Predictions, config: Any, folder: Path) -> None:
+        """Write `predictions.jsonl`: index, and the names of the classes with a probability above 1/2."""
+        with (folder / "predictions.jsonl").open("w", encoding="utf-8") as file:
+            for row, logits in enumerate(predictions):
+                chosen = [name for name, logit in zip(self.label_names, logits, strict=True) if logit > 0]
+                file.write(json.dumps({"index": row, "prediction": chosen}, ensure_ascii=False) + "\n")
+
+
+def usage_of_classifier(folder: str, model: Any, call: str, imports: Sequence[str] = (), options: str = "") -> str:
+    """Return Python lines that load a saved classifier and call it.
+
+    Args:
+        folder: Where it lies.
+        model: The model.
+        call: The last line; what it calls is the pipeline.
+        imports: Further lines at the top.
+        options: Further arguments for the base model of an adapter.
+    """
+    imports, load = ["import dpt_peft", *imports], f'dpt_peft.load("{folder}"{options})'
+    if not is_adapter(model):
+        imports, load = [*imports, "from transformers import pipeline"], f'pipeline("text-classification", "{folder}")'
+    return "\n".join([*imports, "", f"{call.partition('(')[0]} = {load}", call])
 
 
 class TextClassification(Task):
@@ -214,12 +332,4 @@ class TextClassification(Task):
 
     def usage(self, folder: str, model: Any) -> str:
         """Return the lines that load a classifier."""
-        if is_adapter(model):
-            return (
-                "import dpt_peft\n\n"
-                f'model = dpt_peft.AutoPeftModelForSequenceClassification.from_pretrained("{folder}")'
-            )
-        return (
-            "import dpt_peft\nfrom transformers import pipeline\n\n"
-            f'classify = pipeline("text-classification", model="{folder}")\nclassify("...")'
-        )
+        return usage_of_classifier(folder, model, 'classify("...")')

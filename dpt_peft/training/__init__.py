@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dpt_peft.pretraining.candidate_lists import DocumentCollator, WholeWords
-from dpt_peft.pretraining.conversion import discriminator_from_encoder
-from dpt_peft.pretraining.low_rank import low_rank_discriminator
+from dpt_peft.pretraining.discriminators import discriminator_from_encoder, low_rank_discriminator
 from dpt_peft.pretraining.replaced_tokens import (
     CorpusReplacements,
     GeneratorReplacements,

@@ -19,7 +19,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -30,6 +30,7 @@ from datasets import Dataset
 from torch import nn
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 from transformers import PreTrainedModel
+from transformers.hf_argparser import HfArg
 
 from dpt_peft.deep_prompt import DeepPromptLayer
 
@@ -43,22 +44,18 @@ ROW_COLUMN = "cached_row"
 class CacheArguments:
     """Whether a script caches the frozen lower layers, and how."""
 
-    cache_lower_layers: bool = field(
+    cache_lower_layers: bool = HfArg(
         default=False,
-        metadata={
-            "help": "*deep_prompt with prompts in upper layers only: compute the layers below once per example and "
-            "read them again in every epoch."
-        },
+        help="*deep_prompt with prompts in upper layers only: compute the layers below once per example and "
+        "read them again in every epoch.",
     )
-    cache_dir: str | None = field(
-        default=None, metadata={"help": "Folder of the cache. Default: lower_layers in the output folder."}
+    cache_dir: str | None = HfArg(
+        default=None, help="Folder of the cache. Default: lower_layers in the output folder."
     )
-    cache_dtype: Literal["float32", "float16", "bfloat16"] = field(
-        default="float32", metadata={"help": "Type on disk; the 16-bit ones take half the room, at their rounding."}
+    cache_dtype: Literal["float32", "float16", "bfloat16"] = HfArg(
+        default="float32", help="Type on disk; the 16-bit ones take half the room, at their rounding."
     )
-    keep_cache: bool = field(
-        default=False, metadata={"help": "Keep the cache for further runs on the same data and model."}
-    )
+    keep_cache: bool = HfArg(default=False, help="Keep the cache for further runs on the same data and model.")
 
 
 @contextmanager
@@ -160,9 +157,8 @@ class LowerLayerCache:
             self.model.register_forward_pre_hook(self._take_rows, with_kwargs=True),
             self.backbone.register_forward_pre_hook(self._take_mask, with_kwargs=True),
         ]
-        self._removed = [self.layers[index] for index in range(self.depth)]
-        for index, layer in enumerate(self._removed):
-            self.layers[index] = _FromCache(layer, self if index == self.depth - 1 else None)
+        *others, last = list(self.layers)[: self.depth]
+        self._removed = self._put([*(_FromCache(layer, None) for layer in others), _FromCache(last, self)])
         return self
 
     def __exit__(
@@ -171,20 +167,26 @@ class LowerLayerCache:
         """Put the lower layers back, and remove the files unless they are to be kept."""
         for handle in self._handles:
             handle.remove()
-        for index, layer in enumerate(self._removed):
-            self.layers[index] = layer
+        self._put(self._removed)
         paths = [file.path for _, file in self._files]
         self._files.clear()
         if not self.keep:
             for path in paths:
                 StatesFile.remove(path)
 
+    def _put(self, lower: Sequence[nn.Module]) -> list[nn.Module]:
+        """Put modules in the place of the lower layers, and return what stood there."""
+        before = list(self.layers)[: self.depth]
+        for index, module in enumerate(lower):
+            self.layers[index] = module
+        return before
+
     # --- filling ---
 
     def add(
         self, dataset: Dataset, collator: Callable[[list[dict[str, Any]]], Mapping[str, Any]], batch_size: int = 32
     ) -> Dataset:
-        """Computes the states of a data set's rows, unless its file is there, and returns it with their numbers.
+        """Compute the states of a data set's rows, unless its file is there, and return it with their numbers.
 
         The size on disk is logged before anything is written.
 
@@ -235,7 +237,7 @@ class LowerLayerCache:
     def _run(
         self, dataset: Dataset, rows: np.ndarray, collator: Any, *, states: bool
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Runs the model up to its lowest prompted layer (or to its backbone), and returns mask and hidden states."""
+        """Run the model up to its lowest prompted layer (or to its backbone), and return mask and hidden states."""
         found: list[torch.Tensor] = []
 
         def stop(_module: nn.Module, _args: Any, output: Any) -> None:
@@ -268,17 +270,14 @@ class LowerLayerCache:
 
     @contextmanager
     def _lower_layers_back(self) -> Iterator[None]:
-        passing = [self.layers[index] for index in range(self.depth)]
-        for index, layer in enumerate(self._removed):
-            self.layers[index] = layer
+        passing = self._put(self._removed)
         try:
             yield
         finally:
-            for index, layer in enumerate(passing):
-                self.layers[index] = layer
+            self._put(passing)
 
     def _fingerprint(self, dataset: Dataset) -> str:
-        """A name for model and data: the same weights below the prompts and the same inputs, the same name."""
+        """Return a name for model and data: the same weights below the prompts and the same inputs, the same name."""
         digest = hashlib.sha256(f"{self.dtype} {self.depth} {type(self.backbone).__name__}".encode())
         models: list[Any] = [self.backbone, getattr(self.model, "get_base_model", lambda: self.model)()]
         for module in models:
@@ -316,7 +315,7 @@ class LowerLayerCache:
         self._mask = torch.ones(ids.shape[:2], dtype=torch.bool, device=ids.device) if mask is None else mask.bool()
 
     def _current_states(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """The cached states of the batch's rows, (batch, length, hidden size), zero where there is padding."""
+        """Return the cached states of the batch's rows, (batch, length, hidden size), zero where there is padding."""
         if self._rows is None:
             raise ValueError(
                 f"the lower layers are cached, but the batch has no {ROW_COLUMN!r}: use the data set that `add` "
@@ -340,7 +339,7 @@ class LowerLayerCache:
 
 
 def _find_layers(model: nn.Module) -> tuple[nn.ModuleList, int, PreTrainedModel]:
-    """The list of layers, the lowest prompted one, and the model around the list."""
+    """Return the list of layers, the lowest prompted one, and the model around the list."""
     prompted = [name for name, module in model.named_modules() if isinstance(module, DeepPromptLayer)]
     if not prompted:
         raise ValueError(
@@ -393,7 +392,7 @@ def _numpy_dtype(dtype: torch.dtype) -> np.dtype:
 
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray:
-    """Returns a tensor's numbers; those of bfloat16 as their bits."""
+    """Return a tensor's numbers; those of bfloat16 as their bits."""
     tensor = tensor.contiguous().cpu()
     return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
@@ -421,18 +420,18 @@ class StatesFile:
         return len(self.offsets) - 1
 
     def __getitem__(self, row: int) -> torch.Tensor:
-        """The states of a row, (length, hidden size)."""
+        """Return the states of a row, (length, hidden size)."""
         values = torch.from_numpy(np.array(self._states[self.offsets[row] : self.offsets[row + 1]]))
         return values.view(torch.bfloat16) if self.dtype == torch.bfloat16 else values
 
     @staticmethod
     def exists(path: Path) -> bool:
-        """Whether there is a finished file: the description is written last."""
+        """Return whether there is a finished file: the description is written last."""
         return path.with_suffix(".json").exists()
 
     @staticmethod
     def remove(path: Path) -> None:
-        """Deletes a file, finished or not."""
+        """Delete a file, finished or not."""
         for suffix in (path.suffix, ".json", ".partial"):
             path.with_suffix(suffix).unlink(missing_ok=True)
 
@@ -445,7 +444,7 @@ class StatesFile:
         states: Iterable[tuple[int, torch.Tensor]],
         facts: dict[str, Any],
     ) -> None:
-        """Writes a file, after logging its size.
+        """Write a file, after logging its size.
 
         Args:
             path: Where to.

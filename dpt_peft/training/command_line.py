@@ -10,6 +10,7 @@ from dataclasses import Field, field, fields, make_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from transformers import HfArgumentParser
+from transformers.hf_argparser import HfArg
 
 from dpt_peft.tasks.base import Task
 from dpt_peft.tasks.data_sets import DATA_SETS
@@ -53,7 +54,7 @@ def parse_arguments(
     methods = tuple(methods or methods_of(task))
     method_arguments = make_dataclass(
         "MethodArguments",
-        [("method", Literal[methods], field(default=default_method, metadata={"help": "Tuning method."}))],
+        [("method", Literal[methods], HfArg(default=default_method, help="Tuning method."))],
     )
     parts: list[Any] = [ModelArguments, task.arguments, task.sampling, ScriptTrainingArguments]
     parts += [CacheArguments] if task.can_cache else []

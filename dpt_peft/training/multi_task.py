@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from copy import copy
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from datasets import Dataset
 from transformers import EvalPrediction, set_seed
+from transformers.hf_argparser import HfArg
 
 from dpt_peft.tasks.base import Features, Task, TaskData
 from dpt_peft.tasks.data_sets import DATA_SETS, data_arguments
@@ -21,39 +22,28 @@ from dpt_peft.tasks.sampling import ClassSamplingArguments, SamplingArguments
 from dpt_peft.training.methods import build_model, count_parameters
 from dpt_peft.training.model_card import write_model_card
 from dpt_peft.training.records import data_fingerprint
-from dpt_peft.training.run import RunArguments, card_facts, checkpoint_to_resume, resolve_training
+from dpt_peft.training.run import RunArguments, asked_splits, card_facts, checkpoint_to_resume, resolve_training
 from dpt_peft.training.shared_prompts import SharedPromptModel, SharedPromptTrainer, join_tasks, mean_over_tasks
-
-_SPLITS = {"train": "train", "eval": "validation", "test": "test"}
 
 
 @dataclass
 class MultiTaskArguments:
     """Which tasks are trained together."""
 
-    tasks: list[str] = field(
-        default_factory=list,
-        metadata={"help": f"Data sets by name: {', '.join(DATA_SETS)}.", "choices": list(DATA_SETS)},
+    tasks: list[str] = HfArg(
+        default_factory=list, help=f"Data sets by name: {', '.join(DATA_SETS)}.", metadata={"choices": list(DATA_SETS)}
     )
-    data_dir: str | None = field(
-        default=None, metadata={"help": "Folder with one folder for each of `tasks`. Default: the Hub."}
-    )
-    tasks_file: str | None = field(
+    data_dir: str | None = HfArg(default=None, help="Folder with one folder for each of `tasks`. Default: the Hub.")
+    tasks_file: str | None = HfArg(
         default=None,
-        metadata={
-            "help": "Json file of further tasks: name -> {'family': 'token-classification', 'train_file': ..., and "
-            "what else the single-task script takes of data and sampling arguments}."
-        },
+        help="Json file of further tasks: name -> {'family': 'token-classification', 'train_file': ..., and "
+        "what else the single-task script takes of data and sampling arguments}.",
     )
-    temperature: float = field(
+    temperature: float = HfArg(
         default=2.0,
-        metadata={
-            "help": "A batch's task is drawn with (rows)^(1/temperature): 1 as the data is, larger: small tasks more."
-        },
+        help="A batch's task is drawn with (rows)^(1/temperature): 1 as the data is, larger: small tasks more.",
     )
-    max_seq_length: int | None = field(
-        default=None, metadata={"help": "Longest row in tokens. Default: what the model takes."}
-    )
+    max_seq_length: int | None = HfArg(default=None, help="Longest row in tokens. Default: what the model takes.")
 
 
 class SharedPrompts:
@@ -111,8 +101,7 @@ def read_tasks(args: MultiTaskArguments, sampling: SamplingArguments) -> dict[st
     }
     if len(read) < 2:
         raise ValueError(f"There must be at least two tasks in `tasks` and `tasks_file`, got {len(read)}.")
-    heads = {(family.task_type, family.pipeline_tag): None for family, _, _ in read.values()}
-    if len(heads) > 1:
+    if len({(family.task_type, family.pipeline_tag) for family, _, _ in read.values()}) > 1:
         different = ", ".join(sorted({family.name for family, _, _ in read.values()}))
         raise ValueError(f"Tasks of different heads cannot share prompts: {different}.")
     found = {}
@@ -127,12 +116,9 @@ def _read_entry(
 ) -> tuple[Task, Any, SamplingArguments]:
     if not name.replace("-", "_").isidentifier():
         raise ValueError(f"`tasks_file`: a task's name must be of letters, digits, _ and -, got {name!r}.")
-    possible = [key for key, task in TASKS.items() if NEW_HEAD in task.heads]
     family = entry.pop("family", None)
-    if family not in possible:
-        raise ValueError(
-            f"`tasks_file`: the `family` of {name!r} must be one of {', '.join(possible)}, got {family!r}."
-        )
+    if family not in TASKS:
+        raise ValueError(f"`tasks_file`: the `family` of {name!r} must be one of {', '.join(TASKS)}, got {family!r}.")
     task = TASKS[family]
     amount: dict[str, Any] = {f.name: getattr(sampling, f.name) for f in fields(task.sampling)}
     amount |= {key: entry.pop(key) for key in list(entry) if key in amount}
@@ -147,7 +133,7 @@ def _measure(features: Features, config: Any, prediction: EvalPrediction) -> dic
     return features.metrics(prediction.predictions, config)
 
 
-def run_multi_task(arguments: RunArguments, *, write_files: bool = True, command: str | None = None) -> dict[str, Any]:
+def run_multi_task(arguments: RunArguments) -> dict[str, Any]:
     """Train prompts on several tasks, evaluate and predict task by task, and write one adapter per task.
 
     `output_dir/<task>` holds the task's adapter (the shared prompts and its head), which `PeftModel.from_pretrained`
@@ -155,8 +141,6 @@ def run_multi_task(arguments: RunArguments, *, write_files: bool = True, command
 
     Args:
         arguments: As of `run`; `data` is a `MultiTaskArguments`, the method "deep_prompt".
-        write_files: Whether anything is written to `output_dir` after training.
-        command: For the cards; default: this process's command.
 
     Returns:
         The metrics (`eval_<task>_f1`, `eval_mean_f1`, ...), and `trained_parameters`, `all_parameters`, `rows` and
@@ -169,9 +153,8 @@ def run_multi_task(arguments: RunArguments, *, write_files: bool = True, command
     if arguments.training.label_smoothing_factor:
         raise ValueError("`label_smoothing_factor` is not supported for several tasks. Leave it out.")
     tasks = read_tasks(arguments.data, arguments.sampling)
-    flags = {"train": "do_train", "eval": "do_eval", "test": "do_predict"}
-    used = {part: split for part, split in _SPLITS.items() if getattr(arguments.training, flags[part])}
-    for split in used.values():
+    used = asked_splits(arguments.training)
+    for split in used:
         without = [name for name, task in tasks.items() if split not in task.rows]
         if without:
             raise ValueError(f"There is no {split} data of {', '.join(without)}.")
@@ -193,7 +176,7 @@ def run_multi_task(arguments: RunArguments, *, write_files: bool = True, command
         }
     )
     features = {
-        part: {
+        split: {
             name: task.family.features(
                 task.rows[split],
                 tokenizer,
@@ -203,37 +186,35 @@ def run_multi_task(arguments: RunArguments, *, write_files: bool = True, command
             )
             for name, task in tasks.items()
         }
-        for part, split in used.items()
+        for split in used
     }
     metrics = {
-        part: {name: partial(_measure, made, model.tasks[name].config) for name, made in of_tasks.items()}
-        for part, of_tasks in features.items()
+        split: {name: partial(_measure, made, model.tasks[name].config) for name, made in of_tasks.items()}
+        for split, of_tasks in features.items()
     }
-    datasets = {part: {name: made.dataset for name, made in of_tasks.items()} for part, of_tasks in features.items()}
+    datasets = {split: {name: made.dataset for name, made in of_tasks.items()} for split, of_tasks in features.items()}
     args = resolve_training(arguments, sum(len(task.rows.get("train", ())) for task in tasks.values()))
     trainer = SharedPromptTrainer(
         model=model,
         args=args,
         train_dataset=datasets.get("train"),
-        eval_dataset=datasets.get("eval"),
+        eval_dataset=datasets.get("validation"),
         processing_class=tokenizer,
         data_collator=family.collator(tokenizer),
         preprocess_logits_for_metrics=family.reduce,
         temperature=arguments.data.temperature,
-        task_metrics=metrics.get("eval"),
+        task_metrics=metrics.get("validation"),
     )
     results: dict[str, float] = {}
 
     def record(part: str, values: dict[str, float]) -> None:
         results.update(values)
-        if write_files:
-            trainer.log_metrics(part, values)
-            trainer.save_metrics(part, values)
+        trainer.log_metrics(part, values)
+        trainer.save_metrics(part, values)
 
     if args.do_train:
         record("train", trainer.train(resume_from_checkpoint=checkpoint_to_resume(args)).metrics)
-        if write_files:
-            trainer.save_state()
+        trainer.save_state()
     if args.do_eval:
         record("eval", trainer.evaluate())
     if args.do_predict:
@@ -243,7 +224,7 @@ def run_multi_task(arguments: RunArguments, *, write_files: bool = True, command
             output = trainer.predict(join_tasks({name: data}), metric_key_prefix=f"test_{name}")
             values |= output.metrics or {}
         record("test", values | mean_over_tasks(values, list(tasks), "test"))
-    if write_files and args.process_index == 0:
+    if args.process_index == 0:
         for name, task in tasks.items():
             folder = Path(args.output_dir or ".") / name
             peft_model: Any = model.tasks[name]
@@ -268,7 +249,7 @@ def run_multi_task(arguments: RunArguments, *, write_files: bool = True, command
                 details={**shared, **facts.details},
             )
             own = {key.replace(f"_{name}_", "_", 1): value for key, value in results.items() if f"_{name}_" in key}
-            write_model_card(folder, facts, own, command)
+            write_model_card(folder, facts, own)
     trained, total = count_parameters(model)
     return {
         **results,

@@ -18,12 +18,12 @@ _PACKAGES = ("dpt_peft", "torch", "transformers", "peft", "accelerate", "dataset
 
 
 def software_versions() -> dict[str, str]:
-    """Returns the versions of Python and of the packages that decide a result."""
+    """Return the versions of Python and of the packages that decide a result."""
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}}
 
 
 def command_line(argv: Sequence[str] | None = None) -> str:
-    """Writes a command as it can be pasted into a shell.
+    """Write a command as it can be pasted into a shell.
 
     Args:
         argv: Script and arguments. Default: those of this process.
@@ -39,7 +39,7 @@ def command_line(argv: Sequence[str] | None = None) -> str:
 
 
 def data_fingerprint(dataset: Dataset) -> str:
-    """Computes a fingerprint of what a data set holds, wherever it came from.
+    """Compute a fingerprint of what a data set holds, wherever it came from.
 
     Args:
         dataset: Rows of values that JSON can write.
@@ -54,7 +54,7 @@ def data_fingerprint(dataset: Dataset) -> str:
 
 
 def read_json_lines(path: Path) -> list[Any]:
-    """Reads a file of JSON lines; a line that a crash cut short is passed over, a missing file has none."""
+    """Read a file of JSON lines; a line that a crash cut short is passed over, a missing file has none."""
     if not path.exists():
         return []
 
@@ -68,7 +68,7 @@ def read_json_lines(path: Path) -> list[Any]:
 
 
 def append_json_line(path: Path, value: Any) -> None:
-    """Adds a value to a file of JSON lines, at once, on a line of its own even behind one that a crash cut short."""
+    """Add a value to a file of JSON lines, at once, on a line of its own even behind one that a crash cut short."""
     cut_off = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
     with path.open("a", encoding="utf-8") as file:
         file.write(("\n" if cut_off else "") + json.dumps(value) + "\n")

@@ -13,7 +13,7 @@ from datasets import Dataset
 from peft import TaskType
 from torch.utils.data import DataLoader
 from transformers import EvalPrediction, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback, set_seed
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.hf_argparser import HfArg
 
 from dpt_peft.pretrained_heads.base import PretrainedHeadConfig
 from dpt_peft.pretraining.embedded import embedded_discriminator
@@ -25,19 +25,19 @@ from dpt_peft.training.model_card import ModelCardFacts, write_model_card
 from dpt_peft.training.records import data_fingerprint
 from dpt_peft.training.trainer import RowsByLength, ScriptTrainingArguments, TaskTrainer
 
+#: The Trainer's argument that says to use a split.
+FLAGS = {"train": "do_train", "validation": "do_eval", "test": "do_predict"}
+
 
 @dataclass
 class ModelArguments:
     """Which pretrained model to tune."""
 
-    model_name_or_path: str | None = field(
-        default=None,
-        metadata={"help": "Hub id or folder. Default: the small discriminator that comes with dpt_peft."},
+    model_name_or_path: str | None = HfArg(
+        default=None, help="Hub id or folder. Default: the small discriminator that comes with dpt_peft."
     )
-    model_revision: str = field(default="main", metadata={"help": "Branch, tag or commit of the model."})
-    attn_implementation: str | None = field(
-        default=None, metadata={"help": "Attention kernel, such as sdpa or eager."}
-    )
+    model_revision: str = HfArg(default="main", help="Branch, tag or commit of the model.")
+    attn_implementation: str | None = HfArg(default=None, help="Attention kernel, such as sdpa or eager.")
 
     def resolve(self) -> str:
         """Return the model's id or folder; the embedded discriminator is built when none is named."""
@@ -107,12 +107,10 @@ class RunTrainer(TaskTrainer):
 
     Attributes:
         card: Facts for the card.
-        command: For the card; None: this process's.
         all_metrics: The metrics so far.
     """
 
     card: ModelCardFacts
-    command: str | None = None
 
     def __init__(
         self,
@@ -163,7 +161,7 @@ class RunTrainer(TaskTrainer):
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write the model card."""
         if self.is_world_process_zero():
-            write_model_card(self.args.output_dir, self.card, self.all_metrics, self.command)
+            write_model_card(self.args.output_dir, self.card, self.all_metrics)
 
 
 def run(
@@ -174,7 +172,6 @@ def run(
     callbacks: Sequence[TrainerCallback] = (),
     write_files: bool = True,
     show: bool | None = None,
-    command: str | None = None,
 ) -> Outcome:
     """Train, evaluate and predict as the arguments ask, and write what transformers' examples write.
 
@@ -189,7 +186,6 @@ def run(
         callbacks: Further callbacks for the Trainer.
         write_files: Whether anything is written to `output_dir` after training.
         show: Whether metrics are printed. Default: if files are written.
-        command: For the model card. Default: this process's command.
 
     Raises:
         ValueError: If arguments, data or labels do not fit; the message names the argument.
@@ -232,7 +228,7 @@ def run(
             preprocess_logits_for_metrics=task.reduce,
             callbacks=list(callbacks),
         )
-        trainer.card, trainer.command = describe(), command
+        trainer.card = describe()
         if args.do_train:
             checkpoint = checkpoint_to_resume(args)
             if checkpoint is None:
@@ -315,26 +311,26 @@ def _configure(model: Any, settings: Mapping[str, Any]) -> None:
         setattr(model.config, name, value)
 
 
+def asked_splits(args: ScriptTrainingArguments) -> list[str]:
+    """Return the splits that something is to be done with."""
+    return [split for split, flag in FLAGS.items() if getattr(args, flag)]
+
+
 def _splits_in_use(task: Task, arguments: RunArguments) -> list[str]:
-    args = arguments.training
-    used = {
-        "train": args.do_train,
-        "validation": args.do_eval or task.tunes(arguments.data),
-        "test": args.do_predict,
-    }
-    return [split for split, is_used in used.items() if is_used]
+    used = asked_splits(arguments.training)
+    return [*used, "validation"] if task.tunes(arguments.data) and "validation" not in used else used
 
 
 def _check_splits(task: Task, arguments: RunArguments, splits: Mapping[str, Dataset]) -> None:
     """Raise a `ValueError` if a split is missing for what is asked, or something asked for is of no use."""
-    for flag, split in (("do_train", "train"), ("do_eval", "validation"), ("do_predict", "test")):
-        if getattr(arguments.training, flag) and split not in splits:
-            raise ValueError(f"`{flag}` is set, but there is no {split} data.")
+    for split in asked_splits(arguments.training):
+        if split not in splits:
+            raise ValueError(f"`{FLAGS[split]}` is set, but there is no {split} data.")
     if task.tunes(arguments.data) and (not arguments.training.do_train or "validation" not in splits):
         raise ValueError("`tune_threshold` needs `do_train` and validation data (or `validation_size`).")
     if arguments.cache.cache_lower_layers and not task.can_cache:
         raise ValueError(f"`cache_lower_layers` is not possible for {task.name}.")
-    task.check(arguments.data, splits, arguments.training)
+    task.check(arguments.data, splits)
 
 
 def resolve_training(arguments: RunArguments, rows: int) -> ScriptTrainingArguments:
@@ -355,27 +351,10 @@ def resolve_training(arguments: RunArguments, rows: int) -> ScriptTrainingArgume
     return args
 
 
-def checkpoint_to_resume(args: Any) -> str | None:
-    """Return the folder that `resume_from_checkpoint` asks for: a folder, or "last" for the last in `output_dir`.
-
-    Args:
-        args: The Trainer's arguments.
-
-    Raises:
-        ValueError: If it is "last" (or "True") and there is none.
-    """
+def checkpoint_to_resume(args: ScriptTrainingArguments) -> str | bool | None:
+    """Return what `Trainer.train` takes for the argument `resume_from_checkpoint`, where "last" is its True."""
     asked = args.resume_from_checkpoint
-    if asked is None or str(asked).lower() == "false":
-        return None
-    if str(asked).lower() not in ("last", "true"):
-        return str(asked)
-    last = get_last_checkpoint(args.output_dir)
-    if last is None:
-        raise ValueError(
-            f"`resume_from_checkpoint` is {asked!r}, but there is no checkpoint in `output_dir` {args.output_dir!r}. "
-            "Leave it out to start anew."
-        )
-    return last
+    return {"last": True, "true": True, "false": None}.get(str(asked).lower(), asked)
 
 
 def card_facts(

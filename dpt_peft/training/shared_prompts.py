@@ -50,7 +50,7 @@ class SharedPromptModel(nn.Module):
             _share(first.get_base_model(), model.get_base_model(), f"{first_name!r} and {name!r}")
 
     def forward(self, task: str, labels: torch.Tensor | None = None, **inputs: Any) -> Any:
-        """Runs a batch of one task.
+        """Run a batch of one task.
 
         Args:
             task: Its name.
@@ -67,7 +67,7 @@ class SharedPromptModel(nn.Module):
         return {name for name, parameter in self.named_parameters() if parameter.requires_grad}
 
     def state_dict(self, *args: Any, prefix: str = "", **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
-        """What is trained: the shared prompts once, and every head. The frozen backbone is left out."""
+        """Return what is trained: the shared prompts once, and every head. The frozen backbone is left out."""
         state = super().state_dict(*args, prefix=prefix, **kwargs)
         trained = self._trained()
         for key in list(state):
@@ -76,7 +76,7 @@ class SharedPromptModel(nn.Module):
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Loads what `state_dict` gives.
+        """Load what `state_dict` gives.
 
         Raises:
             RuntimeError: If `strict` and a trained parameter is missing, or there are others.
@@ -90,7 +90,7 @@ class SharedPromptModel(nn.Module):
 
 
 def _share(source: nn.Module, target: nn.Module, names: str) -> None:
-    """Gives `target` all modules of `source` but the heads, which PEFT trains for each adapter."""
+    """Give `target` all modules of `source` but the heads, which PEFT trains for each adapter."""
     ours, theirs = (
         {name: child for name, child in model.named_children() if not isinstance(child, ModulesToSaveWrapper)}
         for model in (source, target)
@@ -108,7 +108,7 @@ def _shapes(children: Mapping[str, nn.Module]) -> dict[str, torch.Size]:
 
 
 def join_tasks(datasets: Mapping[str, Dataset]) -> Dataset:
-    """Puts the tasks' rows behind each other, with a column that names the task.
+    """Put the tasks' rows behind each other, with a column that names the task.
 
     Raises:
         ValueError: If the tasks' columns are not of the same kind.
@@ -127,7 +127,7 @@ class OneTask:
         self.collator = collator
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Makes a batch.
+        """Make a batch.
 
         Raises:
             ValueError: If the rows are of several tasks.
@@ -177,7 +177,7 @@ class TaskBatchSampler(Sampler[list[int]]):
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Says which epoch the next pass is."""
+        """Say which epoch the next pass is."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -232,7 +232,7 @@ class SharedPromptTrainer(TaskTrainer):
         return {task: join_tasks({task: data}) for task, data in datasets.items()}
 
     def task_batches(self) -> TaskBatchSampler:
-        """Makes the batches of training."""
+        """Make the batches of training."""
         return TaskBatchSampler(
             self.sizes,
             self.args.train_batch_size,
@@ -242,12 +242,12 @@ class SharedPromptTrainer(TaskTrainer):
         )
 
     def updates_per_epoch(self) -> int:
-        """Counts the updates of an epoch."""
+        """Count the updates of an epoch."""
         batches = len(self.task_batches()) // self.args.world_size
         return -(-batches // self.args.gradient_accumulation_steps)
 
     def get_train_dataloader(self) -> DataLoader:
-        """Returns batches of one task each.
+        """Return batches of one task each.
 
         Raises:
             ValueError: If there is no training data.
@@ -267,7 +267,7 @@ class SharedPromptTrainer(TaskTrainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Evaluates task by task: `eval_<task>_f1`, and `eval_mean_f1` for every metric that all tasks have."""
+        """Evaluate task by task: `eval_<task>_f1`, and `eval_mean_f1` for every metric that all tasks have."""
         if isinstance(eval_dataset, str):
             self.compute_metrics = self.task_metrics.get(eval_dataset)
         metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
@@ -277,7 +277,7 @@ class SharedPromptTrainer(TaskTrainer):
 
 
 def mean_over_tasks(metrics: Mapping[str, float], tasks: Sequence[str], prefix: str) -> dict[str, float]:
-    """Returns the plain mean over the tasks of every metric that all have, as `<prefix>_mean_<metric>`."""
+    """Return the plain mean over the tasks of every metric that all have, as `<prefix>_mean_<metric>`."""
     technical = ("runtime", "per_second", "model_preparation_time")
     first = f"{prefix}_{tasks[0]}_"
     names = [key.removeprefix(first) for key in metrics if key.startswith(first) and not key.endswith(technical)]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers.hf_argparser import HfArg
 
 from dpt_peft.auto import save_class_names
 from dpt_peft.tasks.base import Predictions
@@ -27,30 +28,23 @@ from dpt_peft.tasks.base import Predictions
 class ScriptTrainingArguments(TrainingArguments):
     """The Trainer's arguments as the example scripts have them."""
 
-    learning_rate: float | None = field(
-        default=None, metadata={"help": "Default: by method, see dpt_peft.training.METHODS."}
+    learning_rate: float | None = HfArg(default=None, help="Default: by method, see dpt_peft.training.METHODS.")
+    num_train_epochs: float | None = HfArg(
+        default=None, help="Passes over the training rows. Default: as many updates as the method wants, at least 3."
     )
-    num_train_epochs: float | None = field(
+    warmup_steps: float = HfArg(
+        default=0.1, help="Updates over which the learning rate grows; below 1, their share of all."
+    )
+    lr_decay_per_epoch: float | None = HfArg(
         default=None,
-        metadata={"help": "Passes over the training rows. Default: as many updates as the method wants, at least 3."},
+        help="Multiply the learning rate by this after every epoch, in place of `lr_scheduler_type`. The "
+        "released P-tuning v2 code does so with 0.95 for names, roles and answers.",
     )
-    warmup_steps: float = field(
-        default=0.1, metadata={"help": "Updates over which the learning rate grows; below 1, their share of all."}
-    )
-    lr_decay_per_epoch: float | None = field(
+    head_learning_rate: float | None = HfArg(
         default=None,
-        metadata={
-            "help": "Multiply the learning rate by this after every epoch, in place of `lr_scheduler_type`. The "
-            "released P-tuning v2 code does so with 0.95 for names, roles and answers."
-        },
-    )
-    head_learning_rate: float | None = field(
-        default=None,
-        metadata={
-            "help": "Learning rate of the new head. Default: `learning_rate`; if that is not given either, the "
-            "method's. Deep prompts want a far higher rate (1e-2 and more) than a head of several layers can bear "
-            "(1e-3)."
-        },
+        help="Learning rate of the new head. Default: `learning_rate`; if that is not given either, the "
+        "method's. Deep prompts want a far higher rate (1e-2 and more) than a head of several layers can bear "
+        "(1e-3).",
     )
 
     def __post_init__(self) -> None:

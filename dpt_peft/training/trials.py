@@ -8,6 +8,7 @@ nothing, so that each ends as if it had been trained alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +35,7 @@ class Trial:
 
 
 def join_trials(trials: Sequence[Trial], build: Callable[[Trial], PeftModel]) -> PeftModel:
-    """Puts the adapters of all trials on one backbone, each as `build` has drawn it.
+    """Put the adapters of all trials on one backbone, each as `build` has drawn it.
 
     Args:
         trials: The trials.
@@ -72,7 +73,7 @@ def join_trials(trials: Sequence[Trial], build: Callable[[Trial], PeftModel]) ->
 
 
 def parameters_of(model: PeftModel, adapter: str) -> list[torch.nn.Parameter]:
-    """Returns an adapter's own parameters, its head among them."""
+    """Return an adapter's own parameters, its head among them."""
     return [parameter for name, parameter in model.named_parameters() if adapter in name.split(".")]
 
 
@@ -122,7 +123,7 @@ class TrialsTrainer(Trainer):
     ) -> None:
         if args.world_size > 1 or args.gradient_accumulation_steps > 1:
             raise ValueError("trials are trained together in one process, without `gradient_accumulation_steps`.")
-        self.trials = list(trials)
+        args, self.trials = copy(args), list(trials)
         self.norm_limit, args.max_grad_norm = args.max_grad_norm, 0.0
         super().__init__(model, args, data_collator=data_collator, train_dataset=train_dataset, **kwargs)
 
@@ -158,7 +159,7 @@ class TrialsTrainer(Trainer):
             torch.nn.utils.clip_grad_norm_(parameters_of(self.model, trial.name), self.norm_limit)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """The sum of the trials' losses: each adapter gets the gradient of its own."""
+        """Return the sum of the trials' losses: each adapter gets the gradient of its own."""
         if not model.training:
             return super().compute_loss(model, inputs, *args, **kwargs)
         rows = len(inputs["labels"]) // len(self.trials)
@@ -175,7 +176,7 @@ def train_together(
     data_collator: Callable[..., Any],
     compute_metrics: Callable[[EvalPrediction], Mapping[str, float]] | None = None,
 ) -> tuple[PeftModel, dict[str, dict[str, float]]]:
-    """Trains all trials at once and measures each.
+    """Train all trials at once and measure each.
 
     Args:
         trials: The trials.

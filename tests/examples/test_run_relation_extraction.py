@@ -88,3 +88,25 @@ def test_it_learns(script, files, tmp_path, method):
     many = ("--max_steps", 150, "--learning_rate", 0.003)
     metrics = run(script, files, tmp_path, method, "--do_train", "--do_eval", *many)
     assert metrics["eval_micro_f1"] > 0.8
+
+
+def test_sperts_sentences(script, files, tmp_path):
+    def sentence(row):
+        found = [{"type": row["relation"], "head": 0, "tail": 1}] if row["relation"] != "no_relation" else []
+        entities = [{**row[span], "type": "x"} for span in ("head", "tail")]
+        return {"tokens": row["tokens"], "entities": entities, "relations": found}
+
+    words = []
+    for seed, (split, count) in enumerate({"train": 30, "validation": 6, "test": 6}.items()):
+        path = tmp_path / f"{split}.json"
+        path.write_text(json.dumps([sentence(row) for row in make_rows(count, seed)]))
+        words += [f"--{split}_file", path]
+    more = ("--do_train", "--do_predict", "--no_relation_name", "none")
+    metrics = run(script, files, tmp_path / "out", "fine_tuning", *more, *words)
+    # both orders of the two entities: a relation in two of three sentences, and else none
+    assert metrics["rows"]["train"] == 60
+    assert 0 <= metrics["test_micro_f1"] <= 1
+    lines = [line.split("\t") for line in (tmp_path / "out" / "predictions.tsv").read_text().splitlines()]
+    assert lines[0] == ["index", "prediction", "row", "number", "head_entity", "tail_entity"]
+    places = [(row, number) for _, _, row, number, _, _ in lines[1:]]
+    assert places == [(str(row), str(number)) for row in range(6) for number in range(2)]

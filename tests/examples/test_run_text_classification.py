@@ -191,7 +191,7 @@ def test_presets_passes_and_calibration_come_back(script, files, tmp_path, metho
         namespace: dict = {}
         code = card.split("```python\n")[1].split("```")[0]
         exec(code.replace(f'"{tmp_path.name}"', repr(str(tmp_path))), namespace)
-        model = namespace["model"]
+        model = namespace["classify"].model
     config = model.config
     assert (config.label_separator, config.wordpieces, config.classes_per_pass) == (" , ", "mean", 1)
     assert config.untied_labels
@@ -217,7 +217,7 @@ def test_empty_and_very_long_texts(script, files, tmp_path):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--do_train", "--resume_from_checkpoint", "last"), "no checkpoint in `output_dir`"),
+        (("--do_train", "--resume_from_checkpoint", "last"), "No valid checkpoint found in output directory"),
         (("--do_train", "--text_column_name", "sentence"), "Columns there are: text, label"),
         (("--do_train", "--examples_per_class", 21), "'negative' has 20"),
         (("--do_train", "--train_fraction", 0.5), "exactly one of `fraction` and `examples_per_class`"),

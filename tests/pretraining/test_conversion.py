@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, ElectraForPreTraining
 
-from dpt_peft.pretraining.conversion import discriminator_from_encoder
+from dpt_peft.pretraining.discriminators import discriminator_from_encoder
 from tests.pretrained_heads.conftest import make_config
 
 SIZES = {

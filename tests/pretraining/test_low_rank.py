@@ -8,7 +8,7 @@ from peft import PeftModel
 from transformers import ElectraConfig, ElectraForPreTraining
 
 from dpt_peft._compatibility import quiet_peft
-from dpt_peft.pretraining.low_rank import low_rank_discriminator
+from dpt_peft.pretraining.discriminators import low_rank_discriminator
 
 SIZES = {
     "vocab_size": 300,  # long and narrow: decomposed by its Gram matrix, unlike the other matrices

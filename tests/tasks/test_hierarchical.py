@@ -160,11 +160,11 @@ def test_saved_with_an_adapter_and_shown_how_to_load(discriminator, tmp_path):
     )
     data = task.arguments(train_file=str(tmp_path / "train.csv"), level_column_names=["mood", "word"])
     model = ModelArguments(str(discriminator))
-    run(task, RunArguments(data, "dpt_deep_prompt", args, {"num_virtual_tokens": 2}, model), command="test")
+    run(task, RunArguments(data, "dpt_deep_prompt", args, {"num_virtual_tokens": 2}, model))
     code = (out / "README.md").read_text().split("```python\n")[1].split("```")[0]
     namespace: dict = {}
     exec(code.replace(f'"{out.name}"', repr(str(out))), namespace)
-    base = namespace["model"].get_base_model()
+    base = namespace["classify"].model.get_base_model()
     assert type(base) is DPTForHierarchicalClassification
     assert base.config.tree.classes == ("dull", "fine", "great", "poor")
 

@@ -7,7 +7,7 @@ import pytest
 from datasets import Dataset
 
 from dpt_peft.tasks.labels import read_labels, whole_number
-from dpt_peft.tasks.text_classification import TextClassificationArguments, load_text_classification
+from dpt_peft.tasks.text_classification import TextClassification, TextClassificationArguments
 
 NFC = "caf\u00e9"
 NFD = unicodedata.normalize("NFD", NFC)
@@ -124,11 +124,11 @@ def test_labels_that_look_alike_are_named_once(caplog):
 
 def test_labels_of_files(tmp_path):
     (tmp_path / "x.csv").write_text("text,label\na,01\nb,1.0\nc,NA\nd,²\n", encoding="utf-8")
-    data = load_text_classification(TextClassificationArguments(train_file=str(tmp_path / "x.csv")))
+    data = TextClassification().load(TextClassificationArguments(train_file=str(tmp_path / "x.csv")))
     assert data.label_names == ["01", "1.0", "NA", "²"]
     rows = [{"text": "a", "label": 1}, {"text": "b", "label": "x"}, {"text": "c", "label": "1"}]
     (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    data = load_text_classification(TextClassificationArguments(train_file=str(tmp_path / "x.jsonl")))
+    data = TextClassification().load(TextClassificationArguments(train_file=str(tmp_path / "x.jsonl")))
     assert (data.label_names, data.splits["train"]["labels"][:]) == (["1", "x"], [0, 1, 0])
 
 

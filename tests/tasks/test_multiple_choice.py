@@ -10,8 +10,8 @@ from peft import TaskType, get_peft_model
 from dpt_peft import DeepPromptConfig
 from dpt_peft.tasks.multiple_choice import (
     ChoiceCollator,
+    MultipleChoice,
     MultipleChoiceArguments,
-    load_multiple_choice,
     tokenize_choices,
 )
 from tests.tasks.choices import make_chooser, make_rows, make_tokenizer
@@ -24,7 +24,7 @@ def load(tmp_path, rows, test=None, **kwargs):
     for name, content in files.items():
         (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, content)))
     paths = {name: str(tmp_path / f"{name}.jsonl") for name in files}
-    return load_multiple_choice(MultipleChoiceArguments(**paths, **kwargs))
+    return MultipleChoice().load(MultipleChoiceArguments(**paths, **kwargs))
 
 
 def test_copa_with_the_question_words_of_the_released_code(tmp_path):
@@ -65,7 +65,7 @@ def test_other_shapes(tmp_path):
 def test_labels_in_every_spelling(tmp_path):
     path = tmp_path / "train.csv"
     path.write_text('premise,choice1,choice2,label\np,007,"1,0",1\np,true,NA,B\np,a,b,b\np,a,b,1.0\n')
-    data = load_multiple_choice(MultipleChoiceArguments(train_file=str(path))).splits["train"]
+    data = MultipleChoice().load(MultipleChoiceArguments(train_file=str(path))).splits["train"]
     assert data["labels"][:] == [1, 1, 1, 1]
     assert data["choices"][:2] == [["007", "1,0"], ["true", "NA"]]
     with_nulls = [{**ROW, "label": 1}, {**ROW, "label": 1.0}, {**ROW, "label": "1"}, {**ROW, "label": " b "}]

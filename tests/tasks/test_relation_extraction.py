@@ -91,6 +91,96 @@ def test_what_does_not_fit_is_named(tmp_path, row, kwargs, message):
         load(tmp_path, [ROW, row, {**ROW, "relation": "other"}], **kwargs)
 
 
+ENTITIES = [
+    {"type": "Peop", "start": 0, "end": 2},
+    {"type": "Org", "start": 4, "end": 5},
+    {"type": "Other", "start": 3, "end": 4},
+]
+SPERT = {
+    "tokens": BOB,
+    "entities": ENTITIES,
+    "relations": [{"type": "Work_For", "head": 0, "tail": 1}, {"type": "Led_By", "head": 1, "tail": 0}],
+    "orig_id": 7,
+}
+NONE = {"tokens": ["Hello", "Bob"], "entities": [{"type": "Peop", "start": 1, "end": 2}], "relations": []}
+
+
+def test_sperts_sentences_give_an_example_a_relation(tmp_path, caplog):
+    data = load(tmp_path, [NONE, SPERT])
+    assert data.label_names == ["Led_By", "Work_For"]
+    assert data.no_relation is None
+    assert data.splits["train"].to_dict() == {
+        "tokens": [BOB, BOB],
+        "head": [[0, 2], [4, 5]],
+        "head_type": ["Peop", "Org"],
+        "tail": [[4, 5], [0, 2]],
+        "tail_type": ["Org", "Peop"],
+        "row": [1, 1],
+        "number": [0, 1],
+        "head_entity": [0, 1],
+        "tail_entity": [1, 0],
+        "labels": [1, 0],
+    }
+    assert "1 of 2 sentences of the train data have no relation and so no example; `no_relation_name`" in caplog.text
+    last = load(tmp_path, [SPERT], span_end="inclusive").splits["train"]
+    assert last["head"][0] == [0, 3]
+
+
+def test_two_entities_without_a_relation_are_examples_where_that_has_a_name(tmp_path):
+    data = load(tmp_path, [SPERT], [SPERT, NONE], no_relation_name="none")
+    assert (data.label_names, data.no_relation) == (["Led_By", "Work_For", "none"], "none")
+    for split in ("train", "test"):
+        rows = data.splits[split]
+        between = list(zip(rows["head_entity"][:], rows["tail_entity"][:], strict=True))
+        assert between == [(0, 1), (1, 0), (0, 2), (1, 2), (2, 0), (2, 1)]
+        assert rows["number"][:] == list(range(6))
+        assert rows["labels"][:] == [1, 0, 2, 2, 2, 2]
+
+
+def test_where_relations_are_not_known_any_two_entities_may_have_one(tmp_path, tokenizer):
+    asked = [{key: value for key, value in row.items() if key != "relations"} for row in (NONE, SPERT)]
+    data = load(tmp_path, [SPERT], asked)
+    rows = data.splits["test"]
+    assert "labels" not in rows.column_names
+    assert len(rows) == 6
+    features = TASK.features(rows, tokenizer, data, None, 40)
+    features.write(np.eye(2)[[0, 1, 1, 0, 0, 0]], None, tmp_path)
+    assert (tmp_path / "predictions.tsv").read_text().splitlines() == [
+        "index\tprediction\trow\tnumber\thead_entity\ttail_entity",
+        "0\tLed_By\t1\t0\t0\t1",
+        "1\tWork_For\t1\t1\t0\t2",
+        "2\tWork_For\t1\t2\t1\t0",
+        "3\tLed_By\t1\t3\t1\t2",
+        "4\tLed_By\t1\t4\t2\t0",
+        "5\tLed_By\t1\t5\t2\t1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"relations": [{"type": "x", "head": 0, "tail": 3}]}, "relation 0 of row 1 of the train data .* 3 entities"),
+        ({"relations": [{"type": "x", "head": -1, "tail": 0}]}, "relation 0 of row 1 of the train data"),
+        ({"relations": [{"type": None, "head": 1, "tail": 0}]}, "relation 0 of row 1 of the train data must have"),
+        ({"relations": [{"head": 1, "tail": 0}]}, "relation 0 of row 1 of the train data must have `type`"),
+        ({"relations": None}, r"row 1 of the train data must have a list of objects as `relations`, .*got None"),
+        ({"entities": None}, "row 1 of the train data must have a list of objects as `entities`"),
+        ({"entities": [{"start": 0, "end": 9}] * 2}, "the head of relation 0 of row 1 of the train data .* 6 words"),
+        ({"tokens": None}, "must hold lists of words, but relation 0 of row 1 of the train data has None"),
+    ],
+)
+def test_what_does_not_fit_in_a_sentence_is_named(tmp_path, row, message):
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path, [SPERT, {**SPERT, **row}])
+
+
+def test_sentences_without_any_relation_are_no_data(tmp_path):
+    with pytest.raises(ValueError, match="The train data has no sentence with a relation"):
+        load(tmp_path, [NONE])
+    with pytest.raises(ValueError, match=r"The train data has no column 'relations'"):
+        load(tmp_path, [{"tokens": BOB, "entities": ENTITIES}])
+
+
 def test_markers():
     assert mark_spans(BOB, (0, 2), (4, 5)) == "@ Bob Ross @ works for # IBM # ."
     typed = mark_spans(BOB, (4, 5), (0, 2), "ORG", "STATE_OR_PROVINCE")

@@ -6,11 +6,10 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from sklearn.metrics import accuracy_score, f1_score
 from transformers import BertTokenizer, EvalPrediction
 
-from dpt_peft.tasks.metrics import ClassificationMetric
 from dpt_peft.tasks.text_classification import (
+    TextClassification,
     TextClassificationArguments,
     classification_metrics,
-    load_text_classification,
     tokenize_texts,
 )
 
@@ -21,7 +20,7 @@ def write_csv(path, rows, header="text,label"):
 
 
 def load(**kwargs):
-    return load_text_classification(TextClassificationArguments(**kwargs))
+    return TextClassification().load(TextClassificationArguments(**kwargs))
 
 
 @pytest.fixture
@@ -198,10 +197,3 @@ def test_metrics_are_those_of_scikit_learn_and_of_the_definition():
     assert scores["accuracy"] == accuracy_score(references, predictions)
     assert scores["macro_f1"] == f1_score(references, predictions, average="macro", zero_division=0)
     assert classification_metrics()(EvalPrediction(predictions=(logits, None), label_ids=references)) == scores
-
-
-def test_metric_is_an_evaluate_metric():
-    metric = ClassificationMetric(keep_in_memory=True)
-    metric.add_batch(predictions=[1, 0], references=[1, 1])
-    metric.add_batch(predictions=[1], references=[1])
-    assert metric.compute()["accuracy"] == pytest.approx(2 / 3)

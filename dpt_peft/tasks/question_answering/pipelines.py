@@ -17,20 +17,18 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import ChunkPipeline
 
 from dpt_peft.pretrained_heads.base import longest_row
-from dpt_peft.tasks.question_answering.decoding import (
+from dpt_peft.tasks.question_answering.windows import (
+    DEFAULT_DOC_STRIDE,
     DEFAULT_MAX_ANSWER_LENGTH,
+    DEFAULT_MAX_LENGTH,
     DEFAULT_N_BEST,
     WindowLogits,
     answer_logits,
     decode_spans,
+    make_windows,
     rank_answers,
     score_words,
     split_words,
-)
-from dpt_peft.tasks.question_answering.windows import (
-    DEFAULT_DOC_STRIDE,
-    DEFAULT_MAX_LENGTH,
-    make_windows,
 )
 
 EXTRACTIVE = "extractive-question-answering"

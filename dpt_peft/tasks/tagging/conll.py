@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from datasets import Dataset
+from transformers.hf_argparser import HfArg
 
 from dpt_peft.tasks.data import decode
 from dpt_peft.tasks.tagging.schemes import write_iob2
@@ -27,10 +28,9 @@ SOURCES = (
 class TaggedColumns:
     """Which columns of a CoNLL file hold words and tags. Columns count from 0, from the end if negative."""
 
-    conll_word_column: int = field(default=0, metadata={"help": "CoNLL files: column of the words; CoNLL-2012: 3."})
-    conll_tag_column: int = field(
-        default=-1,
-        metadata={"help": "CoNLL files: column of the tags, 'B-PER' or in brackets '(ORG*'; CoNLL-2012: 10."},
+    conll_word_column: int = HfArg(default=0, help="CoNLL files: column of the words; CoNLL-2012: 3.")
+    conll_tag_column: int = HfArg(
+        default=-1, help="CoNLL files: column of the tags, 'B-PER' or in brackets '(ORG*'; CoNLL-2012: 10."
     )
 
 
@@ -38,17 +38,14 @@ class TaggedColumns:
 class PropositionColumns:
     """Which columns of a CoNLL file hold words, predicates and roles. Columns count from 0."""
 
-    conll_word_column: int = field(default=0, metadata={"help": "CoNLL files: column of the words; CoNLL-2012: 3."})
-    conll_predicate_column: int = field(
-        default=5,
-        metadata={"help": "CoNLL files: column that is '-' in all rows but the predicates'; CoNLL-2012: 7."},
+    conll_word_column: int = HfArg(default=0, help="CoNLL files: column of the words; CoNLL-2012: 3.")
+    conll_predicate_column: int = HfArg(
+        default=5, help="CoNLL files: column that is '-' in all rows but the predicates'; CoNLL-2012: 7."
     )
-    conll_roles_column: int | None = field(
+    conll_roles_column: int | None = HfArg(
         default=None,
-        metadata={
-            "help": "CoNLL files: the first of the roles' columns, one a predicate. Default: behind the predicates' "
-            "column; CoNLL-2012: 11."
-        },
+        help="CoNLL files: the first of the roles' columns, one a predicate. Default: behind the predicates' "
+        "column; CoNLL-2012: 11.",
     )
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from dpt_peft.pretrained_heads.base import longest_row
+from dpt_peft.tasks.base import predict_rows
 from dpt_peft.tasks.data import load_tokenizer, special_tokens_as_text
 from dpt_peft.tasks.tagging.schemes import OUTSIDE
 
@@ -295,21 +295,5 @@ def tag_words(
     limit = longest_row(max_length, tokenizer, model)
     features = make_word_features(words, tokenizer, appended=appended, max_length=limit)
     labels = [model.config.id2label[index] for index in range(len(model.config.id2label))]
-    # rows of like length together, so that little is padded
-    lengths = [len(ids) for ids in features.dataset["input_ids"]] if features.rows else []
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    predicted: dict[int, np.ndarray] = {}
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            for start in range(0, len(order), batch_size):
-                rows = order[start : start + batch_size]
-                # on the right, whatever the tokenizer's side, so that tokens keep their places
-                batch = tokenizer.pad(features.dataset[rows], padding_side="right", return_tensors="pt")
-                predicted.update(
-                    zip(rows, model(**batch.to(model.device)).logits.argmax(-1).cpu().numpy(), strict=True)
-                )
-    finally:
-        model.train(was_training)
-    return features.decode([predicted[row] for row in range(len(order))], labels)
+    predicted = predict_rows(model, tokenizer, list(features.dataset), batch_size)
+    return features.decode([logits.argmax(-1) for logits in predicted], labels)

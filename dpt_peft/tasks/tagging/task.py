@@ -18,11 +18,11 @@ from transformers import (
     DataCollatorForTokenClassification,
     PreTrainedTokenizerBase,
 )
+from transformers.hf_argparser import HfArg
 
 from dpt_peft.tasks.base import Features, Predictions, Task, TaskData, is_adapter
-from dpt_peft.tasks.data import DatasetArguments, require_columns, require_rows
+from dpt_peft.tasks.data import DatasetArguments, check_splits
 from dpt_peft.tasks.heads import NEW_HEAD, Head, new_head
-from dpt_peft.tasks.metrics import ArgumentMetric, EntityMetric
 from dpt_peft.tasks.tagging.conll import (
     PropositionColumns,
     TaggedColumns,
@@ -31,6 +31,7 @@ from dpt_peft.tasks.tagging.conll import (
     write_tagged,
 )
 from dpt_peft.tasks.tagging.features import WordFeatures, load_word_tokenizer, make_word_features, words_of
+from dpt_peft.tasks.tagging.metrics import ArgumentMetric, EntityMetric
 from dpt_peft.tasks.tagging.schemes import Plain, TagScheme, label_names_of, recognise_scheme
 
 logger = logging.getLogger(__name__)
@@ -40,15 +41,13 @@ logger = logging.getLogger(__name__)
 class WordTaggingArguments(DatasetArguments):
     """Data of a task with a tag for every word."""
 
-    tokens_column_name: str = field(default="tokens", metadata={"help": "Column of the words, a list."})
-    tags_column_name: str = field(default="ner_tags", metadata={"help": "Column of the tags, a list."})
-    tag_names: list[str] | None = field(
-        default=None,
-        metadata={"help": "All tags: those that the numbers 0, 1, ... stand for, or, of tags in words, their order."},
+    tokens_column_name: str = HfArg(default="tokens", help="Column of the words, a list.")
+    tags_column_name: str = HfArg(default="ner_tags", help="Column of the tags, a list.")
+    tag_names: list[str] | None = HfArg(
+        default=None, help="All tags: those that the numbers 0, 1, ... stand for, or, of tags in words, their order."
     )
-    max_seq_length: int | None = field(
-        default=None,
-        metadata={"help": "Longest row in tokens; a longer sentence becomes several. Default: what the model takes."},
+    max_seq_length: int | None = HfArg(
+        default=None, help="Longest row in tokens; a longer sentence becomes several. Default: what the model takes."
     )
 
 
@@ -61,9 +60,9 @@ class TokenClassificationArguments(TaggedColumns, WordTaggingArguments):
 class SemanticRoleArguments(PropositionColumns, WordTaggingArguments):
     """Data of semantic roles: a Hub id, or json files with the same columns, or CoNLL files (any other ending)."""
 
-    tags_column_name: str = field(default="srl_tags", metadata={"help": "Column of the roles, a list."})
-    predicate_column_name: str = field(
-        default="predicate_index", metadata={"help": "Column of the predicate's position among the words, from 0."}
+    tags_column_name: str = HfArg(default="srl_tags", help="Column of the roles, a list.")
+    predicate_column_name: str = HfArg(
+        default="predicate_index", help="Column of the predicate's position among the words, from 0."
     )
 
 
@@ -79,77 +78,6 @@ class WordTaggingData(TaskData):
     """
 
     scheme: TagScheme = field(default_factory=TagScheme)
-
-
-def shape_word_tagging(
-    splits: Mapping[str, Dataset], args: WordTaggingArguments, plain: Plain, predicates: str | None = None
-) -> WordTaggingData:
-    """Check splits of words and tags, and turn the tags into IOB2.
-
-    Args:
-        splits: As loaded.
-        args: Names of the columns.
-        plain: How plain types are read, if the data has such.
-        predicates: Column of the predicates' positions, which every split must have; None: there are none.
-
-    Returns:
-        The data, see `WordTaggingData`. Validation and test data may have types that the training data does not have
-        (they count as missed; one warning names them), or no tags at all: no column of them, or only null or -1.
-
-    Raises:
-        ValueError: If there is no training data or a split is empty; a column is missing; words or tags are no list of
-            strings; words and tags differ in number; a predicate is no word of its sentence; `tag_names` does not have
-            a tag; the tags are of no one scheme, or there is only one.
-    """
-    if "train" not in splits:
-        raise ValueError("There is no training data: give `train_file`, or a `dataset_name` with a training split.")
-    words: dict[str, list[list[str]]] = {}
-    tags: dict[str, list[list[str | int]]] = {}
-    splits = {split: dataset.with_format(None) for split, dataset in splits.items()}
-    for split, dataset in splits.items():
-        require_rows(dataset, split)
-        columns = {"tokens_column_name": args.tokens_column_name}
-        columns |= {} if predicates is None else {"predicate_column_name": predicates}
-        columns |= {"tags_column_name": args.tags_column_name} if split == "train" else {}
-        require_columns(dataset, split, columns)
-        words[split] = words_of(
-            dataset[args.tokens_column_name][:], f"`tokens_column_name`: column {args.tokens_column_name!r}", split
-        )
-        column = dataset[args.tags_column_name][:] if args.tags_column_name in dataset.column_names else []
-        if split == "train" or not _are_unknown(column):
-            tags[split] = _checked_tags(column, words[split], f"`tags_column_name` {args.tags_column_name!r}", split)
-    inner = getattr(splits["train"].features[args.tags_column_name], "feature", None)
-    given = args.tag_names or (inner.names if isinstance(inner, ClassLabel) else [])
-    named = _named_tags(splits, tags, args)
-    try:
-        scheme = recognise_scheme(named, plain, args.tag_names or ())
-    except ValueError as error:
-        raise ValueError(f"`tags_column_name` {args.tags_column_name!r}: {error}") from error
-    iob2 = {split: [scheme.read(row) for row in rows] for split, rows in named.items()}
-    label_names = label_names_of(
-        chain.from_iterable(iob2["train"]),
-        [parts[1] for parts in map(scheme.split, given) if parts is not None],
-        one_word=scheme.plain == "single",
-    )
-    if len(label_names) < 2:
-        raise ValueError(f"The train data has only one tag: {scheme.outside}.")
-    for split, rows in iob2.items():
-        unknown = sorted(set(chain.from_iterable(rows)) - set(label_names))
-        if unknown:
-            logger.warning(
-                "The %s data has tags that the train data does not have; they count as missed: %s",
-                split,
-                ", ".join(unknown),
-            )
-    shaped = {}
-    for split, dataset in splits.items():
-        out: dict[str, list[Any]] = {"words": words[split]}
-        if predicates is not None:
-            out["predicate_index"] = _checked_predicates(dataset[predicates][:], words[split], split)
-        if split in iob2:
-            out["tags"] = iob2[split]
-        shaped[split] = Dataset.from_dict(out)
-    return WordTaggingData(shaped, label_names, scheme)
 
 
 def _checked_predicates(column: Sequence[Any], sentences: Sequence[Sequence[str]], split: str) -> list[int]:
@@ -202,8 +130,7 @@ def _named_tags(
             raise ValueError(f"`tag_names` does not have tags of the data: {', '.join(sorted(strings - known))}.")
     named = {}
     for split, rows in tags.items():
-        inner = getattr(splits[split].features[args.tags_column_name], "feature", None)
-        names = args.tag_names or (inner.names if isinstance(inner, ClassLabel) else [])
+        names = _known_names(splits[split], args)
         for number, row in enumerate(rows):
             wrong = next((tag for tag in row if not isinstance(tag, str) and not 0 <= tag < len(names)), None)
             if wrong is not None and not names:
@@ -218,6 +145,12 @@ def _named_tags(
                 )
         named[split] = [[tag if isinstance(tag, str) else names[tag] for tag in row] for row in rows]
     return named
+
+
+def _known_names(dataset: Dataset, args: WordTaggingArguments) -> list[str]:
+    """Return the tags' names by number, as the arguments or the data say; none if neither does."""
+    inner = getattr(dataset.features[args.tags_column_name], "feature", None)
+    return args.tag_names or (inner.names if isinstance(inner, ClassLabel) else [])
 
 
 @dataclass(frozen=True)
@@ -274,6 +207,7 @@ class WordTagging(Task):
 
     Attributes:
         metric: Makes the metric.
+        plain: How plain types are read, if the data has such.
         example: Further arguments of `tag_words` for the sentence in a model card.
     """
 
@@ -281,7 +215,73 @@ class WordTagging(Task):
     task_type = TaskType.TOKEN_CLS
     heads: ClassVar[Mapping[str, Head]] = {NEW_HEAD: new_head(AutoModelForTokenClassification)}
     metric: ClassVar[type[evaluate.Metric]]
+    plain: ClassVar[Plain]
     example: ClassVar[str] = ""
+
+    def shape(self, splits: Mapping[str, Dataset], args: WordTaggingArguments) -> WordTaggingData:
+        """Check splits of words and tags, and turn the tags into IOB2.
+
+        Args:
+            splits: As loaded.
+            args: Names of the columns. Every split must have that of the predicates, if there is one.
+
+        Returns:
+            The data, see `WordTaggingData`. Validation and test data may have types that the training data does not
+            have (they count as missed; one warning names them), or no tags at all: no column of them, or only null or
+            -1.
+
+        Raises:
+            ValueError: If there is no training data or a split is empty; a column is missing; words or tags are no
+                list of strings; words and tags differ in number; a predicate is no word of its sentence; `tag_names`
+                does not have a tag; the tags are of no one scheme, or there is only one.
+        """
+        splits = {split: dataset.with_format(None) for split, dataset in splits.items()}
+        predicates = getattr(args, "predicate_column_name", None)
+        columns = {"tokens_column_name": args.tokens_column_name}
+        columns |= {} if predicates is None else {"predicate_column_name": predicates}
+        check_splits(splits, columns, {"tags_column_name": args.tags_column_name})
+        words: dict[str, list[list[str]]] = {}
+        tags: dict[str, list[list[str | int]]] = {}
+        for split, dataset in splits.items():
+            words[split] = words_of(
+                dataset[args.tokens_column_name][:], f"`tokens_column_name`: column {args.tokens_column_name!r}", split
+            )
+            column = dataset[args.tags_column_name][:] if args.tags_column_name in dataset.column_names else []
+            if split == "train" or not _are_unknown(column):
+                tags[split] = _checked_tags(
+                    column, words[split], f"`tags_column_name` {args.tags_column_name!r}", split
+                )
+        given = _known_names(splits["train"], args)
+        named = _named_tags(splits, tags, args)
+        try:
+            scheme = recognise_scheme(named, self.plain, args.tag_names or ())
+        except ValueError as error:
+            raise ValueError(f"`tags_column_name` {args.tags_column_name!r}: {error}") from error
+        iob2 = {split: [scheme.read(row) for row in rows] for split, rows in named.items()}
+        label_names = label_names_of(
+            chain.from_iterable(iob2["train"]),
+            [parts[1] for parts in map(scheme.split, given) if parts is not None],
+            one_word=scheme.plain == "single",
+        )
+        if len(label_names) < 2:
+            raise ValueError(f"The train data has only one tag: {scheme.outside}.")
+        for split, rows in iob2.items():
+            unknown = sorted(set(chain.from_iterable(rows)) - set(label_names))
+            if unknown:
+                logger.warning(
+                    "The %s data has tags that the train data does not have; they count as missed: %s",
+                    split,
+                    ", ".join(unknown),
+                )
+        shaped = {}
+        for split, dataset in splits.items():
+            out: dict[str, list[Any]] = {"words": words[split]}
+            if predicates is not None:
+                out["predicate_index"] = _checked_predicates(dataset[predicates][:], words[split], split)
+            if split in iob2:
+                out["tags"] = iob2[split]
+            shaped[split] = Dataset.from_dict(out)
+        return WordTaggingData(shaped, label_names, scheme)
 
     def groups(self, rows: Dataset) -> list[tuple[str, ...]]:
         """Return the words of every row: predicates of one sentence stay on one side."""
@@ -325,24 +325,18 @@ class WordTagging(Task):
 
     def usage(self, folder: str, model: Any) -> str:
         """Return the lines that load a tagger and tag a sentence."""
-        imports = ["from dpt_peft.tasks import load_word_tokenizer, tag_words"]
-        lines = [f'model = AutoModelForTokenClassification.from_pretrained("{folder}")']
+        auto, first = "AutoModelForTokenClassification", ["from transformers import AutoModelForTokenClassification"]
         if is_adapter(model):
-            config = model.get_base_model().config
-            imports += ["from peft import PeftModel"]
-            lines = [
-                "base = AutoModelForTokenClassification.from_pretrained(",
-                f"    {config.name_or_path!r},",
-                f"    id2label={config.id2label!r},",
-                ")",
-                f'model = PeftModel.from_pretrained(base, "{folder}")',
-            ]
-        imports += ["from transformers import AutoModelForTokenClassification"]
-        last = [
+            auto, first = "dpt_peft.AutoPeftModelForTokenClassification", ["import dpt_peft"]
+        lines = [
+            *first,
+            "from dpt_peft.tasks import load_word_tokenizer, tag_words",
+            "",
+            f'model = {auto}.from_pretrained("{folder}")',
             f'tokenizer = load_word_tokenizer("{folder}")',
             f'tag_words(model, tokenizer, [["She", "visited", "Rome"]]{self.example})',
         ]
-        return "\n".join([*imports, "", *lines, *last])
+        return "\n".join(lines)
 
 
 class TokenClassification(WordTagging):
@@ -351,15 +345,12 @@ class TokenClassification(WordTagging):
     name = "token-classification"
     arguments = TokenClassificationArguments
     metric = EntityMetric
+    plain = "joined"
 
     def file_reader(self, args: TokenClassificationArguments) -> Callable[[str, str], Dataset]:
         """Return what reads CoNLL files, see `read_tagged`."""
         names = (args.tokens_column_name, args.tags_column_name)
         return lambda path, argument: read_tagged(path, args, argument, names)
-
-    def shape(self, splits: Mapping[str, Dataset], args: TokenClassificationArguments) -> WordTaggingData:
-        """Check words and tags, see `shape_word_tagging`."""
-        return shape_word_tagging(splits, args, "joined")
 
 
 class SemanticRoleLabeling(WordTagging):
@@ -372,13 +363,10 @@ class SemanticRoleLabeling(WordTagging):
     name = "semantic-role-labeling"
     arguments = SemanticRoleArguments
     metric = ArgumentMetric
+    plain = "single"
     example = ", predicates=[1]"
 
     def file_reader(self, args: SemanticRoleArguments) -> Callable[[str, str], Dataset]:
         """Return what reads CoNLL files, see `read_propositions`."""
         names = (args.tokens_column_name, args.predicate_column_name, args.tags_column_name)
         return lambda path, argument: read_propositions(path, args, argument, names)
-
-    def shape(self, splits: Mapping[str, Dataset], args: SemanticRoleArguments) -> WordTaggingData:
-        """Check words and roles, see `shape_word_tagging`."""
-        return shape_word_tagging(splits, args, "single", args.predicate_column_name)

@@ -13,7 +13,7 @@ from dpt_peft.tasks import (
     TaskData,
 )
 from dpt_peft.tasks.question_answering.data import Example, read_examples, write_by_id, write_spans
-from dpt_peft.tasks.question_answering.decoding import Span
+from dpt_peft.tasks.question_answering.windows import Span
 from tests.tasks.question_answering.multi_span import question
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from dpt_peft.tasks.question_answering.decoding import (
+from dpt_peft.tasks.question_answering.windows import (
     Span,
     WindowLogits,
     answer_logits,

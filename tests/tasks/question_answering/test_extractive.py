@@ -14,8 +14,6 @@ from transformers import AutoModelForQuestionAnswering, AutoTokenizer, pipeline
 
 from dpt_peft import DeepPromptConfig
 from dpt_peft.tasks import QuestionAnswering, QuestionAnsweringArguments, extractive_features
-from dpt_peft.tasks.question_answering.data import predict_logits
-from dpt_peft.tasks.question_answering.decoding import RankedAnswers, Span
 from dpt_peft.tasks.question_answering.extractive import (
     ExtractiveFeatures,
     answer_texts,
@@ -23,11 +21,10 @@ from dpt_peft.tasks.question_answering.extractive import (
     search_null_threshold,
 )
 from dpt_peft.tasks.question_answering.metrics import score_answer
-from dpt_peft.tasks.question_answering.windows import make_windows
+from dpt_peft.tasks.question_answering.windows import RankedAnswers, Span, make_windows
 from tests.tasks.question_answering.multi_span import make_tokenizer
 from tests.tasks.question_answering.reader import ask, make_reader, write_reader
 
-OUTPUTS = ("start_logits", "end_logits")
 TASK = "extractive-question-answering"
 TOKENIZER = make_tokenizer()
 ROWS = [ask(number, impossible=number % 3 == 2) for number in range(6)]
@@ -36,6 +33,13 @@ LONG = {**ask(7), "context": ask(7)["context"] + " Ann met Eve." * 12}
 
 def features_of(rows, **kwargs):
     return extractive_features(Dataset.from_list(rows), TOKENIZER, **kwargs)
+
+
+def logits_of(model, features):
+    batch = TOKENIZER.pad([window.inputs for window in features.windows], return_tensors="pt")
+    with torch.no_grad():
+        output = model(**batch)
+    return output.start_logits.numpy(), output.end_logits.numpy()
 
 
 def test_labels_are_the_answers_tokens():
@@ -172,7 +176,7 @@ def test_the_pipeline_answers_as_features_and_decoding(tmp_path, adapted, batch_
         model = PeftModel.from_pretrained(base, tmp_path / "prompts").eval()
     rows = [*ROWS, LONG]
     features = features_of(rows, max_length=24, doc_stride=4)
-    ranked = features.rank(predict_logits(model, TOKENIZER, features, 3, outputs=OUTPUTS))
+    ranked = features.rank(logits_of(model, features))
     read = pipeline(TASK, model=model, tokenizer=tokenizer)
     asked = [{"question": row["question"], "context": row["context"]} for row in rows]
     answers = read(asked, max_seq_length=24, doc_stride=4, batch_size=batch_size)
@@ -209,7 +213,7 @@ def test_a_frozen_reader_learns_by_prompts_and_head():
         optimizer.zero_grad()
         model(**batch).loss.backward()
         optimizer.step()
-    ranked = features.rank(predict_logits(model, TOKENIZER, features, outputs=OUTPUTS))
+    ranked = features.rank(logits_of(model, features))
     assert features.evaluate(ranked)["exact_match"] > 0.9
 
 

@@ -20,7 +20,8 @@ from dpt_peft.tasks import (
     multi_span_features,
     tune_threshold,
 )
-from dpt_peft.tasks.question_answering.data import Example, predict_logits
+from dpt_peft.tasks.base import predict_rows
+from dpt_peft.tasks.question_answering.data import Example
 from dpt_peft.tasks.question_answering.multi_span import answer_ranges, label_window, search_threshold
 from dpt_peft.tasks.question_answering.windows import make_windows
 from tests.tasks.question_answering.multi_span import make_tokenizer, question, write_discriminator
@@ -121,10 +122,10 @@ def test_search_finds_the_threshold_that_separates():
         search_threshold(features, scores, metric="accuracy")
 
 
-def test_predict_logits_cuts_padding_and_leaves_the_mode_as_it_was(tmp_path):
+def test_predict_rows_cuts_padding_and_leaves_the_mode_as_it_was(tmp_path):
     model = DPTForMultiSpanQuestionAnswering.from_pretrained(write_discriminator(tmp_path)).train()
     features = multi_span_features(QUESTIONS, TOKENIZER)
-    (logits,) = predict_logits(model, TOKENIZER, features, batch_size=4)
+    logits = predict_rows(model, TOKENIZER, [window.inputs for window in features.windows], batch_size=4)
     assert model.training
     model.eval()
     for row, window in zip(logits, features.windows, strict=True):

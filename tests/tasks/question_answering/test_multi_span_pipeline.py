@@ -17,7 +17,7 @@ from transformers import AutoModelForTokenClassification, pipeline
 
 from dpt_peft import DeepPromptConfig, DPTForMultiSpanQuestionAnswering
 from dpt_peft.tasks import multi_span_features
-from dpt_peft.tasks.question_answering.data import predict_logits
+from dpt_peft.tasks.base import predict_rows
 from dpt_peft.tasks.question_answering.windows import make_windows
 from tests.tasks.question_answering.multi_span import MAX_LENGTH, make_tokenizer, question, write_discriminator
 
@@ -51,7 +51,7 @@ def model(path, request):
 def expected(model, rows, **windows):
     rows = [{**row, "answers": {"text": [], "answer_start": []}, "id": "0"} for row in rows]
     features = multi_span_features(Dataset.from_list(rows), TOKENIZER, **windows)
-    scores = features.score(*predict_logits(model, TOKENIZER, features))
+    scores = features.score(predict_rows(model, TOKENIZER, [window.inputs for window in features.windows], 16))
     threshold = getattr(model.config, "logit_threshold", 0.0)
     spans = features.decode(scores, threshold)
     return [[{"answer": s.text, "start": s.start, "end": s.end} for s in found] for found in spans]

@@ -12,9 +12,14 @@ from transformers import ElectraConfig, FunnelConfig, RobertaConfig, RobertaForQ
 from dpt_peft.pretrained_heads.base import longest_row
 from dpt_peft.tasks import multi_span_features, special_tokens_as_text
 from dpt_peft.tasks.question_answering.data import Example
-from dpt_peft.tasks.question_answering.decoding import decode_spans, score_words, split_words
 from dpt_peft.tasks.question_answering.multi_span import answer_ranges, label_window
-from dpt_peft.tasks.question_answering.windows import DEFAULT_MAX_LENGTH, make_windows
+from dpt_peft.tasks.question_answering.windows import (
+    DEFAULT_MAX_LENGTH,
+    decode_spans,
+    make_windows,
+    score_words,
+    split_words,
+)
 from tests.tasks.question_answering.multi_span import make_tokenizer
 from tests.tasks.question_answering.other_tokenizers import byte_level, sentence_pieces
 

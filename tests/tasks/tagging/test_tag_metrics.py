@@ -1,6 +1,6 @@
 import pytest
 
-from dpt_peft.tasks.metrics import ArgumentMetric, EntityMetric, read_arguments
+from dpt_peft.tasks.tagging.metrics import ArgumentMetric, EntityMetric, read_arguments
 
 
 def entity(predictions, references):

@@ -1,7 +1,7 @@
-"""Metrics of the task families as `evaluate` metrics that need no network.
+"""Metrics of tags as `evaluate` metrics that need no network.
 
-`evaluate.load("accuracy")` downloads a script; these are the same interface (`add_batch`, `compute`, `combine`) in the
-package. Numbers come from scikit-learn and seqeval where those have them.
+`evaluate.load("seqeval")` downloads a script; these are the same interface (`add_batch`, `compute`, `combine`) in the
+package.
 """
 
 from __future__ import annotations
@@ -10,55 +10,8 @@ from collections.abc import Sequence
 
 import datasets
 import evaluate
-import numpy as np
 
 from dpt_peft.tasks.tagging.schemes import read_spans
-
-
-class ClassificationMetric(evaluate.Metric):
-    """Accuracy and macro F1 of single-label classification.
-
-    `ClassificationMetric(keep_in_memory=True).compute(predictions=[...], references=[...])` returns
-    `{"accuracy": ..., "macro_f1": ...}`, both between 0 and 1. Macro F1 is the plain mean over the classes that occur
-    among references or predictions; a class that is never right counts 0.
-    """
-
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description="Accuracy and macro F1 of single-label classification.",
-            citation="",
-            inputs_description="predictions, references: class ids, (n,).",
-            features=datasets.Features(
-                {"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}
-            ),
-        )
-
-    def _compute(self, predictions: Sequence[int], references: Sequence[int]) -> dict[str, float]:
-        try:
-            from sklearn.metrics import accuracy_score, f1_score
-        except ImportError as error:
-            raise ImportError("ClassificationMetric needs scikit-learn: pip install dpt_peft[tasks]") from error
-        return {
-            "accuracy": float(accuracy_score(references, predictions)),
-            "macro_f1": float(f1_score(references, predictions, average="macro", zero_division=0)),
-        }
-
-
-def several_labels_scores(predicted: np.ndarray, right: np.ndarray) -> dict[str, float]:
-    """Return `micro_f1`, `macro_f1` and `accuracy` (of whole rows) of rows with several labels.
-
-    Args:
-        predicted: (rows, classes) truth values.
-        right: The same of the annotation.
-    """
-    try:
-        from sklearn.metrics import accuracy_score, f1_score
-    except ImportError as error:
-        raise ImportError("metrics of several labels need scikit-learn: pip install dpt_peft[tasks]") from error
-    f1 = {
-        f"{mean}_f1": float(f1_score(right, predicted, average=mean, zero_division=0)) for mean in ("micro", "macro")
-    }
-    return {"accuracy": float(accuracy_score(right, predicted)), **f1}
 
 
 def _tag_metric_info(description: str) -> evaluate.MetricInfo:
@@ -106,7 +59,7 @@ Argument = tuple[str, tuple[tuple[int, int], ...]]
 
 
 def read_arguments(tags: Sequence[str]) -> set[Argument]:
-    """Reads the arguments of one predicate, as the official CoNLL-2005 script (`srl-eval.pl`) does.
+    """Read the arguments of one predicate, as the official CoNLL-2005 script (`srl-eval.pl`) does.
 
     "C-A0" goes on with the last "A0" before it: both are one argument in two parts. Without one, it is an "A0" itself.
     The predicate ("V", with its own "C-V") is no argument.
