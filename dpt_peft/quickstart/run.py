@@ -44,7 +44,7 @@ class QuickstartArguments:
     """What is trained, and how."""
 
     methods: list[str] = HfArg(
-        default_factory=lambda: ["fine_tuning", "dpt", "dpt_deep_prompt"],
+        default_factory=lambda: ["fine_tuning", "dpt", "dpt_prototypes", "dpt_deep_prompt"],
         help="Tuning methods to compare.",
         metadata={"choices": list(methods_of(TASK))},
     )
@@ -221,7 +221,7 @@ class Quickstart:
         """
         classes, count, seeds = len(self.data.label_names), self.arguments.examples_per_class, self.arguments.seeds
         setting = f"{self.name}: {classes} classes, {count} labelled examples a class, {seeds} seeds"
-        kept = "dpt" if "dpt" in records else next(iter(records))
+        kept = next((name for name in ("dpt_prototypes", "dpt") if name in records), next(iter(records)))
         folder, picture = self.folder / "models" / kept, plot_spread(records, self.folder / "spread.png", setting)
         lines = [f"Picture:     {picture}", f"Saved model: {folder} ({METHODS[kept].title}, seed {KEPT_SEED})", ""]
         lines += ["import dpt_peft", f'classify = dpt_peft.load("{folder}")', "", "That model on three texts:"]

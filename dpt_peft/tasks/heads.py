@@ -123,8 +123,8 @@ class DPTOptions(LabelWordOptions):
     )
     prototypes: bool = HfArg(
         default=False,
-        help="Compare the mean state of a text with a prototype of every class as well. For discriminators made from a "
-        "sentence encoder.",
+        help="Compare the mean state of a text with a prototype of every class as well. For discriminators that were "
+        "made from a sentence encoder.",
     )
     short_list: int | None = HfArg(
         default=None,

@@ -15,6 +15,7 @@ from transformers import (
     TextClassificationPipeline,
     pipeline,
 )
+from transformers.utils import find_adapter_config_file
 
 from dpt_peft._compatibility import no_progress_bars
 from dpt_peft.auto import AutoPeftModelForSequenceClassification, save_class_names
@@ -49,7 +50,7 @@ def fit(
     labels: Any = None,
     *,
     model: str | None = None,
-    method: str = "dpt",
+    method: str | None = None,
     text_pairs: Any = None,
     eval_texts: Any = None,
     eval_labels: Any = None,
@@ -67,7 +68,8 @@ def fit(
             the columns `text`, `label` and perhaps `text_pair` (then without `labels`).
         labels: The class of every text, a name or a number; or a list of classes for every text.
         model: Hub id or folder; for `dpt*` a discriminator. Default: the small one that comes with dpt_peft.
-        method: One of `dpt_peft.training.METHODS`.
+        method: One of `dpt_peft.training.METHODS`. Default: `"dpt_prototypes"` with the discriminator that comes with
+            dpt_peft, which still knows sentences; `"dpt"` with any other, or where a text has several labels.
         text_pairs: The second text of every row, for pairs.
         eval_texts: Texts to measure on after training, as `texts`; metrics are in the `metrics` of what is returned.
         eval_labels: Their classes.
@@ -101,6 +103,8 @@ def fit(
     # A file's name stands for the source in the card; these rows have none.
     source = TextClassificationArguments(train_file="rows in memory", max_seq_length=max_length, **pairs)
     data: TaskData = task.shape(splits, source)
+    if method is None:
+        method = "dpt" if model is not None or getattr(data, "several_labels", False) else "dpt_prototypes"
     with tempfile.TemporaryDirectory() as scratch:
         asked = {**_TRAINING, "seed": seed, "disable_tqdm": not progress_bar, **(training or {})}
         arguments = RunArguments(
@@ -128,7 +132,8 @@ def load(folder: str | Path, **kwargs: Any) -> Pipeline:
         `pipeline("text-classification")`.
     """
     path = str(folder)
-    if not (Path(path) / "adapter_config.json").exists() and Path(path).is_dir():
+    of_hub = {name: kwargs[name] for name in ("revision", "token", "subfolder") if name in kwargs}
+    if find_adapter_config_file(path, **of_hub) is None:
         return pipeline("text-classification", model=path, **kwargs)
     model = AutoPeftModelForSequenceClassification.from_pretrained(path, **kwargs)
     return _as_pipeline(model, AutoTokenizer.from_pretrained(path))
