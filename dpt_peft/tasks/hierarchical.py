@@ -108,7 +108,7 @@ def load_hierarchical(path: str, data: TaskData, options: HierarchyOptions, **kw
     if kind == "none":
         return load_dpt_classifier(path, data, replace(options, label_words=words), **kwargs)
     defaults = HierarchyOptions()
-    for name in ("score_function", "template_preset", "classes_per_pass", "calibrate"):
+    for name in ("score_function", "template_preset", "classes_per_pass", "calibrate", "prototypes", "short_list"):
         if getattr(options, name) != getattr(defaults, name):
             raise ValueError(
                 f"`{name}` has no use here: it is for all classes in one template (`label_hierarchy` 'none')."

@@ -1,4 +1,4 @@
-"""How the cost of an answer grows with the number of classes: all of them in templates, or a tree of them."""
+"""How the cost of an answer grows with the number of classes: all in templates, a tree, or a short list a text."""
 
 from __future__ import annotations
 
@@ -70,14 +70,15 @@ def class_scaling_cost(
     max_children: int = 16,
     beam_width: int = 2,
     classes_per_pass: int = 200,
+    short_list: int = 8,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Measure one model over synthetic classes and texts; what it answers does not matter here.
 
     Args:
         model_name_or_path: A discriminator with its tokenizer.
-        kind: "flat" (all classes in a template, in as many passes over the text as the length limit asks for) or
-            "tree" (a balanced tree).
+        kind: "flat" (all classes in a template, in as many passes over the text as the length limit asks for), "tree"
+            (a balanced tree) or "short list" (those nearest to the text).
         num_classes: Number of classes; each is called by one whole word of the vocabulary.
         text_length: Words a text.
         texts: Number of texts.
@@ -85,6 +86,7 @@ def class_scaling_cost(
         max_children: Most children of a branch of the tree.
         beam_width: Branches followed at a level, whatever their scores.
         classes_per_pass: Most classes in one flat template.
+        short_list: Classes of a short list.
         seed: Draws classes and texts.
 
     Returns:
@@ -114,8 +116,13 @@ def class_scaling_cost(
         model = DPTForHierarchicalClassification.from_pretrained(
             model_name_or_path, label_tree=tree, beam_width=beam_width, beam_threshold=0.0
         )
+    elif kind == "short list":
+        shape = {"passes": 2}
+        model = DPTForSequenceClassification.from_pretrained(
+            model_name_or_path, label_words=classes, prototypes=True, short_list=short_list
+        )
     else:
-        raise ValueError(f"`kind` must be 'flat' or 'tree', got {kind!r}.")
+        raise ValueError(f"`kind` must be 'flat', 'tree' or 'short list', got {kind!r}.")
     model = model.float()
     rows = [" ".join(draw.choices(others, k=text_length)) for _ in range(texts)]
     features = Dataset.from_dict(dict(tokenizer(rows)))

