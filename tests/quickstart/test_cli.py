@@ -259,6 +259,6 @@ def test_without_the_extra_it_helps_and_says_what_to_install(tmp_path, package) 
     refused = run()
     assert refused.returncode == 2
     assert package.partition(".")[0] in refused.stderr
-    assert refused.stderr.strip().endswith('`pip install "dpt_peft[quickstart]"` installs what this needs')
+    assert refused.stderr.strip().endswith('`pip install "dpt_peft[quickstart]"` installs what the quickstart needs')
     assert "Traceback" not in refused.stderr
     assert list(tmp_path.glob("outputs")) == []
