@@ -207,31 +207,40 @@ def load_with_new_head(auto_class: Any, path: str, **kwargs: Any) -> PreTrainedM
 def dataset_of(columns: dict[str, list[Any]]) -> Any:
     """Return a data set of values read from json, which keep their type also where those of a column differ.
 
+    Before `datasets` 4.7 an object has null for a key that only other objects of its column have.
+
     Raises:
-        ValueError: If they differ and the installed `datasets` has no type for that.
+        ValueError: If their types differ and the installed `datasets` has no type for that.
     """
     import datasets  # slow
 
     if hasattr(datasets, "Json"):
         return datasets.Dataset.from_dict(columns, on_mixed_types="use_json")
     for name, values in columns.items():
-        if differ(values):
+        if differ(values, keys=False):
             raise ValueError(
-                f"the values of {name!r} are not all of one type (or are objects with different keys), which datasets "
-                f"{datasets.__version__} cannot keep: install datasets>=4.7, or write them all alike"
+                f"the values of {name!r} are not all of one type, which datasets {datasets.__version__} cannot keep: "
+                "install datasets>=4.7, or write them all alike"
             )
     return datasets.Dataset.from_dict(columns)
 
 
-def differ(values: Iterable[Any]) -> bool:
-    """Return whether values of json are of several types, here or within; whole numbers and others are one."""
+def differ(values: Iterable[Any], *, keys: bool = True) -> bool:
+    """Return whether values of json are of several types, here or within; whole numbers and others are one.
+
+    Args:
+        values: The values; null is of any type.
+        keys: Whether objects with other keys are of another type.
+    """
     given = [value for value in values if value is not None]
     kinds = {float if type(value) is int else type(value) for value in given}
     if kinds == {list}:
-        return differ(chain.from_iterable(given))
+        return differ(chain.from_iterable(given), keys=keys)
     if kinds == {dict}:
-        keys = given[0].keys()
-        return any(value.keys() != keys for value in given) or any(differ(row[key] for row in given) for key in keys)
+        names = dict.fromkeys(chain.from_iterable(given))
+        if keys and any(value.keys() != names.keys() for value in given):
+            return True
+        return any(differ((row.get(name) for row in given), keys=keys) for name in names)
     return len(kinds) > 1
 
 

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import peft
 from huggingface_hub import ModelCard
 from peft import PeftConfig, PeftModel, load_peft_weights
+from peft.utils import SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.utils import cached_file
 
@@ -38,6 +39,21 @@ _FOR_THE_ADAPTER = {*inspect.signature(PeftModel.from_pretrained).parameters, "s
 
 # The weight of a task head, which PEFT saves whole; its LoRA factors have other names.
 _HEAD = re.compile(r".*\.(classifier|score|classification_head|logits_proj)(\.(dense|out_proj|linear|\d+))?\.weight")
+
+
+def _folder_of(path: str, subfolder: str, where: dict[str, Any]) -> str | None:
+    """The folder of an adapter in a subfolder of a repository, fetched; `None` if there is none.
+
+    PEFT 0.21 looks for its weights on the Hub, or in the cache, under `subfolder/subfolder`.
+    """
+    folder = None
+    for name in ("adapter_config.json", SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME, "config.json", CLASSES_FILE):
+        try:
+            file = cached_file(path, name, subfolder=subfolder, **where)
+        except OSError:  # not every adapter has every file
+            continue
+        folder = folder or str(Path(str(file)).parent)
+    return folder
 
 
 def _wrapper_config(path: str, where: dict[str, Any]) -> PreTrainedConfig | None:
@@ -139,6 +155,12 @@ class _AutoPeftModel:
         """
         path = str(pretrained_model_name_or_path)
         where = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs and name != "revision"}
+        if where.get("subfolder") and not Path(path).is_dir():
+            among = {name: value for name, value in where.items() if name != "subfolder"}
+            folder = _folder_of(path, where["subfolder"], {**among, "revision": revision or "main"})
+            if folder is not None:
+                path, revision, where = folder, None, among
+                kwargs.pop("subfolder")
         adapter = PeftConfig.from_pretrained(path, revision=revision, **kwargs)
         wrapper_config = _wrapper_config(path, {**where, "revision": revision or "main"})
         if wrapper_config is None:

@@ -9,13 +9,11 @@ The first argument is a saved `DPTForSequenceClassification` with its tokenizer,
 from __future__ import annotations
 
 import argparse
+from importlib import import_module
 from pathlib import Path
 
-import onnxruntime
 import torch
 from datasets import Dataset
-from onnxruntime.quantization import quantize_dynamic
-from onnxruntime.quantization.shape_inference import quant_pre_process
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 import dpt_peft
@@ -56,10 +54,24 @@ def export(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, path: Pat
     )
 
 
+def quantise(source: Path, path: Path) -> None:
+    """Write the file at `source` with weights in int8, one scale for each output."""
+    from onnxruntime.quantization import quantize_dynamic
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    prepared = path.with_name("prepared.onnx")
+    # onnxruntime 1.32's symbolic shape inference fails on the operations that put the template around a text
+    quant_pre_process(source, prepared, skip_symbolic_shape=True)
+    quantize_dynamic(prepared, path, per_channel=True)
+    prepared.unlink()
+
+
 def accuracy(
     path: Path, tokenizer: PreTrainedTokenizerBase, rows: Dataset, classes: list[str], batch_size: int = 16
 ) -> float:
     """Return the share of rows that the file at `path` puts into their class."""
+    import onnxruntime  # an extra, as all of onnx here
+
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     right = 0
     for start in range(0, len(rows), batch_size):
@@ -77,6 +89,11 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     parser.add_argument("test_file", help="csv, tsv or json with the columns text and label")
     parser.add_argument("--output_dir", default="outputs/onnx", type=Path)
     arguments = parser.parse_args(argv)
+    try:
+        for package in ("onnx", "onnxscript", "onnxruntime"):
+            import_module(package)
+    except ImportError as error:
+        parser.error(f'{error}: `pip install "dpt_peft[onnx]"` installs what this script needs.')
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
 
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
@@ -85,17 +102,13 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     rows = load_file(arguments.test_file, "test_file")
     if not {"text", "label"} <= set(rows.column_names):
         parser.error(f"{arguments.test_file} must have the columns text and label, it has {rows.column_names}.")
-    unknown = sorted(set(rows["label"]) - set(classes))
+    unknown = sorted(set(rows["label"]) - set(classes), key=str)
     if unknown:
         parser.error(f"{arguments.test_file} has labels that are no class of the model: {unknown}; it has {classes}.")
 
     files = {name: arguments.output_dir / f"model_{name}.onnx" for name in ("float32", "int8")}
     export(model, tokenizer, files["float32"])
-    prepared = arguments.output_dir / "prepared.onnx"
-    # onnxruntime 1.32's symbolic shape inference fails on the operations that put the template around a text
-    quant_pre_process(files["float32"], prepared, skip_symbolic_shape=True)
-    quantize_dynamic(prepared, files["int8"], per_channel=True)
-    prepared.unlink()
+    quantise(files["float32"], files["int8"])
 
     found = {name: accuracy(path, tokenizer, rows, classes) for name, path in files.items()}
     for name, path in files.items():

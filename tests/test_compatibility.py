@@ -286,6 +286,8 @@ def test_mark_made_and_without_mark(tmp_path):
         ([[1], ["a"]], True),
         ([{"a": 1}, {"a": None}, None], False),
         ([{"a": 1}, {"b": 2}], True),
+        ([{"a": 1}, {"b": 2}, {"a": "x"}], True),
+        ([[{"a": 1}], [{"a": "x", "b": 2}]], True),
         ([{"a": 1}, {"a": "x"}], True),
         ([{"a": 1}, [1]], True),
         ([None, None], False),
@@ -298,11 +300,14 @@ def test_dataset_of(values, differ, monkeypatch):
         assert ("Json(" in repr(given.features)) is differ  # what `datasets` itself finds
         assert _compatibility.dataset_of({"v": values}).to_dict() == given.to_dict()
         monkeypatch.delattr(datasets, "Json")
-    if differ:
+    if _compatibility.differ(values, keys=False):
+        assert differ
         with pytest.raises(ValueError, match=r"'v' are not all of one type.* datasets \d.*install datasets>=4\.7"):
             _compatibility.dataset_of({"v": values})
     else:
-        assert _compatibility.dataset_of({"v": values}).to_dict() == {"v": values}
+        names = {name: None for value in values if isinstance(value, dict) for name in value}
+        filled = [{**names, **value} if isinstance(value, dict) else value for value in values]
+        assert _compatibility.dataset_of({"v": values}).to_dict() == {"v": filled if differ else values}
 
 
 def test_refuse_old_accelerate():

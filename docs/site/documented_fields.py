@@ -1,7 +1,8 @@
 """Lets the reference read this package's docstrings.
 
 Fields and constants are documented by `metadata={"help": ...}` or a `#:` comment. Types that docstrings in the style
-of transformers repeat are left to the signature, and their links in brackets to the reader.
+of transformers repeat are left to the signature, and their links in brackets to the reader. What stands under
+"Example:" is code.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ def comment_above(lines: list[str], lineno: int) -> str | None:
 
 
 def plain(text: str) -> str:
-    """Takes types out of "name (`int`, defaults to 20):", and brackets off "[`Name`]"."""
+    """Takes types out of "name (`int`, defaults to 20):", brackets off "[`Name`]", and makes one example several."""
+    # only the plural is read as code
+    text = re.sub(r"^Example:$", "Examples:", text, flags=re.MULTILINE)
     text = re.sub(r"^(\s+\w+) \(`.*\):$", r"\1:", text, flags=re.MULTILINE)
     return re.sub(r"\[(`[\w.]+`)\](?![\[(])", r"\1", text)
 

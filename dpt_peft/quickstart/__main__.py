@@ -17,8 +17,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from rich.console import Console
 from transformers import HfArgumentParser
 from transformers.utils import logging
 
@@ -26,6 +27,26 @@ from dpt_peft._compatibility import no_progress_bars, quiet_peft
 from dpt_peft.quickstart.run import Quickstart, QuickstartArguments
 from dpt_peft.tasks.text_classification import TextClassificationArguments
 from dpt_peft.training.run import ModelArguments
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def make_console() -> Console:
+    """Return what the quickstart prints to.
+
+    Raises:
+        ImportError: If the extra that the quickstart needs is not installed.
+    """
+    try:
+        for package in ("matplotlib", "sklearn"):
+            import_module(package)
+        from rich.console import Console
+    except ImportError as error:
+        raise ImportError(
+            f'{error}: `pip install "dpt_peft[quickstart]"` installs what the quickstart needs'
+        ) from error
+    return Console(highlight=False)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,10 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     groups = (QuickstartArguments, TextClassificationArguments, ModelArguments)
     parser = HfArgumentParser(groups, prog="python -m dpt_peft.quickstart", description=__doc__)
     logging.set_verbosity_error()
-    console = Console(highlight=False)
     with no_progress_bars(), quiet_peft():
         try:
             arguments, source, model = parser.parse_args_into_dataclasses(argv)
+            console = make_console()
             quickstart = Quickstart(arguments, source, model, console)
         except (OSError, ValueError, TypeError, ImportError) as error:
             parser.exit(2, f"{parser.prog}: error: {error}\n")

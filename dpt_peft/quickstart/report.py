@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
-
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from rich import box
-from rich.filesize import decimal
-from rich.table import Table
+from typing import TYPE_CHECKING, Any
 
 from dpt_peft.training.methods import METHODS
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 #: Method -> the records of its runs, at least one.
 Records = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -21,6 +18,10 @@ Records = Mapping[str, Sequence[Mapping[str, Any]]]
 
 def make_table(records: Records) -> Table:
     """Return one row a method: mean and spread of the accuracy over the seeds, and what it cost."""
+    from rich import box  # an extra, as matplotlib
+    from rich.filesize import decimal
+    from rich.table import Table
+
     table = Table("method", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("accuracy %", "spread", "trained parameters", "saved size", "seconds"):
         table.add_column(heading, justify="right")
@@ -35,6 +36,9 @@ def make_table(records: Records) -> Table:
 
 def plot_spread(records: Records, path: Path, title: str) -> Path:
     """Draw every seed's test accuracy as a point, one row a method, and their mean as a bar; return `path`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(8, 1.5 + 0.8 * len(records)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()

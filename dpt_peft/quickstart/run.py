@@ -8,10 +8,9 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datasets import ClassLabel
-from rich.console import Console
 from transformers.hf_argparser import HfArg
 
 import dpt_peft
@@ -24,6 +23,9 @@ from dpt_peft.training.methods import METHODS, build_model, methods_of, option_n
 from dpt_peft.training.records import append_json_line, data_fingerprint, read_json_lines
 from dpt_peft.training.run import RunArguments, run
 from dpt_peft.training.trainer import ScriptTrainingArguments
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 TASK = TextClassification()
 #: Where `train.csv`, `test.csv` and their data card (README.md) lie: 8 classes, 28 messages a class and split.

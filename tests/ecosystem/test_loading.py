@@ -324,6 +324,85 @@ def test_revisions_from_the_cache_without_a_network(kind, plain, tmp_path):
     assert torch.equal(logits(loaded, kind), logits(adapter, kind))
 
 
+@EVERY_WRAPPER
+def test_every_loader_takes_the_bases_revision_and_the_adapters_own(kind, plain, tmp_path):
+    """An adapter in a subfolder of a revision, over another revision of its base, both in the cache."""
+    cache, source = tmp_path / "cache", plain / KINDS[kind][0]
+    for revision, factor in (("main", 1), ("next", 2)):
+        model = make(kind, plain)
+        with torch.no_grad():
+            model.get_input_embeddings().weight.mul_(factor)
+        model.save_pretrained(tmp_path / revision, max_shard_size="4KB")
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(source / name, tmp_path / revision / name)
+        put_into_cache(cache, "me/wrapper", revision, revision[0] * 40, tmp_path / revision)
+    where = {"cache_dir": str(cache), "local_files_only": True}
+    task_type = "TOKEN_CLS" if kind == "multi-span" else "SEQ_CLS"
+    adapters = {}
+    for revision, commit in (("main", "c" * 40), ("better", "d" * 40)):
+        base = auto_class(kind).from_pretrained("me/wrapper", revision="next", **where)
+        options = {"task_type": task_type, "num_virtual_tokens": 3, "init_std": 0.5, "revision": "next"}
+        adapters[revision] = get_peft_model(base, DeepPromptConfig(**options))
+        adapters[revision].save_pretrained(tmp_path / f"adapter {revision}")
+        put_into_cache(cache, "me/adapter", revision, commit, tmp_path / f"adapter {revision}")
+    assert not torch.equal(logits(adapters["main"], kind), logits(adapters["better"], kind))
+    for revision, adapter in adapters.items():
+        for loader in (auto_peft_class(kind), dpt_peft.AutoPeftModel, auto_class(kind)):
+            loaded = loader.from_pretrained("me/adapter", revision=revision, **where)
+            assert torch.equal(logits(loaded, kind), logits(adapter, kind)), (revision, loader)
+    shutil.copytree(tmp_path / "adapter better", tmp_path / "adapters" / "inside")
+    put_into_cache(cache, "me/adapters", "better", "e" * 40, tmp_path / "adapters")
+    loaded = dpt_peft.AutoPeftModel.from_pretrained("me/adapters", revision="better", subfolder="inside", **where)
+    assert torch.equal(logits(loaded, kind), logits(adapters["better"], kind))
+
+
+@pytest.mark.parametrize("method", ["deep prompts", "lora"])
+def test_adapters_over_a_plain_model_in_shards_by_subfolder_device_map_and_revision(method, plain, tmp_path):
+    cache, kind = tmp_path / "cache", "prompted"
+    for revision, factor in (("main", 1), ("next", 2)):
+        model = AutoModelForSequenceClassification.from_pretrained(plain / "discriminator", num_labels=3)
+        with torch.no_grad():
+            model.get_input_embeddings().weight.mul_(factor)
+        model.save_pretrained(tmp_path / revision, max_shard_size="4KB")
+        assert (tmp_path / revision / "model.safetensors.index.json").is_file()
+        put_into_cache(cache, "me/plain", revision, revision[0] * 40, tmp_path / revision)
+    where = {"cache_dir": str(cache), "local_files_only": True}
+    base = AutoModelForSequenceClassification.from_pretrained("me/plain", revision="next", **where)
+    options = {"task_type": "SEQ_CLS", "revision": "next"}
+    prompts = DeepPromptConfig(num_virtual_tokens=3, init_std=0.5, **options)
+    model = get_peft_model(base, prompts if method == "deep prompts" else LoraConfig(**LORA, **options))
+    model.save_pretrained(tmp_path / "adapter")
+    put_into_cache(cache, "me/adapter", "main", "c" * 40, tmp_path / "adapter")
+    shutil.copytree(tmp_path / "adapter", tmp_path / "adapters" / "inside")
+    put_into_cache(cache, "me/adapters", "better", "d" * 40, tmp_path / "adapters")
+    auto = dpt_peft.AutoPeftModelForSequenceClassification
+    for given in ({}, {"device_map": "auto"}):
+        for place, more in (("me/adapter", {}), ("me/adapters", {"subfolder": "inside", "revision": "better"})):
+            loaded = auto.from_pretrained(place, **where, **more, **given)
+            assert torch.equal(logits(loaded, kind), logits(model, kind)), (place, given)
+
+
+@pytest.mark.parametrize("kind", ["flat", "prompted"])
+def test_without_the_import_nothing_else_is_loaded_in_silence(kind, plain, tmp_path):
+    """Every loader ends in an error rather than in another model."""
+    prompted(kind, plain).save_pretrained(tmp_path / "prompts")
+    if kind == "flat":
+        make(kind, plain).save_pretrained(tmp_path / "whole")
+        lora = get_peft_model(make(kind, plain), LoraConfig(task_type="SEQ_CLS", **LORA))
+        lora.save_pretrained(tmp_path / "lora")
+    for folder in sorted(path for path in tmp_path.iterdir()):
+        code = (
+            "import sys; from transformers import AutoModelForSequenceClassification as of_transformers; "
+            "from peft import AutoPeftModelForSequenceClassification as of_peft\n"
+            "for loader in (of_transformers, of_peft):\n"
+            "    try: print('LOADED', type(loader.from_pretrained(sys.argv[1])))\n"
+            "    except Exception as error: print(type(error).__name__, error)\n"
+        )
+        command = [sys.executable, "-c", code, str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert "LOADED" not in done.stdout, (folder.name, done.stdout)
+
+
 @EVERY_KIND
 def test_pickle(kind, plain):
     model = prompted(kind, plain)

@@ -89,6 +89,23 @@ class TrainerWithItsOwnLoss(Trainer):
 
 
 @EVERY_KIND
+def test_trainers_label_smoothing_smooths_a_softmax_or_is_refused(kind, plain, tmp_path):
+    model = make(kind, plain)
+    if kind not in ("verbalizer", "prompted"):  # their loss is no cross entropy
+        with pytest.raises(ValueError, match=r"`label_smoothing_factor` = 0\.2 .*label_smoothing=0\.2"):
+            make_trainer(kind, model, tmp_path, label_smoothing_factor=0.2)
+        return
+    batch = make_collator(kind)(list(make_rows(kind)))
+    labels = batch.pop("labels")
+    with torch.no_grad():
+        expected = functional.cross_entropy(model.eval()(**batch).logits, labels, label_smoothing=0.2)
+    options = {"label_smoothing_factor": 0.2, "per_device_train_batch_size": 8, "max_steps": 1}
+    trainer = make_trainer(kind, model, tmp_path, **options)
+    trainer.train()
+    assert losses(trainer) == pytest.approx([float(expected)], rel=1e-4)
+
+
+@EVERY_KIND
 def test_a_users_own_compute_loss_is_the_loss(kind, plain, tmp_path):
     model = make(kind, plain)
     batch = make_collator(kind)(list(make_rows(kind)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,8 @@ def model(tmp_path: Path) -> str:
 
 
 def test_both_files_classify_as_the_model(model, tmp_path):
-    pytest.importorskip("onnxscript", reason="pip install dpt_peft[onnx]")
-    pytest.importorskip("onnxruntime", reason="pip install dpt_peft[onnx]")
+    for package in ("onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason="pip install dpt_peft[onnx]")
     classifier = DPTForSequenceClassification.from_pretrained(model).eval()
     tokenizer = BertTokenizer.from_pretrained(model)
     with torch.no_grad():
@@ -60,8 +61,26 @@ def test_both_files_classify_as_the_model(model, tmp_path):
     ],
 )
 def test_tables_that_it_cannot_measure(model, tmp_path, capsys, table, message):
-    pytest.importorskip("onnxruntime", reason="pip install dpt_peft[onnx]")
+    for package in ("onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason="pip install dpt_peft[onnx]")
     (tmp_path / "test.csv").write_text(table)
     with pytest.raises(SystemExit):
         load_script("export_onnx").main([model, str(tmp_path / "test.csv"), "--output_dir", str(tmp_path / "onnx")])
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
+def test_without_the_extra_it_helps_and_says_what_to_install(tmp_path, monkeypatch, capsys, package):
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    script = load_script("export_onnx")
+    with pytest.raises(SystemExit, match="0"):
+        script.main(["--help"])
+    assert "the columns" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        script.main(["a_model", "a_table.csv", "--output_dir", str(tmp_path / "onnx")])
+    (message,) = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
+    assert package in message
+    assert 'pip install "dpt_peft[onnx]"' in message
+    assert not (tmp_path / "onnx").exists()

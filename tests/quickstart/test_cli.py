@@ -243,3 +243,22 @@ def test_help_names_every_option_and_default(capfd) -> None:
     for option in ("--model_name_or_path", "--train_file", "--text_column_name", "--label_words", "--overwrite"):
         assert option in shown
     assert "['fine_tuning', 'dpt', 'dpt_deep_prompt']" in shown
+
+
+@pytest.mark.parametrize("package", ["matplotlib", "rich.console", "sklearn"])
+def test_without_the_extra_it_helps_and_says_what_to_install(tmp_path, package) -> None:
+    start = f"import sys; sys.modules[{package!r}] = None; from dpt_peft.quickstart.__main__ import main; "
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", f"{start}sys.exit(main({list(arguments)}))"]
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+
+    helped = run("--help")
+    assert helped.returncode == 0, helped.stderr
+    assert "--train_file" in helped.stdout
+    refused = run()
+    assert refused.returncode == 2
+    assert package.partition(".")[0] in refused.stderr
+    assert refused.stderr.strip().endswith('`pip install "dpt_peft[quickstart]"` installs what the quickstart needs')
+    assert "Traceback" not in refused.stderr
+    assert list(tmp_path.glob("outputs")) == []

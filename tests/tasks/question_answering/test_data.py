@@ -205,7 +205,7 @@ def test_ids(tmp_path):
     assert load(train_file=twice)["train"]["id"][:] == ["q"] * 3  # nothing is written of them
     with pytest.raises(ValueError, match="rows 0, 1, 2 of the test data have the same id 'q'"):
         load(test_file=twice)
-    named = write(tmp_path / "named.jsonl", [{**row, "name": f"n{index}"} for index, row in enumerate(rows)])
+    named = write(tmp_path / "named.jsonl", [{**question(index), "name": f"n{index}"} for index in range(3)])
     assert load(test_file=named, id_column_name="name")["test"]["id"][:] == ["n0", "n1", "n2"]
     with pytest.raises(ValueError, match=r"no column 'number' \(`id_column_name`\)"):
         load(test_file=named, id_column_name="number")

@@ -144,13 +144,17 @@ def test_saved_models_are_found_by_folder(model, tmp_path):
 
 def test_import_registers_and_stays_light():
     code = (
-        "import sys, dpt_peft; from transformers.pipelines import PIPELINE_REGISTRY as registry; "
-        f"assert {TASK!r} in registry.get_supported_tasks(); "
+        "import sys, {}; from transformers.pipelines import PIPELINE_REGISTRY as registry; "
         "heavy = ('evaluate', 'sklearn', 'dpt_peft.tasks.question_answering.multi_span'); "
-        "print([name for name in heavy if name in sys.modules])"
+        f"print({TASK!r} in registry.get_supported_tasks(), [name for name in heavy if name in sys.modules])"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"
+
+    def run(module: str) -> str:
+        command = [sys.executable, "-c", code.format(module)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    # transformers 5.18 itself imports scikit-learn where there is one
+    assert run("dpt_peft") == run("peft").replace("False", "True")
 
 
 @settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
