@@ -31,9 +31,10 @@ class DPTForSequenceClassification(PrototypeModel):
     `"multi_label_classification"`). Columns follow the label words, whatever the order in the template.
 
     With `prototypes=True` the same pass also gives the mean state of the text, which is compared with a prototype of
-    every class: `logits` = `template_weight` * (-z) + `prototype_scale` * cosine, and the loss is Eq. 3 of -z plus the
-    cross entropy of the scaled cosines. Start the prototypes from labelled texts with `set_prototypes`. Where the
-    discriminator was made from a sentence encoder, this knows topics better than the template alone.
+    every class: `logits` = `template_weight` * (-z) + `prototype_scale` * cosine. The loss is Eq. 3 of -z, plus the
+    cross entropy of the scaled cosines, plus `pair_weight` * `prototypes.pair_loss`. Start the prototypes from
+    labelled texts with `set_prototypes`. Where the discriminator was made from a sentence encoder, this knows topics
+    better than the template alone.
 
     `from_pretrained` takes the arguments of `DPTForSequenceClassificationConfig.from_language_model_config`, the
     config's attributes, and `preset`, a name from `template_presets.PRESETS` for what is not given.
@@ -165,7 +166,7 @@ class DPTForSequenceClassification(PrototypeModel):
         if text_state is not None:
             similar = self.prototype_logits(text_state)
             if labels is not None and loss is not None:
-                loss = self._checked(loss + self.prototype_loss(similar, labels))
+                loss = self._checked(loss + self.prototype_loss(text_state, similar, labels))
             logits = self.config.template_weight * logits + similar
         return SequenceClassifierOutput(
             loss=loss,
@@ -187,7 +188,8 @@ class DPTForSequenceClassification(PrototypeModel):
                 "with `short_list` a text is read twice, so there is no one set of attentions or hidden states: leave "
                 "`output_attentions` and `output_hidden_states` out"
             )
-        similar = self.prototype_logits(self.text_states(rows, **further))
+        states = self.text_states(rows, **further)
+        similar = self.prototype_logits(states)
         classes = similar.topk(self.config.short_list, dim=1).indices
         if labels is not None:
             labels = check_class_indices(labels, *similar.shape)
@@ -204,7 +206,7 @@ class DPTForSequenceClassification(PrototypeModel):
             smoothing = self.config.label_smoothing
             targets = classes.eq(labels[:, None]).to(own.dtype)
             loss = dpt_loss(own, targets, multi_label=True, label_smoothing=smoothing)
-            loss = self._checked(loss + self.prototype_loss(similar, labels))
+            loss = self._checked(loss + self.prototype_loss(states, similar, labels))
         judged = self.config.template_weight * own + similar.gather(1, classes)
         logits = torch.full_like(similar, NO_CLASS).scatter(1, classes, judged.to(similar.dtype))
         return SequenceClassifierOutput(loss=loss, logits=logits)

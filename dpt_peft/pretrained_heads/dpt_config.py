@@ -44,6 +44,7 @@ class DPTForSequenceClassificationConfig(TemplateConfig):
         short_list: With prototypes: how many classes stand in the template of a text, those whose prototypes are
             nearest to it. `None`: all.
         prototype_scale: With prototypes: factor of the cosine of text and prototype, 1 / temperature.
+        pair_weight: With prototypes: weight, in the loss, of the pairs of texts in a batch (`prototypes.pair_loss`).
         template_weight: With prototypes: factor of the discriminator's own logits in the sum of both.
         problem_type: `None` (told from the labels at the first labelled batch), `"single_label_classification"` or
             `"multi_label_classification"`. `pipeline` applies softmax to single labels and sigmoid to multiple ones.
@@ -56,6 +57,7 @@ class DPTForSequenceClassificationConfig(TemplateConfig):
         "calibration",
         "class_weights",
         "label_bias",
+        "pair_weight",
         "prototype_scale",
         "prototypes",
         "score_function",
@@ -77,7 +79,8 @@ class DPTForSequenceClassificationConfig(TemplateConfig):
     prototypes: bool = False
     short_list: int | None = None
     prototype_scale: float = 10.0
-    template_weight: float = 0.2
+    pair_weight: float = 5.0
+    template_weight: float = 0.1
     score_function: str = "one_minus_sigmoid"
 
     def __post_init__(self, **kwargs: Any) -> None:

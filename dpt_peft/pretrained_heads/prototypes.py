@@ -23,6 +23,26 @@ def mean_state(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return (states * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
+def pair_loss(states: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Draw texts of one class together, and others apart: all pairs of a batch (SetFit, Tunstall et al. 2022).
+
+    Args:
+        states: (batch, width).
+        labels: (batch,), class indices.
+
+    Returns:
+        The mean of (1 - cosine)^2 over pairs of one class, plus that of cosine^2 over pairs of two; 0 for no pairs.
+    """
+    directions = nn.functional.normalize(states.float(), dim=-1)
+    cosines = directions @ directions.T
+    same = labels[:, None].eq(labels[None])
+    pairs = torch.ones_like(same).triu(1)
+    total = cosines.new_zeros(())
+    for chosen, target in ((same & pairs, 1.0), (~same & pairs, 0.0)):
+        total = total + ((cosines - target).square() * chosen).sum() / chosen.sum().clamp(min=1)
+    return total
+
+
 class PrototypeModel(TemplateModel):
     """Base of the wrappers that can compare texts with trainable prototypes.
 
@@ -59,16 +79,27 @@ class PrototypeModel(TemplateModel):
         """
         return self.config.prototype_scale * self.class_prototypes(nn.functional.normalize(states, dim=-1))
 
-    def prototype_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the cross entropy of `prototype_logits`, with the config's class weights and label smoothing."""
+    def prototype_loss(self, states: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the loss of what prototypes are made of: the cross entropy of the logits, and that of pairs.
+
+        Args:
+            states: (batch, width), the texts' mean states.
+            logits: (batch, classes), from `prototype_logits`.
+            labels: (batch,), class indices.
+
+        Returns:
+            The cross entropy, with the config's class weights and label smoothing, plus `pair_weight` * `pair_loss`.
+        """
         config = self.config
+        labels = check_class_indices(labels, *logits.shape)
         weights = getattr(config, "class_weights", None)
-        return nn.functional.cross_entropy(
+        loss = nn.functional.cross_entropy(
             logits.float(),
-            check_class_indices(labels, *logits.shape),
+            labels,
             weight=None if weights is None else torch.tensor(weights, device=logits.device),
             label_smoothing=config.label_smoothing,
         )
+        return loss + config.pair_weight * pair_loss(states, labels)
 
     @torch.no_grad()
     def set_prototypes(self, batches: Iterable[Mapping[str, torch.Tensor]]) -> None:

@@ -232,8 +232,10 @@ def run(
         if args.do_train:
             checkpoint = checkpoint_to_resume(args)
             if checkpoint is None:
-                start_prototypes(model, rows["train"], collator)
+                set_prototypes(model, rows["train"], collator)
             output = trainer.train(resume_from_checkpoint=checkpoint)
+            # The states have moved: their means are better prototypes than what was trained beside them.
+            set_prototypes(model, rows["train"], collator)
             if task.tunes(arguments.data):
                 predictions, _ = trainer.predict_split("validation")
                 _configure(model, task.tune(features["validation"], predictions, model.config))
@@ -299,8 +301,8 @@ def take_over_label_smoothing(task: Task, model: Any, args: ScriptTrainingArgume
         )
 
 
-def start_prototypes(model: Any, rows: Dataset, collator: Any) -> None:
-    """Start the prototypes of classes from the training rows, where the model has prototypes."""
+def set_prototypes(model: Any, rows: Dataset, collator: Any) -> None:
+    """Set the prototypes of classes from the training rows, where the model has prototypes."""
     wrapper = model.get_base_model() if is_adapter(model) else model
     if getattr(wrapper.config, "prototypes", False):
         wrapper.set_prototypes(DataLoader(rows, batch_size=32, collate_fn=collator))

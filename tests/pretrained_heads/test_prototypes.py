@@ -10,6 +10,7 @@ from transformers import ElectraForPreTraining, pipeline
 
 import dpt_peft
 from dpt_peft import DeepPromptConfig, DPTForSequenceClassification
+from dpt_peft.pretrained_heads.prototypes import pair_loss
 
 from .conftest import WORDS
 
@@ -48,11 +49,11 @@ def states_by_hand(discriminator_path, tokenizer):
 
 def test_logits_are_the_templates_and_the_scaled_cosines(load, rows, states_by_hand):
     model, plain = load(), load(prototypes=False)
-    torch.testing.assert_close(model(**rows).logits, 0.2 * plain(**rows).logits)  # prototypes that say nothing yet
+    torch.testing.assert_close(model(**rows).logits, 0.1 * plain(**rows).logits)  # prototypes that say nothing yet
     directions = torch.randn(3, 24, dtype=torch.float64)
     model.class_prototypes.weight.data = normalize(directions, dim=1)
     cosines = cosine_similarity(states_by_hand[:, None], directions[None], dim=-1)
-    expected = 0.2 * plain(**rows).logits + 10 * cosines
+    expected = 0.1 * plain(**rows).logits + 10 * cosines
     torch.testing.assert_close(model(**rows).logits, expected)
     model.config.template_weight, model.config.prototype_scale = 0.0, 1.0
     torch.testing.assert_close(model(**rows).logits, cosines)
@@ -74,12 +75,24 @@ def test_prototypes_start_from_the_mean_state_of_each_class(load, rows, tokenize
     torch.testing.assert_close(again.class_prototypes.weight, model.class_prototypes.weight)
 
 
+def test_the_pairs_of_a_batch():
+    # three texts of one class and one of another, at angles of 0, 60, 90 and 180 degrees
+    states = torch.tensor([[2.0, 0.0], [0.5, 0.75**0.5], [0.0, 3.0], [-1.0, 0.0]])
+    same = [(1 - 0.5) ** 2, (1 - 0.0) ** 2, (1 - 0.75**0.5) ** 2]
+    apart = [(-1.0) ** 2, (-0.5) ** 2, 0.0]
+    expected = sum(same) / 3 + sum(apart) / 3
+    assert pair_loss(states, torch.tensor([7, 7, 7, 0])).item() == pytest.approx(expected, rel=1e-6)
+    assert pair_loss(states[:1], torch.tensor([0])) == 0
+    assert pair_loss(states[:2], torch.tensor([0, 1])).item() == pytest.approx(0.25)
+
+
 def test_the_loss_is_equation_3_and_the_cross_entropy_of_the_cosines(load, rows, states_by_hand):
     model, plain = load(class_weights=[1.0, 2.0, 3.0]), load(prototypes=False, class_weights=[1.0, 2.0, 3.0])
     model.set_prototypes([{**rows, "labels": LABELS}])
     cosines = normalize(states_by_hand, dim=1) @ model.class_prototypes.weight.T
     weights = torch.tensor([1.0, 2.0, 3.0])
     expected = plain(**rows, labels=LABELS).loss + cross_entropy(10 * cosines.float(), LABELS, weight=weights)
+    expected = expected + 5 * pair_loss(states_by_hand, LABELS)
     torch.testing.assert_close(model(**rows, labels=LABELS).loss.float(), expected.float())
 
 

@@ -8,6 +8,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 from transformers import ElectraForPreTraining
 
 from dpt_peft import DPTForSequenceClassification
+from dpt_peft.pretrained_heads.prototypes import pair_loss
 
 from .conftest import WORDS
 
@@ -62,7 +63,7 @@ def test_the_nearest_classes_are_judged_in_a_template_of_their_own(
         nearest = sorted(similar[row].topk(3).indices.tolist())
         alone = load([CLASSES[index] for index in nearest], template=template)
         own = alone(**tokenizer(text, return_tensors="pt")).logits[0]
-        torch.testing.assert_close(logits[row, nearest], 0.2 * own + similar[row, nearest])
+        torch.testing.assert_close(logits[row, nearest], 0.1 * own + similar[row, nearest])
         others = sorted({*range(6)} - {*nearest})
         assert (logits[row, others] == -16384).all()
 
@@ -84,6 +85,7 @@ def test_the_true_class_is_in_the_list_in_training_alone(load, with_prototypes, 
             targets = torch.tensor(sorted(nearest)).eq(farthest[row]).double()
             losses.append(binary_cross_entropy_with_logits(own, targets, reduction="sum"))
         expected = torch.stack(losses).mean() + cross_entropy(similar, farthest)
+        expected = expected + 5 * pair_loss(model.text_states(rows), farthest)
         outputs = model(**rows, labels=farthest)
         torch.testing.assert_close(outputs.loss.float(), expected.float())
         if not training:
