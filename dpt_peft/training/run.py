@@ -202,6 +202,8 @@ def run(
         task, arguments.method, name, data, model_kwargs=arguments.model.for_loading(), **arguments.options
     )
     _configure(model, task.settings(arguments.data))
+    if arguments.cache.cache_lower_layers and has_prototypes(model):
+        raise ValueError("`cache_lower_layers` is not possible with `prototypes`, which read texts in other rows.")
     max_length = task.longest_row(arguments.data, tokenizer, model)
     features = {
         split: task.features(splits[split], tokenizer, data, arguments.data, max_length)
@@ -301,10 +303,15 @@ def take_over_label_smoothing(task: Task, model: Any, args: ScriptTrainingArgume
         )
 
 
+def has_prototypes(model: Any) -> bool:
+    """Return whether a model compares texts with prototypes of the classes."""
+    return bool(getattr(model.config, "prototypes", False))
+
+
 def set_prototypes(model: Any, rows: Dataset, collator: Any) -> None:
     """Set the prototypes of classes from the training rows, where the model has prototypes."""
-    wrapper = model.get_base_model() if is_adapter(model) else model
-    if getattr(wrapper.config, "prototypes", False):
+    if has_prototypes(model):
+        wrapper = model.get_base_model() if is_adapter(model) else model
         wrapper.set_prototypes(DataLoader(rows, batch_size=32, collate_fn=collator))
 
 

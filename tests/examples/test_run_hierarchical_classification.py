@@ -133,16 +133,13 @@ def test_the_cost_over_the_number_of_classes(monkeypatch, files, tmp_path, capsy
     words = ["--model_name_or_path", files / "discriminator", "--output_dir", tmp_path, "--scaling", 16, 64]
     for _ in range(2):
         label_hierarchies.main([str(word) for word in words])
-    assert [(run["options"]["classes"], run["options"].get("beam_width")) for run in seen] == [
-        (16, 1),
-        (16, 2),
-        (16, None),
-        (64, 1),
-        (64, 2),
-        (64, None),
-    ]
+    shapes = [(run["options"].get("beam_width"), run["options"].get("short_list")) for run in seen]
+    assert shapes == 2 * [(1, None), (2, None), (None, None), (None, 8)]
+    assert [run["options"]["classes"] for run in seen] == 4 * [16] + 4 * [64]
     assert (tmp_path / "scaling.png").stat().st_size > 10_000
-    assert "| tree, beam of 2  |     64 |                2 |    1.5 |   70.0 |     900 |" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "| tree, beam of 2  |     64 |                2 |    1.5 |   70.0 |     900 |" in shown
+    assert "| short list of 8  |     64 |" in shown
 
 
 @pytest.mark.parametrize("entry", ["fine_tuning", "lora=1e-3"])

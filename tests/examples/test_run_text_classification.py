@@ -19,7 +19,7 @@ from tests.examples.scripts import options_of
 from tests.training.tiny import write_discriminator, write_language_model, write_task
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "run_text_classification.py"
-WEIGHTS = {"fine_tuning": "model", "dpt": "model"}
+WEIGHTS = {"fine_tuning": "model", "dpt": "model", "dpt_prototypes": "model"}
 WORDS = ["negative", "positive"]
 
 
@@ -278,3 +278,5 @@ def test_cached_lower_layers_give_the_same_adapter_and_leave_nothing(script, fil
     assert len(list((tmp_path / "kept").glob("*.states"))) == 3
     with pytest.raises(ValueError, match="has no deep prompts"):
         run(script, files, tmp_path / "none", "lora", "--do_train", "--cache_lower_layers")
+    with pytest.raises(ValueError, match="`cache_lower_layers` is not possible with `prototypes`"):
+        run(script, files, tmp_path / "none", "dpt_deep_prompt", *options, "--prototypes", "--cache_lower_layers")

@@ -60,12 +60,17 @@ def test_end_to_end_in_a_process_of_its_own(discriminator, tmp_path) -> None:
     assert "arning" not in done.stdout
     out = tmp_path / "outputs" / "quickstart"
     records = [json.loads(line) for line in (out / "runs.jsonl").read_text().splitlines()]
-    assert [record["run"]["method"] for record in records] == ["fine_tuning", "dpt", "dpt_deep_prompt"]
+    assert [record["run"]["method"] for record in records] == [
+        "fine_tuning",
+        "dpt",
+        "dpt_prototypes",
+        "dpt_deep_prompt",
+    ]
     for record in records:
         assert METHODS[record["run"]["method"]].title in done.stdout
         folder = out / "models" / record["run"]["method"]
         assert record["saved_bytes"] == sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
-    assert records[2]["trained_parameters"] == 2 * 2 * 20 * 16  # keys and values, layers, prompts, hidden size
+    assert records[3]["trained_parameters"] == 2 * 2 * 20 * 16  # keys and values, layers, prompts, hidden size
     assert "Customer messages: 8 classes, 1 labelled examples a class, 1 seeds, 224 test texts" in done.stdout
     assert len(re.findall(r"^    (?:\w+ [01]\.\d\d(?:, )?){3}$", done.stdout, re.MULTILINE)) == 3
     assert np.ptp(image.imread(out / "spread.png")[..., :3]) > 0.9
@@ -75,7 +80,7 @@ def test_end_to_end_in_a_process_of_its_own(discriminator, tmp_path) -> None:
 def test_saved_models_load_and_predict_as_reported(call, capfd, tmp_path) -> None:
     assert call() == 0
     shown = capfd.readouterr().out
-    folder = tmp_path / "out" / "models" / "dpt"
+    folder = tmp_path / "out" / "models" / "dpt_prototypes"
     assert f'dpt_peft.load("{folder}")' in shown
     classify = pipeline("text-classification", model=str(folder))
     text = re.search(r"That model on three texts:\n  (.*)\n    (\w+) ([01]\.\d\d),", shown)
@@ -84,7 +89,7 @@ def test_saved_models_load_and_predict_as_reported(call, capfd, tmp_path) -> Non
     assert answer["score"] == pytest.approx(float(text.group(3)), abs=0.006)
 
 
-@pytest.mark.parametrize("method", ["fine_tuning", "dpt", "deep_prompt", "dpt_deep_prompt", "lora"])
+@pytest.mark.parametrize("method", ["fine_tuning", "dpt", "dpt_prototypes", "deep_prompt", "dpt_deep_prompt", "lora"])
 def test_every_method_loads_what_it_saved(call, tmp_path, method, own_csv) -> None:
     """The loaded model classifies the test texts with the accuracy that was measured before saving."""
     call("--methods", method, "--seeds", "1", "--test_fraction", "0.5", "--num_train_epochs", "4")
@@ -104,9 +109,9 @@ def test_second_call_trains_nothing(call, capfd, monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(Quickstart, "train", None)
     assert call() == 0
     again = capfd.readouterr().out
-    assert "6 of 6 runs are already in" in again
+    assert "8 of 8 runs are already in" in again
     assert table in again
-    assert len((tmp_path / "out" / "runs.jsonl").read_text().splitlines()) == 6
+    assert len((tmp_path / "out" / "runs.jsonl").read_text().splitlines()) == 8
 
 
 def test_interrupted_run_goes_on(call, capfd, monkeypatch, tmp_path) -> None:
@@ -122,11 +127,13 @@ def test_interrupted_run_goes_on(call, capfd, monkeypatch, tmp_path) -> None:
     assert call() == 130
     assert "the same command goes on from there" in capfd.readouterr().out
     assert call() == 0
-    assert "4 of 6 runs are already in" in capfd.readouterr().out
-    expected = [(method, seed) for seed in range(2) for method in ("fine_tuning", "dpt", "dpt_deep_prompt")]
+    assert "4 of 8 runs are already in" in capfd.readouterr().out
+    expected = [
+        (method, seed) for seed in range(2) for method in ("fine_tuning", "dpt", "dpt_prototypes", "dpt_deep_prompt")
+    ]
     assert calls == [*expected[:5], *expected[4:]]
     assert call("--overwrite") == 0
-    assert calls[7:] == expected
+    assert calls[9:] == expected
 
 
 def test_other_settings_are_other_runs(call, monkeypatch) -> None:
@@ -142,7 +149,7 @@ def test_other_settings_are_other_runs(call, monkeypatch) -> None:
     calls.clear()
     # Other label words change DPT and leave fine-tuning as it is; a further seed is the only new run.
     call("--seeds", "1", "--label_words", "job", "praise")
-    assert calls == [("dpt", 0), ("dpt_deep_prompt", 0)]
+    assert calls == [("dpt", 0), ("dpt_prototypes", 0), ("dpt_deep_prompt", 0)]
     calls.clear()
     call("--seeds", "2", "--methods", "fine_tuning")
     assert calls == [("fine_tuning", 1)]
@@ -242,7 +249,7 @@ def test_help_names_every_option_and_default(capfd) -> None:
     shown = " ".join(capfd.readouterr().out.split())
     for option in ("--model_name_or_path", "--train_file", "--text_column_name", "--label_words", "--overwrite"):
         assert option in shown
-    assert "['fine_tuning', 'dpt', 'dpt_deep_prompt']" in shown
+    assert "['fine_tuning', 'dpt', 'dpt_prototypes', 'dpt_deep_prompt']" in shown
 
 
 @pytest.mark.parametrize("package", ["matplotlib", "rich.console", "sklearn"])

@@ -47,7 +47,7 @@ def test_the_command_line_goes_before(tmp_path):
         ("text-classification", "--method lora --template {text}{labels}", "--template has no use with --method lora"),
         ("text-classification", "--method dpt --r 4", "--r has no use with --method dpt: it is for lora"),
         ("text-classification", "--method fine_tuning --num_virtual_tokens 5", "it is for deep_prompt, dpt_deep_pro"),
-        ("text-classification", "--method verbalizer --calibrate", "it is for dpt, dpt_deep_prompt"),
+        ("text-classification", "--method verbalizer --calibrate", "it is for dpt, dpt_prototypes, dpt_deep_prompt"),
         (
             "token-classification",
             "--method deep_prompt --label_words a b",

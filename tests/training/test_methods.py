@@ -14,7 +14,7 @@ from transformers import (
 
 from dpt_peft import DeepPromptLayer, DeepPromptModel, VerbalizerForSequenceClassification
 from dpt_peft.pretrained_heads import DPTForSequenceClassification
-from dpt_peft.tasks import TASKS
+from dpt_peft.tasks import DISCRIMINATOR, TASKS
 from dpt_peft.training.methods import (
     METHODS,
     build_model,
@@ -54,7 +54,7 @@ def base_of(model):
 @pytest.mark.parametrize("method", ON_DISCRIMINATORS)
 def test_model_trains_what_the_method_says(method, discriminator):
     model = build(method, discriminator, num_virtual_tokens=3, encoder_hidden_size=8)
-    dpt = method in ("dpt", "dpt_deep_prompt")
+    dpt = METHODS[method].head == DISCRIMINATOR
     assert isinstance(base_of(model), DPTForSequenceClassification if dpt else ElectraForSequenceClassification)
     assert base_of(model).config.id2label == dict(enumerate(NAMES))
 
@@ -66,6 +66,7 @@ def test_model_trains_what_the_method_says(method, discriminator):
     expected = {
         "fine_tuning": total,
         "dpt": backbone,  # no new parameter at all
+        "dpt_prototypes": backbone + 2 * 16,  # one vector a class
         "deep_prompt": prompts + head,
         "dpt_deep_prompt": prompts,  # no new head
         "lora": lora + head,
@@ -175,7 +176,12 @@ def test_label_tokens_are_trained_beside_an_adapter(discriminator):
     [
         ("multi-span-question-answering", "dpt", {"template": "{text} {labels}"}, "no method of multi-span-question"),
         ("multi-span-question-answering", "dpt", {"label_words": WORDS}, "no method of multi-span-question"),
-        ("text-classification", "lora", {"template": "{text} {labels}"}, "it is for dpt, dpt_deep_prompt, verbalizer"),
+        (
+            "text-classification",
+            "lora",
+            {"template": "{text} {labels}"},
+            "it is for dpt, dpt_prototypes, dpt_deep_prompt, verbalizer",
+        ),
         ("text-classification", "dpt", {"r": 4}, "it is for lora"),
         ("text-classification", "fine_tuning", {"num_virtual_tokens": 5}, "it is for deep_prompt, dpt_deep_prompt"),
         ("text-classification", "dpt", {"num_virtual_token": 3}, "`num_virtual_token` has no use with method 'dpt'"),
