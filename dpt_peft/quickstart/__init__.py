@@ -1,1 +1,1 @@
-"""`python -m dpt_peft.quickstart`: a few labelled examples, three ways to train on them, one table."""
+"""`python -m dpt_peft.quickstart`: a few labelled examples, four ways to train on them, one table."""

@@ -1,4 +1,4 @@
-"""Few labelled examples, three ways to train on them, one table.
+"""Few labelled examples, four ways to train on them, one table.
 
 Without options: 8 classes of customer messages that come with the package, 8 labelled examples a class, 3 seeds, on
 the small discriminator that comes with the package; nothing is downloaded. Each run draws its own examples, trains on
