@@ -236,7 +236,7 @@ def draw(records: list[Record], arguments: FewLabelsArguments, path: Path) -> No
     y_label = f"{arguments.split} {arguments.metric} in %"
     amounts = {amount_of(record["run"]) for record in records}
     if len(amounts) == 1:
-        plot_boxes(boxes, path, title=f"{models_of(records)}: {amounts.pop()}", y_label=y_label, columns=3)
+        plot_boxes(boxes, path, title=f"{amounts.pop()}, methods and peers", y_label=y_label, columns=2)
         return
     plot_curves(
         curves,

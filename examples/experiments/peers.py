@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from datasets import Dataset
 
 #: Peer -> its name in tables.
-PEERS = {"probe": "Logistic regression on sentence embeddings", "setfit": "SetFit"}
+PEERS = {"probe": "Probe (logistic regression)", "setfit": "SetFit"}
 
 
 class Answers(NamedTuple):

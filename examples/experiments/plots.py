@@ -144,7 +144,9 @@ def plot_boxes(
             # Equal values would hide each other: runs stand a little beside one another.
             offsets = [0.2 * (i / max(1, len(values) - 1) - 0.5) for i in range(len(values))]
             axes.scatter([index + 1 + offset for offset in offsets], values, s=16, color=f"C{index}", zorder=3)
-        axes.set_xticks(range(1, len(filled) + 1), [name.replace(", ", ",\n") for name in filled], fontsize="small")
+        axes.set_xticks(
+            range(1, len(filled) + 1), ["\n".join(textwrap.wrap(name, 16)) for name in filled], fontsize="small"
+        )
         axes.set_title(panel, fontsize="medium")
         _style(axes)
     panels[0].set_ylabel(y_label)

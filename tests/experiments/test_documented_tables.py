@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import few_labels
 import label_hierarchies
 import multi_span
 import pytest
@@ -223,13 +224,15 @@ def test_hundreds_of_classes():
     assert page[0] == grid(script.accuracy_table(trained))
     assert page[1] == grid(script.beam_table(trained))
     costs = {tuple(line[:2]): line[2:5] for line in grid(script.scaling_table(scaled))[1:]}
-    for classes, flat, wide, narrow in page[2][1:]:
+    for classes, flat, wide, narrow, short in page[2][1:]:
         passes, time, tokens = costs["all in templates", classes]
         assert flat == f"{passes}, {time}, {float(tokens):.0f}"
         levels, time, tokens = costs["tree, beam of 2", classes]
         assert wide == f"{levels}, {time}, {float(tokens):.0f}"
         _, time, tokens = costs["tree, beam of 1", classes]
         assert narrow == f"{time}, {float(tokens):.0f}"
+        _, time, tokens = costs["short list of 8", classes]
+        assert short == f"{time}, {float(tokens):.0f}"
 
 
 def test_what_was_tried_for_hierarchies():
@@ -298,3 +301,9 @@ def test_taggers():
         scores = {name: f"{100 * value:.1f}" for name, value in found.items()}
         test = f"{scores['test_f1']} ({scores['test_precision']}, {scores['test_recall']})"
         assert line[2:] == [scores["eval_f1"], test]
+
+
+def test_few_labels_beside_the_peers():
+    page = tables_of("Few labels, beside SetFit and a probe")
+    assert page[0] == grid(few_labels.table(stored("few_labels"), "accuracy").split("\n\n")[1])
+    assert page[1] == grid(few_labels.table(stored("many_classes"), "accuracy").split("\n\n")[1])

@@ -89,4 +89,4 @@ def test_a_peers_record(tiny, tmp_path, capsys):
     assert probe["run"]["method"] == "probe"
     assert probe["data_fingerprint"]["train"] == dpt["data_fingerprint"]["train"]
     assert 0 <= probe["metrics"]["accuracy"] <= 1
-    assert "Logistic regression on sentence embeddings" in out
+    assert "Probe (logistic regression)" in out
