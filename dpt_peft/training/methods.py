@@ -120,9 +120,10 @@ METHODS = {
 | `shallow_prompt` | backbone under a new head | prompts at the input and the head (Lester et al. 2021) |
 | `p_tuning` | backbone under a new head | prompts at the input, their MLP, and the head (Liu et al. 2021) |
 
-Learning rates and updates of `fine_tuning`, `dpt` and `dpt_deep_prompt` were chosen with the package's discriminator
-and the training part of its messages (`examples/experiments/quickstart_tuning.py`; 64 examples in batches of 8,
-accuracy in % on messages that a seed does not draw, mean of two seeds, so one point is about three texts):
+Learning rates and updates of `fine_tuning`, `dpt` and `dpt_deep_prompt` were chosen with an earlier discriminator of
+this package (`minilm-rtd` cut to rank 48) and the training part of its messages
+(`examples/experiments/quickstart_tuning.py`; 64 examples in batches of 8, accuracy in % on messages that a seed does
+not draw, mean of two seeds, so one point is about three texts):
 
 | fine_tuning | | dpt | | dpt_deep_prompt | |
 |--|--|--|--|--|--|
@@ -133,7 +134,8 @@ accuracy in % on messages that a seed does not draw, mean of two seeds, so one p
 | | | 4e-4, 96 | 58.1 | 4e-2, 160 | 59.7 |
 | | | | | 6e-2, 120 | 60.6 |
 
-`deep_prompt` and `verbalizer` take over what was found for prompts on DPT; the others have customary rates.
+`deep_prompt` and `verbalizer` take over what was found for prompts on DPT, `dpt_prototypes` the rate of `dpt`; the
+others have customary rates.
 """
 
 
