@@ -23,7 +23,8 @@ class DPTForSequenceClassification(PrototypeModel):
 
     The model takes ordinary tokenizer output, splices the template in behind the text (Eq. 1), and reads the
     pretrained replaced-token head at the first wordpiece of every class. There is no new parameter, unless
-    `preset="released"` asks for the released code's label tokens and biases (`label_tokens`, `label_bias`).
+    `preset="released"` asks for the released code's label tokens and biases (`label_tokens`, `label_bias`), or
+    `prototypes=True` for a vector a class.
 
     `logits` (batch, classes) are -z, where z is the head's output (high = replaced): `sigmoid(logits)` is the score
     of Eq. 2, the highest logit is the class, with labels or without. `pipeline("text-classification")` shows their
@@ -31,10 +32,11 @@ class DPTForSequenceClassification(PrototypeModel):
     `"multi_label_classification"`). Columns follow the label words, whatever the order in the template.
 
     With `prototypes=True` the same pass also gives the mean state of the text, which is compared with a prototype of
-    every class: `logits` = `template_weight` * (-z) + `prototype_scale` * cosine. The loss is Eq. 3 of -z, plus the
-    cross entropy of the scaled cosines, plus `pair_weight` * `prototypes.pair_loss`. Start the prototypes from
-    labelled texts with `set_prototypes`. Where the discriminator was made from a sentence encoder, this knows topics
-    better than the template alone.
+    every class: `logits` = `template_weight` * (-z) + `prototype_scale` * cosine, whose softmax says how likely a
+    class is. The loss is Eq. 3 of -z, plus the cross entropy of the scaled cosines, plus `pair_weight` *
+    `prototypes.pair_loss`. Start the prototypes from labelled texts with `set_prototypes`. Where the discriminator was
+    made from a sentence encoder, this knows topics better than the template alone. `short_list=8` reads a text twice,
+    and puts the eight nearest classes alone into its template: there the prototypes have to be set before.
 
     `from_pretrained` takes the arguments of `DPTForSequenceClassificationConfig.from_language_model_config`, the
     config's attributes, and `preset`, a name from `template_presets.PRESETS` for what is not given.
@@ -72,7 +74,7 @@ class DPTForSequenceClassification(PrototypeModel):
         """Make template bank and splicer of the config's label lists."""
         bank = LabelListBank(self.config.all_label_lists)
         splicer: TemplateSplicer
-        if self.config.short_list is not None and self.config.short_list < bank.num_classes:
+        if self.config.short_list is not None and self.config.short_list < self.config.num_labels:
             splicer = ShortListSplicer(bank.templates[0], self.config.short_list, **self._splicer_options)
         else:
             splicer = self._make_splicer(bank.templates, bank.label_token_index if self.config.untied_labels else None)
@@ -147,9 +149,11 @@ class DPTForSequenceClassification(PrototypeModel):
             raise ValueError("`list_names` are for a model without `prototypes`, which belong to its own label list")
         if isinstance(self.splicer, ShortListSplicer):
             return self._answer_from_short_list(rows, labels, further)
-        outputs, logits, states = None, None, further.get("output_hidden_states")
-        further["output_hidden_states"] = states or self.config.prototypes
-        text_state = None
+        if self.config.prototypes and labels is not None:
+            labels = check_class_indices(labels, batch, self.num_labels)
+        outputs, logits, text_state = None, None, None
+        wants_states = further.get("output_hidden_states")
+        further["output_hidden_states"] = wants_states or self.config.prototypes
         for template_index in self.label_bank.passes(list_names, batch):
             pass_outputs, columns, text_mask = self._one_pass(rows, template_index, further)
             outputs = outputs or pass_outputs
@@ -171,7 +175,7 @@ class DPTForSequenceClassification(PrototypeModel):
         return SequenceClassifierOutput(
             loss=loss,
             logits=logits,
-            hidden_states=outputs.hidden_states if states else None,
+            hidden_states=outputs.hidden_states if wants_states else None,
             attentions=outputs.attentions,
         )
 

@@ -42,7 +42,7 @@ class DPTForSequenceClassificationConfig(TemplateConfig):
         prototypes: Whether the mean state of a text is compared with a trainable prototype of every class as well
             (`DPTForSequenceClassification.set_prototypes`). It is part of neither paper.
         short_list: With prototypes: how many classes stand in the template of a text, those whose prototypes are
-            nearest to it. `None`: all.
+            nearest to it. `None`, or as many as there are: all.
         prototype_scale: With prototypes: factor of the cosine of text and prototype, 1 / temperature.
         pair_weight: With prototypes: weight, in the loss, of the pairs of texts in a batch (`prototypes.pair_loss`).
         template_weight: With prototypes: factor of the discriminator's own logits in the sum of both.
@@ -98,6 +98,8 @@ class DPTForSequenceClassificationConfig(TemplateConfig):
             )
         if self.prototypes and self.problem_type == "multi_label_classification":
             raise ValueError("`prototypes` are for one class a text: leave them out where a text has several labels")
+        if self.prototypes and (self.label_lists or self.calibration):
+            raise ValueError("`prototypes` are for the wrapper's own label list alone, and without `calibrate`")
         if self.short_list is not None:
             self._check_short_list()
         if self.label_words:
@@ -113,9 +115,11 @@ class DPTForSequenceClassificationConfig(TemplateConfig):
             )
         if not self.prototypes:
             raise ValueError("`short_list` needs `prototypes=True`: the nearest prototypes are the list")
-        for name in ("classes_per_pass", "untied_labels", "label_bias", "class_weights", "calibration"):
+        for name in ("classes_per_pass", "untied_labels", "label_bias", "class_weights"):
             if getattr(self, name):
                 raise ValueError(f"`{name}` has no use with `short_list`, whose classes differ from text to text")
+        if self.label_order not in ([], sorted(self.label_order)):
+            raise ValueError("`label_order` has no use with `short_list`, where classes stand by number")
 
     @property
     def all_label_lists(self) -> dict[str, LabelList]:
@@ -153,6 +157,11 @@ class DPTForSequenceClassificationConfig(TemplateConfig):
                 f"`{min(of_list)}` cannot change in a saved wrapper with `untied_labels`: its label tokens belong to "
                 "the list they were trained in. Save the discriminator inside (model.language_model) and start from "
                 "that"
+            )
+        if self.prototypes and "label_words" in changed:
+            raise ValueError(
+                "`label_words` cannot change in a saved wrapper with `prototypes`, which belong to its classes. Save "
+                "the discriminator inside (model.language_model) and start from that"
             )
         if of_list or "score_function" in changed:
             outdated["calibration"] = None

@@ -18,9 +18,18 @@ from .templated import TemplateModel
 
 
 def mean_state(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Return the mean of the states (batch, length, width) where the mask (batch, length) is not zero."""
+    """Return the mean of the states (batch, length, width) where the mask (batch, length) is not zero.
+
+    It is in single precision at least: sums over a long text overflow in half precision.
+    """
+    states = states.to(torch.promote_types(states.dtype, torch.float32))
     weights = mask.unsqueeze(-1).to(states.dtype)
     return (states * weights).sum(1) / weights.sum(1).clamp(min=1)
+
+
+def _full_precision(tensor: torch.Tensor) -> torch.autocast:
+    """Switch autocast off: cosines that are nearly equal would tie in half precision."""
+    return torch.autocast(tensor.device.type, enabled=False)
 
 
 def pair_loss(states: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -33,8 +42,9 @@ def pair_loss(states: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     Returns:
         The mean of (1 - cosine)^2 over pairs of one class, plus that of cosine^2 over pairs of two; 0 for no pairs.
     """
-    directions = nn.functional.normalize(states.float(), dim=-1)
-    cosines = directions @ directions.T
+    with _full_precision(states):
+        directions = nn.functional.normalize(states, dim=-1)
+        cosines = directions @ directions.T
     same = labels[:, None].eq(labels[None])
     pairs = torch.ones_like(same).triu(1)
     total = cosines.new_zeros(())
@@ -73,14 +83,21 @@ class PrototypeModel(TemplateModel):
         raise NotImplementedError
 
     def prototype_logits(self, states: torch.Tensor) -> torch.Tensor:
-        """Return the scaled cosine of mean states (batch, width) and prototypes: (batch, classes).
+        """Return `prototype_scale` times the product of directions of states and prototypes, (batch, classes).
 
-        A prototype's length counts: training may make a class more or less likely as a whole.
+        Prototypes have length one when they are set: then the product is the cosine. Training may change the length,
+        and with it how likely a class is as a whole.
+
+        Args:
+            states: (batch, width), from `mean_state`.
         """
-        return self.config.prototype_scale * self.class_prototypes(nn.functional.normalize(states, dim=-1))
+        directions = nn.functional.normalize(states, dim=-1)
+        with _full_precision(states):
+            similar = self.class_prototypes(directions.to(self.class_prototypes.weight.dtype))
+        return self.config.prototype_scale * similar.to(states.dtype)
 
     def prototype_loss(self, states: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the loss of what prototypes are made of: the cross entropy of the logits, and that of pairs.
+        """Return the loss that trains states and prototypes.
 
         Args:
             states: (batch, width), the texts' mean states.
@@ -92,24 +109,26 @@ class PrototypeModel(TemplateModel):
         """
         config = self.config
         labels = check_class_indices(labels, *logits.shape)
-        weights = getattr(config, "class_weights", None)
-        loss = nn.functional.cross_entropy(
-            logits.float(),
-            labels,
-            weight=None if weights is None else torch.tensor(weights, device=logits.device),
-            label_smoothing=config.label_smoothing,
-        )
+        rows = nn.functional.cross_entropy(logits, labels, reduction="none", label_smoothing=config.label_smoothing)
+        weights = torch.ones_like(rows)
+        if config.class_weights is not None:
+            weights = torch.tensor(config.class_weights, device=rows.device, dtype=rows.dtype)[labels]
+        # As in `dpt_loss`: a batch of nothing but classes of weight zero has the loss zero.
+        loss = (rows * weights).sum() / weights.sum().clamp(min=torch.finfo(rows.dtype).tiny)
         return loss + config.pair_weight * pair_loss(states, labels)
 
     @torch.no_grad()
     def set_prototypes(self, batches: Iterable[Mapping[str, torch.Tensor]]) -> None:
-        """Start every class's prototype from its labelled texts: the mean of their states, of length one.
+        """Set the prototypes of classes from labelled texts.
+
+        A class's prototype becomes the direction of the mean of its texts' directions. A class without a text keeps
+        its prototype.
 
         Args:
             batches: Tokenizer output with `labels` (class indices), in as many batches as you like.
 
         Raises:
-            ValueError: The model has no prototypes.
+            ValueError: The model has no prototypes, or a label is no class.
 
         Example:
             >>> rows = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
@@ -117,13 +136,17 @@ class PrototypeModel(TemplateModel):
         """
         if not hasattr(self, "class_prototypes"):
             raise ValueError("the model has no prototypes: load it with `prototypes=True`")
-        training = self.training
-        self.eval()
         weight: Any = self.class_prototypes.weight
         sums = torch.zeros_like(weight, dtype=torch.float32)
-        for batch in batches:
-            rows = {name: values.to(self.device) for name, values in batch.items() if name != "labels"}
-            states = nn.functional.normalize(self.text_states(rows).float(), dim=-1)
-            sums.index_add_(0, check_class_indices(batch["labels"].to(self.device), len(states), len(sums)), states)
-        weight.copy_(nn.functional.normalize(sums, dim=-1))
-        self.train(training)
+        training = self.training
+        self.eval()
+        try:
+            for batch in batches:
+                rows = {name: values.to(self.device) for name, values in batch.items() if name != "labels"}
+                directions = nn.functional.normalize(self.text_states(rows).float(), dim=-1)
+                labels = check_class_indices(batch["labels"].to(self.device), len(directions), len(sums))
+                sums.index_add_(0, labels, directions)
+        finally:
+            self.train(training)
+        seen = sums.any(1, keepdim=True)
+        weight.copy_(torch.where(seen, nn.functional.normalize(sums, dim=-1), weight))

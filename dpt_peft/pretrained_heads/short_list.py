@@ -14,7 +14,7 @@ class ShortListSplicer(TemplateSplicer):
     """Splices a template whose list holds, for every row, the classes that are asked for.
 
     The wordpieces of all classes are one table, from which every row gathers its own; what a batch costs does not
-    depend on the number of classes. A row for which no classes are asked stays a text between special tokens.
+    depend on the number of classes. Without classes a row stays what the tokenizer made: texts between special tokens.
 
     Args:
         template: The template with all classes in it.
@@ -45,7 +45,8 @@ class ShortListSplicer(TemplateSplicer):
                 f"no room for the text: the template with its {most} longest classes takes {width} of `max_length` = "
                 f"{options['max_length']} tokens. Use a smaller `short_list` or shorter label words"
             )
-        bare = ResolvedTemplate((), (), (), (), template.slots)
+        # The first is read without a list; the second has the places of a pair's texts in the template.
+        bare = [ResolvedTemplate((), (), (), ()), ResolvedTemplate((), (), (), (), template.slots)]
         columns = torch.arange(max(map(len, words)))
         tables = {
             "before": before,
@@ -54,7 +55,7 @@ class ShortListSplicer(TemplateSplicer):
             "class_ids": [[*word, *[pad] * (len(columns) - len(word))] for word in words],
             "class_lengths": [len(word) for word in words],
         }
-        super().__init__([bare], **options, further=tables)
+        super().__init__(bare, **options, further=tables)
         self.width, self.longest_label = width, len(columns)
         self._between = len(between)
         # The list belongs to the piece of the template that it stands in.
@@ -64,7 +65,12 @@ class ShortListSplicer(TemplateSplicer):
         self._list_length = end - begin
 
     def _lines(self, template_index: torch.Tensor | None, batch: int) -> dict[str, torch.Tensor]:
-        """Return the lines of the bare template, or with `template_index` (batch, classes) those of the lists."""
+        """Return the lines of the bare template, or of the lists.
+
+        Args:
+            template_index: None: no list; else (batch, listed), the classes that each row's list holds.
+            batch: Number of rows.
+        """
         if template_index is None:
             return super()._lines(None, batch)
         classes = template_index
@@ -85,8 +91,8 @@ class ShortListSplicer(TemplateSplicer):
         ids = torch.where(column >= ends, self.after[tail], ids)
         length = ends + len(self.after)
         moved = ends - len(self.before) - self._list_length
-        bare = super()._lines(None, batch)
-        return bare | {
+        named = {name: getattr(self, name)[1:2] for name in ("names_both", "second_first")}
+        return named | {
             "ids": ids,
             "length": length,
             "head_length": self._head_length + (moved if self._in_head else torch.zeros_like(moved)),

@@ -94,6 +94,8 @@ def fit(
         [{'label': 'positive', 'score': 0.98}]
     """
     splits = {"train": _rows(texts, labels, text_pairs, "")}
+    if eval_texts is None and (eval_labels is not None or eval_text_pairs is not None):
+        raise ValueError("`eval_labels` and `eval_text_pairs` are for `eval_texts`, which are missing.")
     if eval_texts is not None:
         splits["validation"] = _rows(eval_texts, eval_labels, eval_text_pairs, "eval_")
     task = TextClassification()
@@ -134,9 +136,9 @@ def load(folder: str | Path, **kwargs: Any) -> Pipeline:
     path = str(folder)
     of_hub = {name: kwargs[name] for name in ("revision", "token", "subfolder") if name in kwargs}
     if find_adapter_config_file(path, **of_hub) is None:
-        return pipeline("text-classification", model=path, **kwargs)
+        return pipeline("text-classification", model=path, truncation=True, **kwargs)
     model = AutoPeftModelForSequenceClassification.from_pretrained(path, **kwargs)
-    return _as_pipeline(model, AutoTokenizer.from_pretrained(path))
+    return _as_pipeline(model, AutoTokenizer.from_pretrained(path, **of_hub))
 
 
 def _as_pipeline(
@@ -151,6 +153,8 @@ def _as_pipeline(
 def _rows(texts: Any, labels: Any, text_pairs: Any, prefix: str) -> Dataset:
     """Return rows with the columns `text`, `label` and, of pairs, `text_pair`."""
     if labels is None:
+        if text_pairs is not None:
+            raise ValueError(f"`{prefix}text_pairs` are for lists: put them into the column 'text_pair' of the rows.")
         rows = texts if isinstance(texts, Dataset) else None
         if rows is None and hasattr(texts, "columns"):
             rows = Dataset.from_pandas(texts, preserve_index=False)

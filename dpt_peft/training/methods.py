@@ -202,6 +202,9 @@ def split_options(task: Task, method: str, options: Mapping[str, Any]) -> tuple[
         users = users_of_options(task).get(name, [])
         raise ValueError(f"`{name}` has no use with method {method!r}: {_for_whom(users, task)}.")
     for_head = {name: value for name, value in options.items() if name in of_head}
+    for name, value in chosen.head_settings.items():
+        if for_head.get(name, value) != value:
+            raise ValueError(f"`{name}` = {for_head[name]!r} is not method {method!r}, which has {value!r}.")
     head = task.heads[chosen.head].options(**{**chosen.head_settings, **for_head})
     if chosen.adapter is None:
         return head, None

@@ -236,8 +236,10 @@ def run(
             if checkpoint is None:
                 set_prototypes(model, rows["train"], collator)
             output = trainer.train(resume_from_checkpoint=checkpoint)
-            # The states have moved: their means are better prototypes than what was trained beside them.
-            set_prototypes(model, rows["train"], collator)
+            if not (args.load_best_model_at_end or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+                # Training has moved the states, and their means fit better than prototypes that moved along. A best
+                # checkpoint was chosen with its own; weights in parts cannot be read here.
+                set_prototypes(model, rows["train"], collator)
             if task.tunes(arguments.data):
                 predictions, _ = trainer.predict_split("validation")
                 _configure(model, task.tune(features["validation"], predictions, model.config))

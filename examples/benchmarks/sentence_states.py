@@ -19,7 +19,6 @@ from transformers import AutoModel, AutoTokenizer
 from transformers.utils import logging
 
 from dpt_peft import embedded_discriminator
-from dpt_peft.pretrained_heads.prototypes import mean_state
 from dpt_peft.tasks import DATA_SETS, ClassSamplingArguments, TextClassification, data_arguments
 
 TASK = TextClassification()
@@ -42,7 +41,8 @@ def states_of(path: str, texts: list[str]) -> torch.Tensor:
     parts = []
     for start in range(0, len(texts), 64):
         rows = tokenizer(texts[start : start + 64], padding=True, truncation=True, max_length=64, return_tensors="pt")
-        parts.append(mean_state(model(**rows).last_hidden_state, rows["attention_mask"]))
+        visible = rows["attention_mask"].unsqueeze(-1)
+        parts.append((model(**rows).last_hidden_state * visible).sum(1) / visible.sum(1))
     return torch.nn.functional.normalize(torch.cat(parts), dim=-1)
 
 

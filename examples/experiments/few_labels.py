@@ -43,14 +43,14 @@ TASK = TextClassification()
 
 @dataclass
 class FewLabelsArguments(ExperimentArguments):
-    """What this experiment can be told. The defaults are what its results were made with."""
+    """What this experiment can be told."""
 
     datasets: list[str] = field(
         default_factory=lambda: ["sst2", "sst5", "trec", "ag_news", "hwu64_scenarios", "messages"],
         metadata={"help": "Names of data sets of single texts.", "choices": list(DATA_SETS)},
     )
     methods: list[str] = field(
-        default_factory=lambda: ["probe", "setfit", "fine_tuning", "lora", "dpt", "dpt_deep_prompt"],
+        default_factory=lambda: ["probe", "setfit", "fine_tuning", "lora", "dpt", "dpt_prototypes", "dpt_deep_prompt"],
         metadata={"help": "Tuning methods and peers.", "choices": [*PEERS, *METHODS]},
     )
     examples_per_class: list[int] = field(
@@ -89,7 +89,7 @@ def title_of(run: Run) -> str:
 
 
 def read_options(entries: list[str], method: str) -> dict[str, Any]:
-    """Read entries such as "dpt.wordpieces=mean": those of a method, values as JSON or else as text.
+    """Read entries such as "dpt.wordpieces=mean": those of a method; whole numbers, true and false are read as such.
 
     Raises:
         ValueError: If an entry is not of that form.

@@ -184,3 +184,58 @@ def test_what_does_not_go_together_is_refused(load, rows):
         load()(**rows, list_names=["default"] * 3)
     with pytest.raises(ValueError, match="load it with `prototypes=True`"):
         load(prototypes=False).set_prototypes([])
+
+
+def test_what_was_refused_leaves_no_trace(load, rows):
+    model = load(dtype=torch.float32)
+    with pytest.raises(ValueError, match="class indices"):
+        model(**rows, labels=torch.ones(3, 3))
+    assert model.config.problem_type is None
+    model.train()
+    with pytest.raises(ValueError, match="class indices"):
+        model.set_prototypes([{**rows, "labels": torch.tensor([0, 1, 3])}])
+    assert model.training
+    assert not model.class_prototypes.weight.any()
+
+
+def test_a_class_without_a_text_keeps_its_prototype(load, rows):
+    model = load()
+    model.set_prototypes([{**rows, "labels": LABELS}])
+    before = model.class_prototypes.weight.clone()
+    model.set_prototypes([{**rows, "labels": torch.tensor([1, 1, 1])}])
+    assert torch.equal(model.class_prototypes.weight[[0, 2]], before[[0, 2]])
+    assert not torch.equal(model.class_prototypes.weight[1], before[1])
+
+
+def test_saved_prototypes_are_for_the_words_they_were_saved_with(load, rows, tokenizer, tmp_path):
+    load(dtype=torch.float32).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="`label_words` cannot change in a saved wrapper with `prototypes`"):
+        DPTForSequenceClassification.from_pretrained(tmp_path, label_words=["good", "bad", "sad"])
+
+
+def test_a_batch_of_classes_without_weight_has_the_loss_of_its_pairs(load, rows):
+    model = load(class_weights=[0.0, 1.0, 1.0], pair_weight=0.0)
+    assert model(**rows, labels=torch.tensor([0, 0, 0])).loss == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_texts_without_words_in_half_precision(load, tokenizer, dtype):
+    model = load(dtype=dtype)
+    model.class_prototypes.weight.data.normal_()
+    logits = model(**tokenizer(["", "film"], padding=True, return_tensors="pt")).logits
+    assert logits.isfinite().all()
+
+
+def test_near_cosines_do_not_tie_under_autocast(load, rows):
+    model = load(dtype=torch.float32)
+    torch.manual_seed(0)
+    state = normalize(torch.randn(1, 24), dim=1)
+    near = torch.cat([state, state * (1 - 1e-4), state * (1 - 2e-4)])
+    model.class_prototypes.weight.data = near
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = model.prototype_logits(state)
+        pairs = pair_loss(torch.cat([state, state]), torch.tensor([0, 0]))
+    assert logits.dtype == torch.float32
+    assert logits[0].unique().numel() == 3
+    assert pairs < 1e-6

@@ -92,6 +92,15 @@ def test_the_true_class_is_in_the_list_in_training_alone(load, with_prototypes, 
             assert torch.equal(outputs.logits, model(**rows).logits)
 
 
+def test_pairs_keep_their_separator_where_there_is_no_list(with_prototypes, tokenizer):
+    model = with_prototypes(template="{text_b} class: {labels} {text_a}")
+    rows = tokenizer(["the match ended"], ["film"], return_tensors="pt")
+    assert torch.equal(model.splicer(**rows).input_ids, rows["input_ids"])
+    listed = model.splicer(**rows, template_index=torch.tensor([[0, 2, 4]]))
+    text = tokenizer.decode(listed.input_ids[0])
+    assert text == "[CLS] film class : world, business, sadness the match ended [SEP]"
+
+
 def test_as_many_classes_as_there_are_is_the_whole_list(load, tokenizer):
     rows = tokenizer(TEXTS, padding=True, return_tensors="pt")
     torch.manual_seed(0)
@@ -129,6 +138,7 @@ def test_the_cost_does_not_grow_with_the_classes(load, tokenizer):
         ({"short_list": 3}, "`short_list` needs `prototypes=True`"),
         ({"short_list": 3, "prototypes": True, "classes_per_pass": 2}, "`classes_per_pass` has no use with"),
         ({"short_list": 3, "prototypes": True, "class_weights": [1.0] * 6}, "`class_weights` has no use with"),
+        ({"short_list": 3, "prototypes": True, "label_order": 1}, "`label_order` has no use with"),
         ({"short_list": 5, "prototypes": True, "max_length": 16}, "no room for the text: .* smaller `short_list`"),
     ],
 )

@@ -97,3 +97,21 @@ def test_the_default_method_is_that_of_the_model(discriminator):
     several = dpt_peft.fit(TEXTS, [[name] for name in NAMES], **QUICK).model.config
     assert several.problem_type == "multi_label_classification"
     assert not several.prototypes
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"labels": NAMES, "eval_labels": NAMES}, "are for `eval_texts`, which are missing"),
+        ({"labels": NAMES, "method": "dpt_prototypes", "prototypes": False}, "is not method 'dpt_prototypes'"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(given, message, discriminator):
+    with pytest.raises(ValueError, match=message):
+        dpt_peft.fit(TEXTS, model=str(discriminator), **given, **QUICK)
+
+
+def test_pairs_beside_a_data_set_are_refused(discriminator):
+    rows = Dataset.from_dict({"text": TEXTS, "label": NAMES})
+    with pytest.raises(ValueError, match="put them into the column 'text_pair'"):
+        dpt_peft.fit(rows, text_pairs=TEXTS, model=str(discriminator), **QUICK)
