@@ -23,7 +23,7 @@ $(VENV)/.installed-%: pyproject.toml .ci/constraints.txt | $(BIN)/python
 	@$(BIN)/python -m pip install $(PIP_FLAGS) $(TORCH_INDEX) --constraint .ci/constraints.txt --editable '.[$*]'
 	@touch $@
 
-quickstart: $(VENV)/.installed-quickstart  ## train a few-shot classifier four ways on real text (about 4 minutes on two cores)
+quickstart: $(VENV)/.installed-quickstart  ## train a few-shot classifier four ways on real text (about 5 minutes on two cores)
 	@$(BIN)/python -m dpt_peft.quickstart $(ARGS)
 
 test: $(VENV)/.installed-dev  ## run all tests; ARGS="-k name" picks some
