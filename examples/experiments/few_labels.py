@@ -39,6 +39,11 @@ from dpt_peft.tasks import DATA_SETS, DISCRIMINATOR, ClassSamplingArguments, Tex
 from dpt_peft.training import METHODS, data_fingerprint, run as run_task
 
 TASK = TextClassification()
+TEXT_DATA_SETS = [
+    name
+    for name, data in DATA_SETS.items()
+    if data.family == TASK.pipeline_tag and "text_pair_column_name" not in data.columns
+]
 
 
 @dataclass
@@ -47,7 +52,7 @@ class FewLabelsArguments(ExperimentArguments):
 
     datasets: list[str] = field(
         default_factory=lambda: ["sst2", "sst5", "trec", "ag_news", "hwu64_scenarios", "messages"],
-        metadata={"help": "Names of data sets of single texts.", "choices": list(DATA_SETS)},
+        metadata={"help": "Names of data sets of texts.", "choices": TEXT_DATA_SETS},
     )
     methods: list[str] = field(
         default_factory=lambda: ["probe", "setfit", "fine_tuning", "lora", "dpt", "dpt_prototypes", "dpt_deep_prompt"],

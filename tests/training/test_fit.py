@@ -4,7 +4,9 @@ import logging
 
 import pandas
 import pytest
+import torch
 from datasets import Dataset
+from transformers import AutoTokenizer
 
 import dpt_peft
 
@@ -115,3 +117,17 @@ def test_pairs_beside_a_data_set_are_refused(discriminator):
     rows = Dataset.from_dict({"text": TEXTS, "label": NAMES})
     with pytest.raises(ValueError, match="put them into the column 'text_pair'"):
         dpt_peft.fit(rows, text_pairs=TEXTS, model=str(discriminator), **QUICK)
+
+
+def test_prototypes_are_those_of_the_trained_model(discriminator):
+    model = dpt_peft.fit(TEXTS, NAMES, model=str(discriminator), method="dpt_prototypes", **QUICK).model
+    names = [model.config.id2label[index] for index in range(2)]
+    rows = AutoTokenizer.from_pretrained(discriminator)(TEXTS, padding=True, return_tensors="pt")
+    found = model.class_prototypes.weight.clone()
+    model.set_prototypes([{**rows, "labels": torch.tensor([names.index(name) for name in NAMES])}])
+    torch.testing.assert_close(found, model.class_prototypes.weight)
+
+
+def test_a_whole_model_that_is_loaded_cuts_long_texts_too(discriminator, tmp_path):
+    dpt_peft.fit(TEXTS, NAMES, model=str(discriminator), method="fine_tuning", **QUICK).save_pretrained(tmp_path)
+    assert dpt_peft.load(tmp_path)("film " * 500)[0]["label"] in NAMES
