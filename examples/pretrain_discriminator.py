@@ -93,6 +93,11 @@ class ModelArguments:
         default=None, metadata={"help": "An adapter folder that an earlier run wrote, to continue or to evaluate."}
     )
 
+    def __post_init__(self) -> None:
+        """Check what can be checked before anything is loaded."""
+        if self.teacher is None and self.teacher_share:
+            raise ValueError("`teacher_share` is a share of the teacher's weights: name the `teacher`.")
+
 
 @dataclass
 class DataArguments:
@@ -194,7 +199,7 @@ def mix_with_teacher(discriminator: PreTrainedModel, teacher: PreTrainedModel, s
     """Move the encoder's weights, in place, by `share` towards those of the encoder that it was made from.
 
     Raises:
-        ValueError: If the two have other parameters, or only an adapter is trained.
+        ValueError: If the two have other parameters, as where only an adapter is trained.
     """
     of_teacher = discriminator_from_encoder(teacher.config.name_or_path).base_model.state_dict()
     own = discriminator.base_model.state_dict()
