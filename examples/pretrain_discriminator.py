@@ -25,6 +25,7 @@ from datasets import Dataset, concatenate_datasets, load_dataset
 from peft import PeftModel
 from sklearn.metrics import precision_score, recall_score, roc_auc_score
 from transformers import (
+    AutoConfig,
     AutoModel,
     AutoModelForMaskedLM,
     AutoTokenizer,
@@ -41,6 +42,7 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 
+from dpt_peft import supported_model_types
 from dpt_peft.training import (
     CorpusReplacements,
     DocumentCollator,
@@ -50,6 +52,7 @@ from dpt_peft.training import (
     corrupt,
     discriminator_from_encoder,
     low_rank_discriminator,
+    save_packed,
 )
 
 #: Label of tokens that no loss is computed on.
@@ -68,23 +71,22 @@ class ModelArguments:
         default=None,
         metadata={"help": "Train and save only low-rank factors of every matrix (and the head) of this rank."},
     )
-    lora_start: str | None = field(
-        default=None,
-        metadata={"help": "With lora_rank: a discriminator whose difference to the encoder the factors start from."},
-    )
     teacher: str | None = field(
         default=None,
         metadata={"help": "Sentence encoder whose mean states of clean text are kept, with the same vocabulary."},
     )
-    teacher_share: float = field(
-        default=0.0,
-        metadata={
-            "help": "With teacher: start from this share of the teacher's weights and the rest of the model's, for a "
-            "model that was made from the teacher and has forgotten too much of it."
-        },
-    )
     teacher_weight: float = field(default=3.0, metadata={"help": "With teacher: weight of that term of the loss."})
-    save_dtype: str = field(default="float32", metadata={"help": "Precision of what is written: float32 or float16."})
+    mix_with: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Start from a weighted mean with these models, which were made from the same encoder."},
+    )
+    mix_shares: list[float] = field(
+        default_factory=list, metadata={"help": "The share of each of them; the rest is the model's own."}
+    )
+    save_dtype: str = field(
+        default="float32",
+        metadata={"help": "Precision of what is written.", "choices": ["float32", "float16", "int8"]},
+    )
     compare_with: list[str] = field(
         default_factory=list,
         metadata={"help": "Other discriminators to evaluate on the very same held-out rows (with do_eval)."},
@@ -95,8 +97,12 @@ class ModelArguments:
 
     def __post_init__(self) -> None:
         """Check what can be checked before anything is loaded."""
-        if self.teacher is None and self.teacher_share:
-            raise ValueError("`teacher_share` is a share of the teacher's weights: name the `teacher`.")
+        if len(self.mix_with) != len(self.mix_shares):
+            raise ValueError("`mix_shares` must have one share for each model of `mix_with`.")
+        if any(share <= 0 for share in self.mix_shares) or sum(self.mix_shares) >= 1:
+            raise ValueError("`mix_shares` must be above 0, and their sum below 1: the rest is the model's own.")
+        if self.save_dtype == "int8" and (self.lora_rank or self.adapter_name_or_path):
+            raise ValueError("`save_dtype` int8 is for whole models, not for adapters.")
 
 
 @dataclass
@@ -189,25 +195,44 @@ def build_discriminator(model_args: ModelArguments) -> PreTrainedModel | PeftMod
     base = discriminator_from_encoder(model_args.model_name_or_path, dropout=model_args.dropout)
     if model_args.adapter_name_or_path is not None:
         return PeftModel.from_pretrained(base, model_args.adapter_name_or_path, is_trainable=True)
-    if model_args.lora_rank is None:
-        return base
-    start = None if model_args.lora_start is None else discriminator_from_encoder(model_args.lora_start)
-    return low_rank_discriminator(base, start, rank=model_args.lora_rank)
+    return base if model_args.lora_rank is None else low_rank_discriminator(base, rank=model_args.lora_rank)
 
 
-def mix_with_teacher(discriminator: PreTrainedModel, teacher: PreTrainedModel, share: float) -> None:
-    """Move the encoder's weights, in place, by `share` towards those of the encoder that it was made from.
+def mix_weights(discriminator: PreTrainedModel, others: list[str], shares: list[float]) -> None:
+    """Make a discriminator, in place, the weighted mean of itself and other models of its shape.
+
+    Models that were made from one encoder can be averaged (Wortsman et al. 2022, model soups). An encoder has no
+    replaced-token head: its share of the head goes to the others, in proportion.
+
+    Args:
+        discriminator: What is changed.
+        others: Folders or Hub ids of discriminators or encoders.
+        shares: Share of each; the rest is the discriminator's own.
 
     Raises:
-        ValueError: If the two have other parameters, as where only an adapter is trained.
+        ValueError: If a model has other layers or sizes, as where only an adapter is trained.
     """
-    of_teacher = discriminator_from_encoder(teacher.config.name_or_path).base_model.state_dict()
-    own = discriminator.base_model.state_dict()
-    if {name: weight.shape for name, weight in own.items()} != {n: w.shape for n, w in of_teacher.items()}:
-        raise ValueError("`teacher_share`: teacher and model must have the same layers and sizes.")
-    for name, weight in own.items():
+    own = discriminator.state_dict()
+    encoder = {f"{discriminator.base_model_prefix}.{name}" for name in discriminator.base_model.state_dict()}
+    parts = [(1 - sum(shares), own, True)]
+    for name, share in zip(others, shares, strict=True):
+        weights = discriminator_from_encoder(name).state_dict()
+        if {key: weight.shape for key, weight in own.items()} != {key: w.shape for key, w in weights.items()}:
+            raise ValueError(f"`mix_with`: {name} must have the layers and sizes of `model_name_or_path`.")
+        parts.append((share, weights, AutoConfig.from_pretrained(name).model_type in supported_model_types()))
+    mixed = {}
+    for key, weight in own.items():
         if weight.is_floating_point():
-            weight.lerp_(of_teacher[name], share)
+            having = [(share, weights[key]) for share, weights, has_head in parts if has_head or key in encoder]
+            mixed[key] = sum(share * part for share, part in having) / sum(share for share, _ in having)
+    discriminator.load_state_dict({**own, **mixed})
+
+
+def restore_dropout(config: PreTrainedConfig, path: str) -> None:
+    """Give a config the dropout of the model that it comes from: `dropout` is for the training here alone."""
+    for name, value in AutoConfig.from_pretrained(path).to_dict().items():
+        if "dropout" in name and hasattr(config, name):
+            setattr(config, name, value)
 
 
 def build_generator(
@@ -245,6 +270,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     set_seed(training_args.seed)
     tokenizer = AutoTokenizer.from_pretrained(model_args.model_name_or_path)
     discriminator = build_discriminator(model_args)
+    if model_args.mix_with:
+        mix_weights(discriminator, model_args.mix_with, model_args.mix_shares)
 
     train, held_out = [], []
     for path in data_args.train_files:
@@ -295,8 +322,6 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     teacher = None
     if model_args.teacher is not None:
         teacher = AutoModel.from_pretrained(model_args.teacher, dtype=torch.float32)
-        if model_args.teacher_share:
-            mix_with_teacher(discriminator, teacher, model_args.teacher_share)
     trainer = trainer_of(
         ReplacedTokenPretraining(discriminator, source, data_args.replaced_share, teacher, model_args.teacher_weight)
     )
@@ -317,8 +342,12 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
             found = other_trainer.evaluate(metric_key_prefix=f"eval_{Path(other).name}")
             other_trainer.log_metrics(f"eval {other}", found)
             metrics |= found
-    if training_args.do_train or model_args.lora_start is not None:
-        discriminator.to(getattr(torch, model_args.save_dtype)).save_pretrained(training_args.output_dir)
+    if training_args.do_train:
+        restore_dropout(discriminator.config, model_args.model_name_or_path)
+        if model_args.save_dtype == "int8":
+            save_packed(discriminator, training_args.output_dir)
+        else:
+            discriminator.to(getattr(torch, model_args.save_dtype)).save_pretrained(training_args.output_dir)
         tokenizer.save_pretrained(training_args.output_dir)
     if metrics:
         Path(training_args.output_dir).mkdir(parents=True, exist_ok=True)

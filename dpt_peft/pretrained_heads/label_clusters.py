@@ -1,4 +1,4 @@
-"""Branches out of label words alone: words that the backbone finds alike come under one name."""
+"""Branches out of label words, or of labelled texts: classes that the backbone finds alike come under one name."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from dpt_peft._compatibility import no_progress_bars
 
 from .base import PretrainedHeadConfig
 from .discriminators import get_discriminator
+from .prototypes import mean_state
 from .template import check_label_words
 
 #: How many of a cluster's most central words name it.
@@ -61,10 +62,76 @@ def cluster_label_words(
         TypeError, ValueError: Label words that cannot work, `max_children` below 2, or no tokenizer.
     """
     words = check_label_words(label_words)
-    if max_children < 2:
-        raise ValueError(f"`max_children` must be at least 2, got {max_children}")
+    check_max_children(max_children)
     vectors = word_vectors(words, discriminator, tokenizer, **hub_arguments)
     return cluster_labels(words, vectors, max_children=max_children)
+
+
+def cluster_examples(
+    label_words: Sequence[str],
+    texts: Sequence[str],
+    labels: Sequence[int],
+    discriminator: PreTrainedModel | str | os.PathLike[str],
+    *,
+    tokenizer: PreTrainedTokenizerBase | str | os.PathLike[str] | None = None,
+    max_children: int = 16,
+    **hub_arguments: Any,
+) -> Any:
+    """Cluster classes by labelled texts: as `cluster_label_words`, with other vectors.
+
+    A class's vector is the mean direction of its texts' mean states in the discriminator, and of that of its word read
+    as a text, which is all that a class without texts has.
+
+    Args:
+        label_words: One word a class.
+        texts: Texts of the classes.
+        labels: The class of each, as an index into `label_words`.
+        discriminator: As for `cluster_label_words`, like all that follow.
+        tokenizer: As there.
+        max_children: As there.
+        **hub_arguments: As there.
+
+    Returns:
+        As there.
+
+    Raises:
+        ImportError: scikit-learn is missing.
+        TypeError, ValueError: As there; or a label is no class, or not every text has one.
+    """
+    words = check_label_words(label_words)
+    check_max_children(max_children)
+    if len(texts) != len(labels):
+        raise ValueError(f"there must be one label for every text, got {len(labels)} for {len(texts)} texts")
+    wrong = sorted({label for label in labels if not 0 <= label < len(words)})
+    if wrong:
+        raise ValueError(f"`labels` must be between 0 and {len(words) - 1}, got {wrong}")
+    loaded, model = _load_both(discriminator, tokenizer, **hub_arguments)
+    directions = _text_directions([*texts, *words], loaded, model)
+    sums = torch.zeros(len(words), directions.shape[1], dtype=torch.float64)
+    sums.index_add_(0, torch.tensor([*labels, *range(len(words))]), directions)
+    vectors = torch.nn.functional.normalize(sums, dim=1).numpy()
+    return cluster_labels(words, vectors, max_children=max_children)
+
+
+def check_max_children(max_children: int) -> None:
+    """Raise a `ValueError` unless a branch may have two children."""
+    if max_children < 2:
+        raise ValueError(f"`max_children` must be at least 2, got {max_children}")
+
+
+@torch.no_grad()
+def _text_directions(texts: Sequence[str], tokenizer: Any, model: Any) -> torch.Tensor:
+    """Return the mean state of every text, scaled to length one, in float64: (texts, width)."""
+    encoder = getattr(model, "language_model", model).base_model
+    training, parts = encoder.training, []
+    encoder.eval()
+    for start in range(0, len(texts), 32):
+        rows = tokenizer(list(texts[start : start + 32]), padding=True, truncation=True, return_tensors="pt")
+        rows = rows.to(model.device)
+        states = encoder(**rows, return_dict=True).last_hidden_state
+        parts.append(mean_state(states, rows["attention_mask"]).to("cpu", torch.float64))
+    encoder.train(training)
+    return torch.nn.functional.normalize(torch.cat(parts), dim=1)
 
 
 def word_vectors(
@@ -74,14 +141,7 @@ def word_vectors(
     **hub_arguments: Any,
 ) -> np.ndarray:
     """Return the mean input embedding of every word's wordpieces, scaled to length one, (words, size)."""
-    if tokenizer is None:
-        if isinstance(discriminator, PreTrainedModel):
-            raise ValueError("`tokenizer` is missing: a loaded discriminator does not know its own")
-        tokenizer = discriminator
-    loaded: Any = tokenizer
-    if not isinstance(tokenizer, PreTrainedTokenizerBase):
-        loaded = AutoTokenizer.from_pretrained(tokenizer, **hub_arguments)
-    model: Any = discriminator if isinstance(discriminator, PreTrainedModel) else _load(discriminator, **hub_arguments)
+    loaded, model = _load_both(discriminator, tokenizer, **hub_arguments)
     table = model.get_input_embeddings().weight.detach().to("cpu", torch.float64)
     encoded = loaded(list(words), add_special_tokens=False, verbose=False)["input_ids"]
     empty = [word for word, ids in zip(words, encoded, strict=True) if not ids]
@@ -163,6 +223,23 @@ def _ward(vectors: np.ndarray) -> list[list[int]]:
         ) from error
     clustering = AgglomerativeClustering(n_clusters=None, distance_threshold=0.0, linkage="ward").fit(vectors)
     return [[int(left), int(right)] for left, right in clustering.children_]
+
+
+def _load_both(
+    discriminator: PreTrainedModel | str | os.PathLike[str],
+    tokenizer: PreTrainedTokenizerBase | str | os.PathLike[str] | None,
+    **hub_arguments: Any,
+) -> tuple[Any, Any]:
+    """Return tokenizer and model, loaded where they are not."""
+    if tokenizer is None:
+        if isinstance(discriminator, PreTrainedModel):
+            raise ValueError("`tokenizer` is missing: a loaded discriminator does not know its own")
+        tokenizer = discriminator
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer, **hub_arguments)
+    if not isinstance(discriminator, PreTrainedModel):
+        discriminator = _load(discriminator, **hub_arguments)
+    return tokenizer, discriminator
 
 
 def _load(path: Any, **hub_arguments: Any) -> PreTrainedModel:

@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .label_clusters import cluster_label_words
+from .label_clusters import cluster_examples, cluster_label_words
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -175,6 +175,31 @@ class LabelTree:
             The tree; the words are the names of the classes too, and their order is kept.
         """
         return cls.from_nested(cluster_label_words(label_words, discriminator, **options), classes=label_words)
+
+    @classmethod
+    def from_examples(
+        cls,
+        label_words: Sequence[str],
+        texts: Sequence[str],
+        labels: Sequence[int],
+        discriminator: Any,
+        **options: Any,
+    ) -> LabelTree:
+        """Build a tree of labelled texts: classes whose texts the discriminator finds alike come under one branch.
+
+        Args:
+            label_words: One word a class.
+            texts: Texts of the classes; a class may have none.
+            labels: The class of each, as an index into `label_words`.
+            discriminator: The discriminator, or its folder or Hub id.
+            **options: As for `from_label_words`; see
+                `dpt_peft.pretrained_heads.label_clusters.cluster_examples`, which this calls.
+
+        Returns:
+            As `from_label_words`.
+        """
+        nested = cluster_examples(label_words, texts, labels, discriminator, **options)
+        return cls.from_nested(nested, classes=label_words)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> LabelTree:

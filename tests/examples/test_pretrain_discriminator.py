@@ -15,6 +15,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import (
+    AutoConfig,
     BertConfig,
     BertModel,
     BertTokenizer,
@@ -30,6 +31,7 @@ from dpt_peft import DPTForSequenceClassification
 from dpt_peft._compatibility import quiet_peft
 from dpt_peft.pretrained_heads.discriminators import get_discriminator
 from dpt_peft.pretraining.discriminators import discriminator_from_encoder
+from dpt_peft.pretraining.packed import load_packed
 
 WORDS = [a + b + c for a in "bdfgk" for b in "aeiou" for c in "lmnrst"]
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", ",", ":", "class", *WORDS]
@@ -178,10 +180,9 @@ def test_others_are_measured_on_the_same_rows(encoder, texts, tmp_path):
 
 
 def test_low_rank_factors_only(encoder, texts, tmp_path):
-    start, adapter, continued = tmp_path / "start", tmp_path / "adapter", tmp_path / "continued"
+    adapter, continued = tmp_path / "adapter", tmp_path / "continued"
     low_rank = ["--lora_rank", "4", "--save_dtype", "float16"]
-    run(encoder, texts, start, "--do_train", "--max_steps", "2")
-    run(encoder, texts, adapter, *low_rank, "--lora_start", str(start), *TRAIN, "--max_steps", "2")
+    run(encoder, texts, adapter, *low_rank, *TRAIN, "--max_steps", "2")
     assert {weight.dtype for weight in load_file(adapter / "adapter_model.safetensors").values()} == {torch.float16}
     assert not (adapter / "model.safetensors").exists()
     base = pretrain_discriminator.discriminator_from_encoder(encoder)
@@ -193,6 +194,15 @@ def test_low_rank_factors_only(encoder, texts, tmp_path):
     assert first.keys() >= METRICS
     assert again["eval_replaced_tokens_token_loss"] != first["eval_replaced_tokens_token_loss"]
     assert (continued / "adapter_model.safetensors").exists()
+
+
+def test_eight_bits_a_number_and_the_models_own_dropout(encoder, texts, tmp_path):
+    run(encoder, texts, tmp_path, *TRAIN, "--max_steps", "1", "--dropout", "0.25", "--save_dtype", "int8")
+    model = load_packed(tmp_path)
+    assert model.config.hidden_dropout_prob == AutoConfig.from_pretrained(encoder).hidden_dropout_prob != 0.25
+    assert (
+        model.config.attention_probs_dropout_prob == AutoConfig.from_pretrained(encoder).attention_probs_dropout_prob
+    )
 
 
 def test_a_generator_trained_along(encoder, texts, tmp_path):

@@ -12,7 +12,7 @@ from dpt_peft.training.methods import methods_of
 from tests.examples.scripts import load_script, options_of
 from tests.training.tiny import write_discriminator, write_task
 
-METHODS = ("fine_tuning", "deep_prompt", "lora", "shallow_prompt", "p_tuning")
+METHODS = ("fine_tuning", "deep_prompt", "lora", "shallow_prompt", "prefix_tuning", "p_tuning")
 WORTH = {"bad": -1.0, "fine": 0.5, "great": 2.0}
 
 

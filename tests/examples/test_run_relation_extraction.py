@@ -17,8 +17,10 @@ METHODS = (
     "dpt_prototypes",
     "deep_prompt",
     "dpt_deep_prompt",
+    "dpt_prototypes_deep_prompt",
     "lora",
     "shallow_prompt",
+    "prefix_tuning",
     "p_tuning",
 )
 WORDS = (

