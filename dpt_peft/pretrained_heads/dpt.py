@@ -233,18 +233,21 @@ class DPTForSequenceClassification(PrototypeModel):
             The discriminator's outputs, the logits (batch, columns of the templates), and where the texts stand.
         """
         outputs, spliced = self._read(rows, template_index, **kwargs)
-        sign = 1 if self.config.score_function == "sigmoid" else -1
         logits = self._class_logits(outputs, spliced)
         classes = self.label_bank.class_rows(template_index)
         if self.config.label_bias:
-            logits = logits + sign * self.label_bias(classes.expand(logits.shape)).squeeze(-1)
+            logits = logits + self._sign * self.label_bias(classes.expand(logits.shape)).squeeze(-1)
         if self.label_bank.is_calibrated:
             logits = logits - self.label_bank.calibration.to(logits.dtype)[classes]
         return outputs, logits, spliced.text_mask
 
+    @property
+    def _sign(self) -> int:
+        """What turns the head's logits (high = replaced) into those of the classes (Eq. 2)."""
+        return 1 if self.config.score_function == "sigmoid" else -1
+
     def _class_logits(self, outputs: Any, spliced: SplicedInputs) -> torch.Tensor:
-        sign = 1 if self.config.score_function == "sigmoid" else -1
-        return class_scores(sign * outputs.logits, spliced, self.config.wordpieces, self.splicer.longest_label)
+        return class_scores(self._sign * outputs.logits, spliced, self.config.wordpieces, self.splicer.longest_label)
 
     def _loss(self, logits: torch.Tensor, labels: torch.Tensor, *, own_list: bool) -> torch.Tensor:
         kind, weights = told_problem_type(self.config.problem_type, labels), self.config.class_weights

@@ -53,7 +53,7 @@ class QuickstartArguments:
     label_words: list[str] | None = HfArg(
         default=None, help="DPT's words for the classes, in sorted order. Default: the classes' names."
     )
-    num_virtual_tokens: int = HfArg(default=20, help="Prompts a layer.")
+    num_virtual_tokens: int | None = HfArg(default=None, help="Prompts a layer. Default: the method's own.")
     examples_per_class: int = HfArg(default=8, help="Labelled examples of each class.")
     test_fraction: float = HfArg(default=0.3, help="Share to hold out where there is no `test_file`.")
     seeds: int = HfArg(default=3, help="Runs of each method.")

@@ -144,8 +144,9 @@ def load(folder: str | Path, **kwargs: Any) -> Pipeline:
 def _as_pipeline(
     model: Any, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None, metrics: Any = None
 ) -> Pipeline:
-    limit = {"max_length": max_length} if max_length is not None else {}
-    made = Classifier(model=model.eval(), tokenizer=tokenizer, truncation=True, **limit)
+    if max_length is not None:
+        tokenizer.model_max_length = max_length  # saved with the tokenizer
+    made = Classifier(model=model.eval(), tokenizer=tokenizer, truncation=True)
     made.metrics = metrics
     return made
 

@@ -80,9 +80,9 @@ class Method:
 
 METHODS = {
     "fine_tuning": Method("Fine-tuning, new head", NEW_HEAD, None, 2e-4),
-    "dpt": Method("DPT", DISCRIMINATOR, None, 1e-4, updates=96, passes=40),
+    "dpt": Method("DPT", DISCRIMINATOR, None, 1e-4, updates=96, passes=32),
     "dpt_prototypes": Method(
-        "DPT + class prototypes", DISCRIMINATOR, None, 1e-4, passes=40, head_settings={"prototypes": True}
+        "DPT + class prototypes", DISCRIMINATOR, None, 1e-4, passes=32, head_settings={"prototypes": True}
     ),
     "deep_prompt": Method("Deep prompts, new head", NEW_HEAD, DeepPromptConfig, 6e-2, 1e-3, options=_OF_DEEP_PROMPTS),
     "dpt_deep_prompt": Method(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -60,10 +61,9 @@ def train_peer(peer: str, encoder: str, train: Labelled, texts: Sequence[str], s
     Raises:
         ImportError: The extra `peers` is not installed.
     """
-    try:
-        import setfit  # noqa: F401
-    except ImportError as error:
-        raise ImportError(f'`{peer}` needs setfit: pip install "dpt_peft[peers]"') from error
+    module = {"probe": "sentence_transformers", "setfit": "setfit"}[peer]
+    if find_spec(module) is None:
+        raise ImportError(f'`{peer}` needs {module}: pip install "dpt_peft[peers]"')
     return {"probe": _probe, "setfit": _setfit}[peer](encoder, train, texts, seed)
 
 

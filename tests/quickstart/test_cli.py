@@ -67,7 +67,7 @@ def test_end_to_end_in_a_process_of_its_own(discriminator, tmp_path) -> None:
         assert METHODS[record["run"]["method"]].title in done.stdout
         folder = out / "models" / record["run"]["method"]
         assert record["saved_bytes"] == sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
-    assert records[3]["trained_parameters"] == 2 * 2 * 20 * 16  # keys and values, layers, prompts, hidden size
+    assert records[3]["trained_parameters"] == 2 * 2 * 8 * 16 + 8 * 16  # keys and values, layers, prompts; prototypes
     assert "Customer messages: 8 classes, 1 labelled examples a class, 1 seeds, 224 test texts" in done.stdout
     assert len(re.findall(r"^    (?:\w+ [01]\.\d\d(?:, )?){3}$", done.stdout, re.MULTILINE)) == 3
     assert np.ptp(image.imread(out / "spread.png")[..., :3]) > 0.9

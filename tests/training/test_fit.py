@@ -130,3 +130,12 @@ def test_prototypes_are_those_of_the_trained_model(discriminator):
 def test_a_whole_model_that_is_loaded_cuts_long_texts_too(discriminator, tmp_path):
     dpt_peft.fit(TEXTS, NAMES, model=str(discriminator), method="fine_tuning", **QUICK).save_pretrained(tmp_path)
     assert dpt_peft.load(tmp_path)("film " * 500)[0]["label"] in NAMES
+
+
+def test_a_length_that_was_given_is_saved(discriminator, tmp_path):
+    fitted = dpt_peft.fit(TEXTS, NAMES, model=str(discriminator), max_length=12, **QUICK)
+    fitted.save_pretrained(tmp_path)
+    loaded = dpt_peft.load(tmp_path)
+    assert loaded.tokenizer.model_max_length == 12
+    long = "the film was " + "really " * 8 + "good."
+    assert loaded(long) == fitted(long) != loaded("the film was good.")

@@ -216,7 +216,7 @@ def test_epochs_make_the_updates_that_a_method_wants():
     assert default_epochs("dpt", 64, 8) == 12
     assert default_epochs("dpt", 100_000, 8) == 3
     # One batch is all there is: not 96 times the same.
-    assert default_epochs("dpt", 16, 16) == 40
+    assert default_epochs("dpt", 16, 16) == 32
     assert default_epochs("fine_tuning", 16, 16) == 120
 
 
