@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .label_clusters import cluster_examples, cluster_label_words
+from .template import check_label_words
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -174,7 +175,8 @@ class LabelTree:
         Returns:
             The tree; the words are the names of the classes too, and their order is kept.
         """
-        return cls.from_nested(cluster_label_words(label_words, discriminator, **options), classes=label_words)
+        nested = cluster_label_words(label_words, discriminator, **options)
+        return cls.from_nested(nested, classes=check_label_words(label_words))
 
     @classmethod
     def from_examples(
@@ -199,7 +201,7 @@ class LabelTree:
             As `from_label_words`.
         """
         nested = cluster_examples(label_words, texts, labels, discriminator, **options)
-        return cls.from_nested(nested, classes=label_words)
+        return cls.from_nested(nested, classes=check_label_words(label_words))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> LabelTree:

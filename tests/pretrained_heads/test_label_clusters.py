@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 from pathlib import Path
 
@@ -94,6 +95,8 @@ def test_from_label_words(discriminator_path, tokenizer):
     assert tree.depth >= 2
     model = ElectraForPreTraining.from_pretrained(discriminator_path)
     assert LabelTree.from_label_words(words, model, tokenizer=tokenizer, max_children=3) == tree
+    blank = [f" {word} " for word in words]  # blanks around a word are no part of it
+    assert LabelTree.from_label_words(blank, model, tokenizer=tokenizer, max_children=3) == tree
 
 
 def test_refusals(discriminator_path, tokenizer, monkeypatch):
@@ -158,3 +161,26 @@ def test_examples_that_cannot_be(discriminator_path):
         LabelTree.from_examples(["world", "sports"], ["a", "b"], [0], discriminator_path)
     with pytest.raises(ValueError, match=r"between 0 and 1, got \[2\]"):
         LabelTree.from_examples(["world", "sports"], ["a", "b"], [0, 2], discriminator_path)
+
+
+def test_examples_help_where_names_do_not_tell(shared: Path):
+    """Intents without the scenario in their names: 0.22 from words alone, 0.32 to 0.42 with texts (three draws)."""
+    file = shared / "data" / "hwu64" / "train.jsonl"
+    if not file.is_file():
+        pytest.skip(f"needs {file}")
+    metrics = pytest.importorskip("sklearn.metrics")
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    pairs = sorted({(row["scenario"], row["intent"]) for row in rows})
+    # A number keeps "alarm_query" and "calendar_query" apart.
+    words = [f"{intent.removeprefix(scenario).replace('_', ' ')} {n}" for n, (scenario, intent) in enumerate(pairs)]
+    draw, texts, labels = random.Random(100), [], []
+    for number, pair in enumerate(pairs):
+        of_class = [row["text"] for row in rows if (row["scenario"], row["intent"]) == pair]
+        texts += draw.sample(of_class, min(8, len(of_class)))
+        labels += [number] * (len(texts) - len(labels))
+    name, scenarios = embedded_discriminator(), [scenario for scenario, _ in pairs]
+    agreement = [
+        metrics.adjusted_rand_score(scenarios, tree.level(1))
+        for tree in (LabelTree.from_label_words(words, name), LabelTree.from_examples(words, texts, labels, name))
+    ]
+    assert agreement[1] > agreement[0] + 0.05
