@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import field
 from typing import Any, ClassVar
@@ -135,15 +134,6 @@ class DPTForSequenceClassificationConfig(TemplateConfig):
         given = {name: value for name, value in arguments.items() if value is not None}
         return arguments if preset is None else {**arguments, **preset_options(preset), **given}
 
-    @classmethod
-    def check_options(cls, options: dict[str, Any], path: str | os.PathLike[str]) -> None:
-        """Raise a `ValueError` if there are no label words."""
-        if "label_words" not in options:
-            raise ValueError(
-                f"`label_words` is missing: {path} is a discriminator without a task. "
-                "Pass one word a class, such as label_words=['negative', 'positive']"
-            )
-
     def outdated_by(self, changed: set[str]) -> dict[str, Any]:
         """Return what does not hold any more: measured with other words or scores, or for other classes.
 
@@ -168,9 +158,7 @@ class DPTForSequenceClassificationConfig(TemplateConfig):
         if changed & {"score_function", "wordpieces"}:
             outdated["label_lists"] = [{**own, "calibration": None} for own in self.label_lists]
         if "label_words" in changed:
-            outdated |= dict.fromkeys(("label_order", "id2label", "label2id", "class_weights", "classes_per_pass"))
-            # Chosen for the former words, unless it reads all pieces.
-            outdated |= {"wordpieces": None} if self.wordpieces == "first" else {}
+            outdated |= dict.fromkeys(("label_order", "class_weights", "classes_per_pass"))
         return outdated
 
     def kept_options(self) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
@@ -53,6 +52,11 @@ class DPTForHierarchicalClassificationConfig(TemplateConfig):
         "path_score",
         "beam_width",
         "beam_threshold",
+    )
+
+    classes_option: ClassVar[str] = "label_tree"
+    classes_example: ClassVar[str] = (
+        "a dpt_peft.LabelTree or nested dicts, or one word a class as `label_words`, and a tree is built of them"
     )
 
     label_tree: dict[str, Any] | None = None
@@ -106,23 +110,6 @@ class DPTForHierarchicalClassificationConfig(TemplateConfig):
             )
         where = {name: arguments[name] for name in HUB_ARGUMENTS if name in arguments}
         return {**arguments, "label_tree": LabelTree.from_label_words(label_words, path, tokenizer=tokenizer, **where)}
-
-    @classmethod
-    def check_options(cls, options: dict[str, Any], path: str | os.PathLike[str]) -> None:
-        """Raise a `ValueError` if there is no label tree."""
-        if "label_tree" not in options:
-            raise ValueError(
-                f"`label_tree` is missing: {path} is a discriminator without a task. Pass a dpt_peft.LabelTree or "
-                "nested dicts, or one word a class as `label_words`, and a tree is built of them"
-            )
-
-    def outdated_by(self, changed: set[str]) -> dict[str, Any]:
-        """Return what does not hold any more for other classes."""
-        outdated = super().outdated_by(changed)
-        if "label_tree" in changed:
-            outdated |= {"id2label": None, "label2id": None}
-            outdated |= {"wordpieces": None} if self.wordpieces == "first" else {}
-        return outdated
 
     def kept_options(self) -> dict[str, Any]:
         """Return the arguments that make this config again, with the tree as an object."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any, ClassVar
@@ -33,6 +34,9 @@ class TemplateConfig(PretrainedHeadConfig):
     """
 
     own_attributes: ClassVar[tuple[str, ...]] = (*PretrainedHeadConfig.own_attributes, "truncation_side")
+    #: The argument that says what the classes are, and what it looks like.
+    classes_option: ClassVar[str] = "label_words"
+    classes_example: ClassVar[str] = "one word a class, such as label_words=['negative', 'positive']"
 
     template: str = DEFAULT_TEMPLATE
     templates: list[dict[str, Any]] = field(default_factory=list)
@@ -74,6 +78,24 @@ class TemplateConfig(PretrainedHeadConfig):
             raise ValueError(f"`id2label` must name the classes 0 to {len(names) - 1}, got {self.id2label!r}")
         self.id2label = id2label
         self.label2id = self.label2id or {name: index for index, name in id2label.items()}
+
+    @classmethod
+    def check_options(cls, options: dict[str, Any], path: str | os.PathLike[str]) -> None:
+        """Raise a `ValueError` if nothing says what the classes are."""
+        if cls.classes_option not in options:
+            raise ValueError(
+                f"`{cls.classes_option}` is missing: {path} is a model without a task. Pass {cls.classes_example}"
+            )
+
+    def outdated_by(self, changed: set[str]) -> dict[str, Any]:
+        """Return what does not hold any more for other classes."""
+        outdated = super().outdated_by(changed)
+        if self.classes_option in changed:
+            outdated |= {"id2label": None, "label2id": None}
+            if self.wordpieces == "first" and "wordpieces" in self.tokenizer_options:
+                # Chosen for the former words, unless it reads all pieces.
+                outdated["wordpieces"] = None
+        return outdated
 
     @property
     def resolved_templates(self) -> list[ResolvedTemplate]:

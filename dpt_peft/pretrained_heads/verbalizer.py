@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import field
 from typing import Any, ClassVar
@@ -61,20 +60,6 @@ class VerbalizerForSequenceClassificationConfig(TemplateConfig):
         if self.label_words:
             self._name_classes(self.label_words, "label words", num_labels=kwargs.pop("num_labels", None))
         super().__post_init__(**kwargs)
-
-    @classmethod
-    def check_options(cls, options: dict[str, Any], path: str | os.PathLike[str]) -> None:
-        """Raise a `ValueError` if there are no label words."""
-        if "label_words" not in options:
-            raise ValueError(
-                f"`label_words` is missing: {path} is a model without a task. "
-                "Pass one word a class, such as label_words=['terrible', 'great']"
-            )
-
-    def outdated_by(self, changed: set[str]) -> dict[str, Any]:
-        """Return what does not hold any more for other classes."""
-        labels = {"id2label": None, "label2id": None} if "label_words" in changed else {}
-        return super().outdated_by(changed) | labels
 
     @classmethod
     def from_language_model_config(
