@@ -19,9 +19,11 @@ from statistics import mean
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from comparison import amount_of, least_data_first, models_of
 from hierarchical_data_sets import HIERARCHIES
 from peers import ENCODER_PACKAGE, PEERS, Labelled, default_encoder, train_peer
+from peft import PeftModel
 from plan import (
     ExperimentArguments,
     Record,
@@ -33,10 +35,11 @@ from plan import (
 )
 from plots import plot_boxes, plot_curves
 from tables import markdown_table, mean_and_spread
+from torch.utils.data import DataLoader
 from transformers import HfArgumentParser, TrainerCallback
 
 from dpt_peft.tasks import DATA_SETS, DISCRIMINATOR, ClassSamplingArguments, TextClassification, data_arguments
-from dpt_peft.training import METHODS, data_fingerprint, run as run_task
+from dpt_peft.training import METHODS, Outcome, data_fingerprint, run as run_task
 
 TASK = TextClassification()
 TEXT_DATA_SETS = [
@@ -174,7 +177,24 @@ def train(run: Run, arguments: ExperimentArguments, model_path: str) -> dict[str
         outcome.model.save_pretrained(folder)
         size = sum(file.stat().st_size for file in Path(folder).glob("*.safetensors"))
     prefix = prefix_of(run)
-    return {**outcome.results, f"{prefix}cpu_seconds": clock.seconds, f"{prefix}saved_bytes": size}
+    measured = {"cpu_seconds": clock.seconds, "saved_bytes": size, **recall_of_lists(outcome, run["split"])}
+    return {**outcome.results, **{f"{prefix}{name}": value for name, value in measured.items()}}
+
+
+@torch.no_grad()
+def recall_of_lists(outcome: Outcome, split: str) -> dict[str, float]:
+    """Return in how many texts' short lists the right class is (recall@k), where the model has short lists."""
+    model = outcome.model.get_base_model() if isinstance(outcome.model, PeftModel) else outcome.model
+    count = getattr(model.config, "short_list", None)
+    if count is None:
+        return {}
+    found: list[bool] = []
+    rows = outcome.features[split].dataset
+    for batch in DataLoader(rows, batch_size=64, collate_fn=TASK.collator(outcome.tokenizer)):
+        labels = batch.pop("labels")
+        nearest = model.prototype_logits(model.text_states(batch)).topk(min(count, model.num_labels)).indices
+        found += nearest.eq(labels[:, None]).any(1).tolist()
+    return {"recall_of_lists": mean(found)}
 
 
 def prefix_of(run: Run) -> str:

@@ -51,6 +51,16 @@ def test_runs_records_table_and_picture(tiny, tmp_path, capsys):
     assert (tmp_path / "records.jsonl").read_text() == before
 
 
+def test_how_often_the_right_class_is_on_its_short_list(tiny, tmp_path, capsys):
+    words = ("--methods", "dpt_prototypes", "dpt_prototypes_deep_prompt", "--seeds", 1, "--examples_per_class", 2)
+    lists = ("dpt_prototypes.short_list=3", "dpt_prototypes_deep_prompt.short_list=8")
+    run(tiny, tmp_path, capsys, *words, "--options", *lists)
+    three, all_classes = (json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines())
+    # a class outside of the list cannot win
+    assert three["metrics"]["accuracy"] <= three["metrics"]["recall_of_lists"] < 1
+    assert all_classes["metrics"]["recall_of_lists"] == 1
+
+
 def test_several_amounts_are_curves(tiny, tmp_path, capsys):
     out = run(tiny, tmp_path, capsys, "--methods", "dpt", "--seeds", 1, "--examples_per_class", 1, 2)
     assert "1 examples a class" in out
