@@ -9,9 +9,9 @@
         --train_files tickets.txt --do_train --do_eval --learning_rate 5e-5 --output_dir runs/adapted
 
 Text files (.txt, .txt.gz, .txt.xz) hold plain text; lines are joined into documents. The last documents of each file
-are held out. What is written is a discriminator's folder (`ElectraForPreTraining` where an encoder was the start), or
-with `--lora_rank` a PEFT adapter folder on top of it. A run that was cut off goes on with
-`--resume_from_checkpoint True`.
+are held out. What is written is a discriminator's folder (`ElectraForPreTraining` where an encoder was the start), one
+for `dpt_peft.training.load_packed` with `--save_dtype int8`, or a PEFT adapter folder with `--lora_rank`. A run that
+was cut off goes on with `--resume_from_checkpoint True`.
 """
 
 from __future__ import annotations
@@ -101,8 +101,10 @@ class ModelArguments:
             raise ValueError("`mix_shares` must have one share for each model of `mix_with`.")
         if any(share <= 0 for share in self.mix_shares) or sum(self.mix_shares) >= 1:
             raise ValueError("`mix_shares` must be above 0, and their sum below 1: the rest is the model's own.")
-        if self.save_dtype == "int8" and (self.lora_rank or self.adapter_name_or_path):
-            raise ValueError("`save_dtype` int8 is for whole models, not for adapters.")
+        if self.lora_rank or self.adapter_name_or_path:
+            for option, given in {"mix_with": self.mix_with, "save_dtype` `int8": self.save_dtype == "int8"}.items():
+                if given:
+                    raise ValueError(f"`{option}` is for whole models, not for adapters.")
 
 
 @dataclass
@@ -198,7 +200,12 @@ def build_discriminator(model_args: ModelArguments) -> PreTrainedModel | PeftMod
     return base if model_args.lora_rank is None else low_rank_discriminator(base, rank=model_args.lora_rank)
 
 
-def mix_weights(discriminator: PreTrainedModel, others: list[str], shares: list[float]) -> None:
+def has_head(path: str) -> bool:
+    """Return whether a model is a discriminator, and not an encoder that would get a new head."""
+    return AutoConfig.from_pretrained(path).model_type in supported_model_types()
+
+
+def mix_weights(discriminator: PreTrainedModel, path: str, others: list[str], shares: list[float]) -> None:
     """Make a discriminator, in place, the weighted mean of itself and other models of its shape.
 
     Models that were made from one encoder can be averaged (Wortsman et al. 2022, model soups). An encoder has no
@@ -206,6 +213,7 @@ def mix_weights(discriminator: PreTrainedModel, others: list[str], shares: list[
 
     Args:
         discriminator: What is changed.
+        path: Where it is from.
         others: Folders or Hub ids of discriminators or encoders.
         shares: Share of each; the rest is the discriminator's own.
 
@@ -214,16 +222,16 @@ def mix_weights(discriminator: PreTrainedModel, others: list[str], shares: list[
     """
     own = discriminator.state_dict()
     encoder = {f"{discriminator.base_model_prefix}.{name}" for name in discriminator.base_model.state_dict()}
-    parts = [(1 - sum(shares), own, True)]
+    parts = [(1 - sum(shares), own, has_head(path))]
     for name, share in zip(others, shares, strict=True):
         weights = discriminator_from_encoder(name).state_dict()
         if {key: weight.shape for key, weight in own.items()} != {key: w.shape for key, w in weights.items()}:
             raise ValueError(f"`mix_with`: {name} must have the layers and sizes of `model_name_or_path`.")
-        parts.append((share, weights, AutoConfig.from_pretrained(name).model_type in supported_model_types()))
+        parts.append((share, weights, has_head(name)))
     mixed = {}
     for key, weight in own.items():
-        if weight.is_floating_point():
-            having = [(share, weights[key]) for share, weights, has_head in parts if has_head or key in encoder]
+        having = [(share, weights[key]) for share, weights, head in parts if head or key in encoder]
+        if having and weight.is_floating_point():
             mixed[key] = sum(share * part for share, part in having) / sum(share for share, _ in having)
     discriminator.load_state_dict({**own, **mixed})
 
@@ -271,7 +279,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     tokenizer = AutoTokenizer.from_pretrained(model_args.model_name_or_path)
     discriminator = build_discriminator(model_args)
     if model_args.mix_with:
-        mix_weights(discriminator, model_args.mix_with, model_args.mix_shares)
+        mix_weights(discriminator, model_args.model_name_or_path, model_args.mix_with, model_args.mix_shares)
 
     train, held_out = [], []
     for path in data_args.train_files:
@@ -342,7 +350,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
             found = other_trainer.evaluate(metric_key_prefix=f"eval_{Path(other).name}")
             other_trainer.log_metrics(f"eval {other}", found)
             metrics |= found
-    if training_args.do_train:
+    if training_args.do_train or model_args.mix_with or model_args.save_dtype != "float32":
         restore_dropout(discriminator.config, model_args.model_name_or_path)
         if model_args.save_dtype == "int8":
             save_packed(discriminator, training_args.output_dir)

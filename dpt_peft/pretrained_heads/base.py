@@ -82,8 +82,9 @@ def longest_row(
     Args:
         asked: What the user wants; `None`: as much as model and tokenizer allow.
         tokenizer: Tokenizer. Many know no limit of their own.
-        model: The model or its config. Models with relative positions may have no limit, and RoBERTa and its kin have
-            fewer positions than rows in the table (`unused_positions`).
+        model: The model or its config. PEFT's prompt learning takes positions for its own tokens. Models with relative
+            positions may have no limit, and RoBERTa and its kin have fewer positions than rows in the table
+            (`unused_positions`).
         default: At most so much where nothing is asked for.
         argument: Name of what is asked for, for the message.
 
@@ -98,6 +99,9 @@ def longest_row(
     positions = getattr(config, "max_position_embeddings", None)
     if positions is None or positions <= 0:
         positions = torch.inf
+    peft_config: Any = getattr(model, "active_peft_config", None)
+    if getattr(peft_config, "is_prompt_learning", False):
+        positions -= peft_config.num_virtual_tokens
     limit = int(min(positions - unused_positions(config), tokenizer.model_max_length, torch.iinfo(torch.int32).max))
     if asked is not None and not 0 < asked <= limit:
         raise ValueError(f"`{argument}` must be between 1 and {limit}, the most that this model reads, got {asked}")

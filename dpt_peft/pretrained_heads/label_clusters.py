@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from transformers import (
 
 from dpt_peft._compatibility import no_progress_bars
 
-from .base import PretrainedHeadConfig
+from .base import PretrainedHeadConfig, longest_row
 from .discriminators import get_discriminator
 from .prototypes import mean_state
 from .template import check_label_words
@@ -79,8 +80,8 @@ def cluster_examples(
 ) -> Any:
     """Cluster classes by labelled texts: as `cluster_label_words`, with other vectors.
 
-    A class's vector is the mean direction of its texts' mean states in the discriminator, and of that of its word read
-    as a text, which is all that a class without texts has.
+    A class's vector is the mean of its texts' directions, a text's being that of its mean state in the discriminator.
+    The word counts as one more text of its class; a class without texts has nothing else.
 
     Args:
         label_words: One word a class.
@@ -102,10 +103,11 @@ def cluster_examples(
     check_max_children(max_children)
     if len(texts) != len(labels):
         raise ValueError(f"there must be one label for every text, got {len(labels)} for {len(texts)} texts")
-    wrong = sorted({label for label in labels if not 0 <= label < len(words)})
+    wrong = [label for label in labels if not isinstance(label, Integral) or not 0 <= label < len(words)]
     if wrong:
-        raise ValueError(f"`labels` must be between 0 and {len(words) - 1}, got {wrong}")
+        raise ValueError(f"`labels` must be whole numbers from 0 to {len(words) - 1}, got {wrong[0]!r}")
     loaded, model = _load_both(discriminator, tokenizer, **hub_arguments)
+    _wordpieces(words, loaded)
     directions = _text_directions([*texts, *words], loaded, model)
     sums = torch.zeros(len(words), directions.shape[1], dtype=torch.float64)
     sums.index_add_(0, torch.tensor([*labels, *range(len(words))]), directions)
@@ -125,12 +127,15 @@ def _text_directions(texts: Sequence[str], tokenizer: Any, model: Any) -> torch.
     encoder = getattr(model, "language_model", model).base_model
     training, parts = encoder.training, []
     encoder.eval()
-    for start in range(0, len(texts), 32):
-        rows = tokenizer(list(texts[start : start + 32]), padding=True, truncation=True, return_tensors="pt")
-        rows = rows.to(model.device)
-        states = encoder(**rows, return_dict=True).last_hidden_state
-        parts.append(mean_state(states, rows["attention_mask"]).to("cpu", torch.float64))
-    encoder.train(training)
+    cut = {"truncation": True, "max_length": longest_row(None, tokenizer, encoder)}
+    try:
+        for start in range(0, len(texts), 32):
+            rows = tokenizer(list(texts[start : start + 32]), padding=True, return_tensors="pt", **cut)
+            rows = rows.to(model.device)
+            states = encoder(**rows, return_dict=True).last_hidden_state
+            parts.append(mean_state(states, rows["attention_mask"]).to("cpu", torch.float64))
+    finally:
+        encoder.train(training)
     return torch.nn.functional.normalize(torch.cat(parts), dim=1)
 
 
@@ -143,12 +148,18 @@ def word_vectors(
     """Return the mean input embedding of every word's wordpieces, scaled to length one, (words, size)."""
     loaded, model = _load_both(discriminator, tokenizer, **hub_arguments)
     table = model.get_input_embeddings().weight.detach().to("cpu", torch.float64)
-    encoded = loaded(list(words), add_special_tokens=False, verbose=False)["input_ids"]
+    encoded = _wordpieces(words, loaded)
+    vectors = torch.stack([table[ids].mean(0) for ids in encoded])
+    return torch.nn.functional.normalize(vectors, dim=1).numpy()
+
+
+def _wordpieces(words: Sequence[str], tokenizer: Any) -> list[list[int]]:
+    """Return the tokens of every word, of which each must have some."""
+    encoded = tokenizer(list(words), add_special_tokens=False, verbose=False)["input_ids"]
     empty = [word for word, ids in zip(words, encoded, strict=True) if not ids]
     if empty:
         raise ValueError(f"`label_words`: the tokenizer turns {empty} into nothing; choose other words")
-    vectors = torch.stack([table[ids].mean(0) for ids in encoded])
-    return torch.nn.functional.normalize(vectors, dim=1).numpy()
+    return encoded
 
 
 def cluster_labels(words: Sequence[str], vectors: np.ndarray, *, max_children: int = 16) -> Any:

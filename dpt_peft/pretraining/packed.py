@@ -6,7 +6,9 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForPreTraining, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
+
+from dpt_peft.pretrained_heads.discriminators import get_discriminator
 
 WEIGHTS = "model_int8.safetensors"
 _SCALE = ".scale"
@@ -52,7 +54,9 @@ def load_packed(folder: str | Path) -> PreTrainedModel:
         if not name.endswith(_SCALE):
             scale = tensors.get(name + _SCALE)
             weights[name] = weight if scale is None else weight.float() * scale[:, None]
+    config = AutoConfig.from_pretrained(folder)
+    config.dtype = torch.float32
     with torch.random.fork_rng(devices=[]):
-        model = AutoModelForPreTraining.from_config(AutoConfig.from_pretrained(folder), dtype=torch.float32)
+        model = get_discriminator(config)(config)
     model.load_state_dict(weights)
     return model.eval()

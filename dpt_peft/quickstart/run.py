@@ -19,7 +19,7 @@ from dpt_peft.tasks.base import TaskData
 from dpt_peft.tasks.sampling import ClassSamplingArguments
 from dpt_peft.tasks.text_classification import TextClassification, TextClassificationArguments
 from dpt_peft.training.fit import load
-from dpt_peft.training.methods import METHODS, build_model, methods_of, option_names
+from dpt_peft.training.methods import METHODS, build_model, describe_options, methods_of, option_names
 from dpt_peft.training.records import append_json_line, data_fingerprint, read_json_lines
 from dpt_peft.training.run import RunArguments, run
 from dpt_peft.training.trainer import ScriptTrainingArguments
@@ -167,7 +167,7 @@ class Quickstart:
             "examples": asked.examples_per_class,
             "training": [asked.num_train_epochs, chosen.learning_rate, chosen.head_learning_rate],
             "updates": [chosen.updates, chosen.passes],
-            "options": dict(self.run_arguments(method, seed, "unused").options),
+            "options": describe_options(TASK, method, self.run_arguments(method, seed, "unused").options),
             "method": method,
             "seed": seed,
         }

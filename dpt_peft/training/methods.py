@@ -55,7 +55,7 @@ class Method:
             5e-3 to 6e-2.
         head_learning_rate: Of a new head, where it cannot bear that of the prompts; taken with `learning_rate`.
         updates: Least number of updates when neither epochs nor updates are given, see `default_epochs`.
-        passes: Most passes over the rows for the sake of `updates`: fewer rows are learned in fewer updates.
+        passes: Most passes over the rows where `updates` would ask for more. None: no limit.
         options: Fields of `adapter` that command lines offer; in Python all of them can be set.
         settings: Fields of `adapter` that make it this method.
         head_settings: Fields of the head's options that do.

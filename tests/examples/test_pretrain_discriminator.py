@@ -205,6 +205,15 @@ def test_eight_bits_a_number_and_the_models_own_dropout(encoder, texts, tmp_path
     )
 
 
+def test_a_mean_of_models_is_written_without_training(encoder, texts, tmp_path):
+    trained = tmp_path / "trained"
+    run(encoder, texts, trained, *TRAIN, "--max_steps", "1")
+    run(encoder, texts, tmp_path / "mean", "--mix_with", str(trained), "--mix_shares", "0.5")
+    mean, one = (load_file(folder / "model.safetensors") for folder in (tmp_path / "mean", trained))
+    head = "discriminator_predictions.dense.weight"
+    torch.testing.assert_close(mean[head], one[head])
+
+
 def test_a_generator_trained_along(encoder, texts, tmp_path):
     run(encoder, texts, tmp_path, *TRAIN, "--generator", "new", "--max_steps", "2")
     trained = load_file(tmp_path / "checkpoint-2" / "model.safetensors")

@@ -14,33 +14,34 @@ script = importlib.import_module("pretrain_discriminator")
 def test_weights_are_the_weighted_mean(tmp_path):
     folder = write_discriminator(tmp_path / "other")
     torch.manual_seed(1)
-    model = ElectraForPreTraining(ElectraConfig.from_pretrained(folder))
+    config = ElectraConfig.from_pretrained(folder)
+    model = ElectraForPreTraining(config)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     other = AutoModelForPreTraining.from_pretrained(folder, dtype=torch.float32).state_dict()
-    script.mix_weights(model, [str(folder)], [0.3])
+    script.mix_weights(model, str(folder), [str(folder)], [0.3])
     for name, weight in model.state_dict().items():
         expected = 0.7 * before[name] + 0.3 * other[name] if weight.is_floating_point() else before[name]
         torch.testing.assert_close(weight, expected)
 
 
-def test_an_encoder_has_no_share_of_the_head(tmp_path):
-    config = BertConfig(
-        vocab_size=30, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
-    )
-    encoder = BertModel(config)
-    encoder.save_pretrained(tmp_path / "encoder")
-    model = script.discriminator_from_encoder(tmp_path / "encoder")
-    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+@pytest.mark.parametrize("start", ["encoder", "discriminator"])
+def test_an_encoder_has_no_share_of_the_head(tmp_path, start):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    BertModel(BertConfig(vocab_size=30, **sizes)).save_pretrained(tmp_path / "encoder")
+    discriminator = script.discriminator_from_encoder(tmp_path / "encoder", seed=7)
     with torch.no_grad():
-        encoder.embeddings.word_embeddings.weight.add_(1)
-    encoder.save_pretrained(tmp_path / "encoder")
-    script.mix_weights(model, [str(tmp_path / "encoder")], [0.25])
-    after = model.state_dict()
+        discriminator.electra.embeddings.word_embeddings.weight.add_(1)
+    discriminator.save_pretrained(tmp_path / "discriminator")
+    (other,) = {"encoder", "discriminator"} - {start}
+    model = script.discriminator_from_encoder(tmp_path / start)
+    script.mix_weights(model, str(tmp_path / start), [str(tmp_path / other)], [0.25])
+    of_encoder = script.discriminator_from_encoder(tmp_path / "encoder").state_dict()
     words = "electra.embeddings.word_embeddings.weight"
-    torch.testing.assert_close(after[words], before[words] + 0.25)
-    for name in before:
+    share = 0.25 if other == "discriminator" else 0.75
+    torch.testing.assert_close(model.state_dict()[words], of_encoder[words] + share)
+    for name, weight in discriminator.state_dict().items():
         if name.startswith("discriminator_predictions"):
-            torch.testing.assert_close(after[name], before[name])
+            torch.testing.assert_close(model.state_dict()[name], weight)
 
 
 def test_another_size_is_refused(tmp_path):
@@ -48,7 +49,7 @@ def test_another_size_is_refused(tmp_path):
     config = ElectraConfig.from_pretrained(folder)
     config.num_hidden_layers = 1
     with pytest.raises(ValueError, match="layers and sizes"):
-        script.mix_weights(ElectraForPreTraining(config), [str(folder)], [0.3])
+        script.mix_weights(ElectraForPreTraining(config), str(folder), [str(folder)], [0.3])
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,8 @@ def test_another_size_is_refused(tmp_path):
         ({"mix_with": ["a"]}, "one share for each"),
         ({"mix_with": ["a"], "mix_shares": [1.0]}, "sum below 1"),
         ({"mix_with": ["a", "b"], "mix_shares": [0.5, -0.1]}, "above 0"),
-        ({"save_dtype": "int8", "lora_rank": 4}, "whole models"),
+        ({"save_dtype": "int8", "lora_rank": 4}, "`int8` is for whole models"),
+        ({"mix_with": ["a"], "mix_shares": [0.5], "lora_rank": 4}, "`mix_with` is for whole models"),
     ],
 )
 def test_what_cannot_be_is_refused(arguments, message):

@@ -159,8 +159,9 @@ def test_a_class_without_texts_has_its_word(discriminator_path):
 def test_examples_that_cannot_be(discriminator_path):
     with pytest.raises(ValueError, match="one label for every text"):
         LabelTree.from_examples(["world", "sports"], ["a", "b"], [0], discriminator_path)
-    with pytest.raises(ValueError, match=r"between 0 and 1, got \[2\]"):
-        LabelTree.from_examples(["world", "sports"], ["a", "b"], [0, 2], discriminator_path)
+    for wrong in (2, -1, 0.5, "world"):
+        with pytest.raises(ValueError, match=rf"whole numbers from 0 to 1, got {wrong!r}"):
+            LabelTree.from_examples(["world", "sports"], ["a", "b"], [0, wrong], discriminator_path)
 
 
 def test_examples_help_where_names_do_not_tell(shared: Path):

@@ -3,8 +3,9 @@
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForPreTraining
+from transformers import AutoModelForPreTraining, DebertaV2Config, FunnelConfig
 
+from dpt_peft.pretrained_heads.discriminators import get_discriminator
 from dpt_peft.pretraining.packed import WEIGHTS, load_packed, save_packed
 from tests.training.tiny import write_discriminator
 
@@ -53,3 +54,17 @@ def test_the_global_random_state_is_left_alone(tmp_path, model):
     before = torch.get_rng_state()
     load_packed(tmp_path)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("kind", [DebertaV2Config, FunnelConfig])
+def test_other_discriminators_come_back_as_what_they_were(tmp_path, kind):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    if kind is FunnelConfig:
+        sizes = {"d_model": 16, "n_head": 2, "d_head": 8, "d_inner": 16, "block_sizes": [1, 1]}
+    config = kind(vocab_size=20, **sizes)
+    model = get_discriminator(config)(config).eval()
+    save_packed(model, tmp_path)
+    loaded = load_packed(tmp_path)
+    assert type(loaded) is type(model)
+    rows = torch.randint(20, (2, 8))
+    torch.testing.assert_close(loaded(rows).logits, model(rows).logits, atol=0.02, rtol=0.02)

@@ -306,3 +306,14 @@ def test_families_have_the_methods_that_their_models_allow():
     assert "shallow_prompt" not in methods_of(TASKS["multiple-choice"])
     with pytest.raises(ValueError, match="must be one of fine_tuning, deep_prompt, lora for multiple-choice"):
         build_model(TASKS["multiple-choice"], "p_tuning", "anywhere")
+
+
+@pytest.mark.parametrize("method", ["prefix_tuning", "shallow_prompt", "p_tuning"])
+def test_prompts_that_take_positions_leave_the_rest_to_the_text(method, discriminator):
+    model = build(method, discriminator, num_virtual_tokens=3, encoder_hidden_size=8)
+    tokenizer = AutoTokenizer.from_pretrained(discriminator)
+    longest = TEXTS.longest_row(TEXTS.arguments(train_file="rows.csv"), tokenizer, model)
+    assert longest == 64 - 3  # all positions but those of the prompts
+    rows = tokenizer(["film " * 80], truncation=True, max_length=longest, return_tensors="pt")
+    assert rows["input_ids"].shape[1] == longest
+    assert model(**rows).logits.shape == (1, 2)

@@ -11,7 +11,7 @@ from huggingface_hub.constants import HF_HOME
 from transformers import AutoTokenizer
 
 from dpt_peft._compatibility import no_progress_bars
-from dpt_peft.pretraining.packed import WEIGHTS, load_packed
+from dpt_peft.pretraining.packed import load_packed
 
 PACKED_FOLDER = Path(__file__).parent
 """Config, packed weights and tokenizer; MODEL_CARD.md in it says how they were made and what they measure."""
@@ -31,7 +31,7 @@ def embedded_discriminator(cache_dir: str | Path | None = None) -> str:
         `from_pretrained`.
     """
     parent = Path(cache_dir) if cache_dir is not None else Path(HF_HOME) / "dpt_peft"
-    files = (PACKED_FOLDER / "config.json", PACKED_FOLDER / WEIGHTS)
+    files = sorted(file for file in PACKED_FOLDER.iterdir() if file.suffix in (".json", ".safetensors"))
     key = hashlib.sha256(b"".join(file.read_bytes() for file in files))
     target = parent / f"embedded-discriminator-{key.hexdigest()[:16]}"
     if target.is_dir():
