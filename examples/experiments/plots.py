@@ -144,9 +144,10 @@ def plot_boxes(
             # Equal values would hide each other: runs stand a little beside one another.
             offsets = [0.2 * (i / max(1, len(values) - 1) - 0.5) for i in range(len(values))]
             axes.scatter([index + 1 + offset for offset in offsets], values, s=16, color=f"C{index}", zorder=3)
-        axes.set_xticks(
-            range(1, len(filled) + 1), ["\n".join(textwrap.wrap(name, 16)) for name in filled], fontsize="small"
-        )
+        # Names beside one another have room for a few; many stand on end.
+        upright = {"rotation": 90} if len(filled) > 5 else {}
+        names = ["\n".join(textwrap.wrap(name, 24 if upright else 16)) for name in filled]
+        axes.set_xticks(range(1, len(filled) + 1), names, fontsize="small", **upright)
         axes.set_title(panel, fontsize="medium")
         _style(axes)
     panels[0].set_ylabel(y_label)
