@@ -62,7 +62,7 @@ def weights(folder, method):
 
 
 def load(folder, method):
-    if method in ("dpt_deep_prompt", "verbalizer"):
+    if method in ("dpt_deep_prompt", "dpt_prototypes_deep_prompt", "verbalizer"):
         return dpt_peft.AutoPeftModelForSequenceClassification.from_pretrained(folder)
     auto = AutoModelForSequenceClassification if method in WEIGHTS else AutoPeftModelForSequenceClassification
     return auto.from_pretrained(folder)
