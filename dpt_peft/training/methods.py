@@ -165,9 +165,9 @@ not draw, mean of two seeds, so one point is about three texts):
 | | | 4e-4, 96 | 58.1 | 4e-2, 160 | 59.7 |
 | | | | | 6e-2, 120 | 60.6 |
 
-`deep_prompt` and `verbalizer` take over what was found for prompts on DPT, `dpt_prototypes` the rate of `dpt`;
-those of `dpt_prototypes_deep_prompt` and `passes` were tried with the present discriminator
-(docs/results/few_labels_tried.jsonl). The others have customary rates.
+`deep_prompt`, `verbalizer` and `prefix_tuning` take over what was found for prompts on DPT, `dpt_prototypes` the rate
+of `dpt`. Those of `dpt_prototypes_deep_prompt` were tried with means of the present discriminator's parts and with
+itself, like `passes` (docs/results/few_labels_tried.jsonl, docs/how_to/few_labels.md). The others have customary rates.
 """
 
 
