@@ -167,7 +167,7 @@ not draw, mean of two seeds, so one point is about three texts):
 
 `deep_prompt`, `verbalizer` and `prefix_tuning` take over what was found for prompts on DPT, `dpt_prototypes` the rate
 of `dpt`. Those of `dpt_prototypes_deep_prompt` were tried with means of the present discriminator's parts and with
-itself, like `passes` (docs/results/few_labels_tried.jsonl, docs/how_to/few_labels.md). The others' rates are customary.
+itself, like `passes` (docs/results/few_labels_tried.jsonl, docs/how_to/few_labels.md). Other rates are customary.
 """
 
 
