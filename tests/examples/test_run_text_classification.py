@@ -95,6 +95,13 @@ def test_every_method_trains_evaluates_predicts_and_saves(script, files, tmp_pat
     assert "train 16, validation 10, test 12" in card.text
 
 
+def test_pipelines_leave_room_for_prompts_that_take_positions(script, files, tmp_path):
+    run(script, files, tmp_path, "prefix_tuning", "--do_train", "--num_virtual_tokens", 5)
+    classify = dpt_peft.load(tmp_path)
+    assert classify.tokenizer.model_max_length == classify.model.config.max_position_embeddings - 5
+    assert classify("the film was good. " * 40)[0]["label"] in WORDS
+
+
 @pytest.mark.parametrize(
     ("method", "strategy"),
     # PEFT saves what the MLP of p_tuning makes, not the MLP, so that method cannot be continued.

@@ -11,8 +11,15 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForPreTraining, AutoTokenizer, ElectraForPreTraining
 
+from dpt_peft import DPTForSequenceClassification
 from dpt_peft.pretraining import embedded
 from dpt_peft.pretraining.embedded import PACKED_FOLDER, embedded_discriminator
+from dpt_peft.tasks import (
+    ClassSamplingArguments,
+    TextClassification,
+    TextClassificationArguments,
+    data_arguments,
+)
 
 
 @pytest.fixture(scope="module")
@@ -139,3 +146,26 @@ def test_what_ships_is_small_and_complete():
         "tokenizer_config.json",
     }
     assert sum(files.values()) <= 24_000_000
+
+
+def test_it_still_knows_which_texts_are_alike(folder):
+    """Untrained prototypes of 8 messages a class: replaced-token detection alone had forgotten what they rest on."""
+    task = TextClassification()
+    data = task.load(TextClassificationArguments(**data_arguments("messages")))
+    rows = task.select(data, ClassSamplingArguments(examples_per_class=8, sample_seed=100))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = DPTForSequenceClassification.from_pretrained(
+        folder, label_words=data.label_names, prototypes=True, template_weight=0.0
+    ).eval()
+    batches = {
+        split: {
+            **tokenizer(rows[split]["text"][:], padding=True, return_tensors="pt"),
+            "labels": torch.tensor(rows[split]["labels"][:]),
+        }
+        for split in ("train", "test")
+    }
+    model.set_prototypes([batches["train"]])
+    with torch.no_grad():
+        found = model(**batches["test"]).logits.argmax(1)
+    # 0.63 was measured, 0.29 with minilm-rtd.
+    assert (found == batches["test"]["labels"]).float().mean() > 0.55
