@@ -28,6 +28,7 @@ from plan import (
     ExperimentArguments,
     Record,
     Run,
+    read_options,
     run_arguments,
     run_missing,
     values_of,
@@ -98,23 +99,6 @@ def title_of(run: Run) -> str:
     return ", ".join([title, *rate, *options])
 
 
-def read_options(entries: list[str], method: str) -> dict[str, Any]:
-    """Read entries such as "dpt.wordpieces=mean": those of a method; whole numbers, true and false are read as such.
-
-    Raises:
-        ValueError: If an entry is not of that form.
-    """
-    found = {}
-    for entry in entries:
-        name, _, value = entry.partition("=")
-        owner, _, option = name.partition(".")
-        if owner not in METHODS or not option or not value:
-            raise ValueError(f"`options` must be like dpt.wordpieces=mean, got {entry!r}.")
-        if owner == method:
-            found[option] = {"true": True, "false": False}.get(value, int(value) if value.isdecimal() else value)
-    return found
-
-
 def plan(arguments: FewLabelsArguments) -> list[Run]:
     """Return the runs, seed by seed, so that what is finished early is already a table."""
     rates = {}
@@ -123,11 +107,12 @@ def plan(arguments: FewLabelsArguments) -> list[Run]:
         if name not in METHODS or not rate:
             raise ValueError(f"`learning_rates` must be like dpt=2e-4, got {entry!r}.")
         rates[name] = float(rate)
+    options = read_options(arguments.options, arguments.methods)
     runs = []
     for seed in arguments.seeds:
         for count in arguments.examples_per_class:
             for method in arguments.methods:
-                rest = {"examples_per_class": count, "options": read_options(arguments.options, method)}
+                rest = {"examples_per_class": count, "options": options[method]}
                 if method in PEERS:
                     encoder = Path(arguments.encoder).name if arguments.encoder else ENCODER_PACKAGE
                     rest |= {"model": encoder, "epochs": None, "batch_size": None}

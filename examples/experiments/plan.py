@@ -6,6 +6,7 @@ here. A run is a plain dictionary that decides its result; a record is the run w
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import sys
@@ -146,7 +147,42 @@ class ComparisonArguments(ExperimentArguments):
         default=None,
         metadata={"help": "Of the new head over a frozen backbone. Default: the method's learning rate for it too."},
     )
+    options: list[str] = field(
+        default_factory=list, metadata={"help": "method.option=value, as in deep_prompt.use_gate=true."}
+    )
     best: int = field(default=3, metadata={"help": "The second table: mean of this many best seeds."})
+
+
+def read_options(entries: list[str], methods: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Read entries such as "dpt.wordpieces=mean"; what is JSON (numbers, true, lists) is read as such.
+
+    Args:
+        entries: What the command line gave.
+        methods: The methods that are run.
+
+    Returns:
+        The options of each method.
+
+    Raises:
+        ValueError: If an entry is not of that form, or names a method that is not run.
+    """
+    found: dict[str, dict[str, Any]] = {method: {} for method in methods}
+    for entry in entries:
+        name, _, value = entry.partition("=")
+        owner, _, option = name.partition(".")
+        if owner not in found or not option or not value:
+            raise ValueError(
+                f"`options` must be like dpt.wordpieces=mean, of the methods {', '.join(methods)}; got {entry!r}."
+            )
+        found[owner][option] = _read(value)
+    return found
+
+
+def _read(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        return value
 
 
 def rates_of(arguments: ComparisonArguments, method: str, only: float | None = None) -> list[dict[str, float]]:
@@ -191,11 +227,17 @@ def every_run(arguments: ComparisonArguments, settings: Iterable[dict[str, Any]]
             the place of the methods' own.
 
     Raises:
-        ValueError: See `rates_of`.
+        ValueError: See `rates_of` and `read_options`; or if an option is given that the settings choose.
     """
     settings = list(settings)
+    given = read_options(arguments.options, arguments.methods)
+    for name in {name for setting in settings for name in setting.get("options", {})}:
+        if any(name in options for options in given.values()):
+            raise ValueError(f"`options`: {name!r} is what this experiment compares.")
     return [
-        arguments.run(dataset, method, seed, **{**setting, **rates})
+        arguments.run(
+            dataset, method, seed, **{**setting, **rates, "options": given[method] | setting.get("options", {})}
+        )
         for seed in arguments.seeds
         for setting in settings
         for method in arguments.methods

@@ -223,3 +223,21 @@ def test_experiments_with_equal_runs_may_share_a_folder(tmp_path):
     assert other["metrics"] == {"accuracy": 0.1, "accuracy_level_1": 0.9}
     (mine,) = run_missing([run_of_six_classes], flat, None)
     assert mine["metrics"] == {"accuracy": 0.1}
+
+
+def test_options_reach_the_runs_of_their_method(tmp_path):
+    args = ComparisonArguments(
+        output_dir=str(tmp_path),
+        datasets=["trec"],
+        seeds=[1],
+        methods=["fine_tuning", "deep_prompt"],
+        options=["deep_prompt.use_gate=true", "deep_prompt.num_virtual_tokens=64", "deep_prompt.init_std=0.5"],
+    )
+    plain, prompted = every_run(args)
+    assert plain["options"] == {}
+    assert prompted["options"] == {"use_gate": True, "num_virtual_tokens": 64, "init_std": 0.5}
+    with pytest.raises(ValueError, match="'use_gate' is what this experiment compares"):
+        every_run(args, [{"options": {"use_gate": False}}])
+    args.options = ["dpt.wordpieces=mean"]
+    with pytest.raises(ValueError, match="of the methods fine_tuning, deep_prompt; got 'dpt.wordpieces=mean'"):
+        every_run(args)
