@@ -41,9 +41,11 @@ from transformers import (
     set_seed,
 )
 from transformers.trainer_utils import get_last_checkpoint
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from dpt_peft import supported_model_types
 from dpt_peft.training import (
+    PACKED_WEIGHTS,
     CorpusReplacements,
     DocumentCollator,
     GeneratorReplacements,
@@ -200,6 +202,20 @@ def build_discriminator(model_args: ModelArguments) -> PreTrainedModel | PeftMod
     return base if model_args.lora_rank is None else low_rank_discriminator(base, rank=model_args.lora_rank)
 
 
+def check_folder(folder: Path, packed: bool) -> None:
+    """Refuse a folder that holds weights of the other kind: whoever loads it would get the older model.
+
+    Args:
+        folder: Where the model will be saved.
+        packed: Whether in eight bits.
+
+    Raises:
+        ValueError: If the folder holds such weights.
+    """
+    if (other := folder / (SAFE_WEIGHTS_NAME if packed else PACKED_WEIGHTS)).exists():
+        raise ValueError(f"`output_dir`: {other} is of an earlier model; remove it, or give another folder.")
+
+
 def has_head(path: str) -> bool:
     """Return whether a model is a discriminator, and not an encoder that would get a new head."""
     return AutoConfig.from_pretrained(path).model_type in supported_model_types()
@@ -278,6 +294,9 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     set_seed(training_args.seed)
     tokenizer = AutoTokenizer.from_pretrained(model_args.model_name_or_path)
     discriminator = build_discriminator(model_args)
+    saves = training_args.do_train or bool(model_args.mix_with) or model_args.save_dtype != "float32"
+    if saves:
+        check_folder(Path(training_args.output_dir), packed=model_args.save_dtype == "int8")
     if model_args.mix_with:
         mix_weights(discriminator, model_args.model_name_or_path, model_args.mix_with, model_args.mix_shares)
 
@@ -350,7 +369,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
             found = other_trainer.evaluate(metric_key_prefix=f"eval_{Path(other).name}")
             other_trainer.log_metrics(f"eval {other}", found)
             metrics |= found
-    if training_args.do_train or model_args.mix_with or model_args.save_dtype != "float32":
+    if saves:
         restore_dropout(discriminator.config, model_args.model_name_or_path)
         if model_args.save_dtype == "int8":
             save_packed(discriminator, training_args.output_dir)

@@ -10,7 +10,8 @@ from transformers import AutoConfig, PreTrainedModel
 
 from dpt_peft.pretrained_heads.discriminators import get_discriminator
 
-WEIGHTS = "model_int8.safetensors"
+#: The file of `save_packed`.
+PACKED_WEIGHTS = "model_int8.safetensors"
 _SCALE = ".scale"
 _LARGEST = 127
 
@@ -35,7 +36,7 @@ def save_packed(model: PreTrainedModel, folder: str | Path) -> None:
         tensors[name] = (rows / scale.clamp(min=torch.finfo(scale.dtype).tiny)[:, None]).round().to(torch.int8)
         tensors[name + _SCALE] = scale
     Path(folder).mkdir(parents=True, exist_ok=True)
-    save_file(tensors, Path(folder) / WEIGHTS)
+    save_file(tensors, Path(folder) / PACKED_WEIGHTS)
     model.config.save_pretrained(folder)
 
 
@@ -48,7 +49,7 @@ def load_packed(folder: str | Path) -> PreTrainedModel:
     Raises:
         RuntimeError: The file lacks weights of the model, or has others.
     """
-    tensors = load_file(Path(folder) / WEIGHTS)
+    tensors = load_file(Path(folder) / PACKED_WEIGHTS)
     weights = {}
     for name, weight in tensors.items():
         if not name.endswith(_SCALE):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dpt_peft.pretraining.candidate_lists import DocumentCollator, WholeWords
 from dpt_peft.pretraining.discriminators import discriminator_from_encoder, low_rank_discriminator
-from dpt_peft.pretraining.packed import load_packed, save_packed
+from dpt_peft.pretraining.packed import PACKED_WEIGHTS, load_packed, save_packed
 from dpt_peft.pretraining.replaced_tokens import (
     CorpusReplacements,
     GeneratorReplacements,
@@ -27,6 +27,7 @@ from .trials import Trial, join_trials, train_together
 
 __all__ = [
     "METHODS",
+    "PACKED_WEIGHTS",
     "PRESETS",
     "CacheArguments",
     "CorpusReplacements",

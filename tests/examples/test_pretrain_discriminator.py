@@ -203,6 +203,8 @@ def test_eight_bits_a_number_and_the_models_own_dropout(encoder, texts, tmp_path
     assert (
         model.config.attention_probs_dropout_prob == AutoConfig.from_pretrained(encoder).attention_probs_dropout_prob
     )
+    with pytest.raises(ValueError, match=r"model_int8.safetensors is of an earlier model"):
+        run(encoder, texts, tmp_path, *TRAIN, "--max_steps", "1")
 
 
 def test_a_mean_of_models_is_written_without_training(encoder, texts, tmp_path):

@@ -99,4 +99,6 @@ def test_a_peers_record(tiny, tmp_path, capsys):
     assert probe["run"]["method"] == "probe"
     assert probe["data_fingerprint"]["train"] == dpt["data_fingerprint"]["train"]
     assert 0 <= probe["metrics"]["accuracy"] <= 1
+    assert "setfit" in probe["versions"]
+    assert "setfit" not in dpt["versions"]
     assert "Probe (logistic regression)" in out
