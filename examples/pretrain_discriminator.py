@@ -216,9 +216,17 @@ def check_folder(folder: Path, packed: bool) -> None:
         raise ValueError(f"`output_dir`: {other} is of an earlier model; remove it, or give another folder.")
 
 
-def has_head(path: str) -> bool:
-    """Return whether a model is a discriminator, and not an encoder that would get a new head."""
-    return AutoConfig.from_pretrained(path).model_type in supported_model_types()
+def has_head(path: str, model_class: type[PreTrainedModel]) -> bool:
+    """Return whether a model was saved as a discriminator, and not as an encoder that gets a new head.
+
+    Args:
+        path: Its folder or Hub id.
+        model_class: What it is loaded as.
+    """
+    if AutoConfig.from_pretrained(path).model_type not in supported_model_types():
+        return False
+    _, found = model_class.from_pretrained(path, output_loading_info=True)
+    return not found["missing_keys"]
 
 
 def mix_weights(discriminator: PreTrainedModel, path: str, others: list[str], shares: list[float]) -> None:
@@ -238,12 +246,13 @@ def mix_weights(discriminator: PreTrainedModel, path: str, others: list[str], sh
     """
     own = discriminator.state_dict()
     encoder = {f"{discriminator.base_model_prefix}.{name}" for name in discriminator.base_model.state_dict()}
-    parts = [(1 - sum(shares), own, has_head(path))]
+    parts = [(1 - sum(shares), own, has_head(path, type(discriminator)))]
     for name, share in zip(others, shares, strict=True):
-        weights = discriminator_from_encoder(name).state_dict()
+        other = discriminator_from_encoder(name)
+        weights = other.state_dict()
         if {key: weight.shape for key, weight in own.items()} != {key: w.shape for key, w in weights.items()}:
             raise ValueError(f"`mix_with`: {name} must have the layers and sizes of `model_name_or_path`.")
-        parts.append((share, weights, has_head(name)))
+        parts.append((share, weights, has_head(name, type(other))))
     mixed = {}
     for key, weight in own.items():
         having = [(share, weights[key]) for share, weights, head in parts if head or key in encoder]

@@ -4,7 +4,14 @@ import importlib
 
 import pytest
 import torch
-from transformers import AutoModelForPreTraining, BertConfig, BertModel, ElectraConfig, ElectraForPreTraining
+from transformers import (
+    AutoModelForPreTraining,
+    BertConfig,
+    BertModel,
+    ElectraConfig,
+    ElectraForPreTraining,
+    ElectraModel,
+)
 
 from tests.training.tiny import write_discriminator
 
@@ -25,9 +32,14 @@ def test_weights_are_the_weighted_mean(tmp_path):
 
 
 @pytest.mark.parametrize("start", ["encoder", "discriminator"])
-def test_an_encoder_has_no_share_of_the_head(tmp_path, start):
+@pytest.mark.parametrize("kind", ["bert", "electra"])
+def test_an_encoder_has_no_share_of_the_head(tmp_path, start, kind):
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    BertModel(BertConfig(vocab_size=30, **sizes)).save_pretrained(tmp_path / "encoder")
+    if kind == "bert":
+        BertModel(BertConfig(vocab_size=30, **sizes)).save_pretrained(tmp_path / "encoder")
+    else:
+        config = ElectraConfig(vocab_size=30, embedding_size=16, **sizes)
+        ElectraModel(config).save_pretrained(tmp_path / "encoder")
     discriminator = script.discriminator_from_encoder(tmp_path / "encoder", seed=7)
     with torch.no_grad():
         discriminator.electra.embeddings.word_embeddings.weight.add_(1)
