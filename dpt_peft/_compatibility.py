@@ -191,6 +191,9 @@ def load_with_new_head(auto_class: Any, path: str, **kwargs: Any) -> PreTrainedM
         auto_class: One of transformers' `AutoModelFor...`.
         path: Hub id or folder.
         **kwargs: For `from_pretrained`.
+
+    Returns:
+        The model; its attribute `has_new_head` says whether weights of the head are new.
     """
     hold, logger = _HoldBackLoadReport(), logging.getLogger("transformers.modeling_utils")
     logger.addFilter(hold)
@@ -198,7 +201,9 @@ def load_with_new_head(auto_class: Any, path: str, **kwargs: Any) -> PreTrainedM
         model, loading = auto_class.from_pretrained(path, output_loading_info=True, **kwargs)
     finally:
         logger.removeFilter(hold)
-    if any(key.startswith(f"{model.base_model_prefix}.") for key in loading["missing_keys"]):
+    of_backbone = [key for key in loading["missing_keys"] if key.startswith(f"{model.base_model_prefix}.")]
+    model.has_new_head = len(loading["missing_keys"]) > len(of_backbone)
+    if of_backbone:
         for record in hold.held:
             logging.getLogger(record.name).handle(record)
     return model

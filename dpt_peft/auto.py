@@ -32,7 +32,7 @@ from .pretrained_heads import (
 from .pretrained_heads.base import HUB_ARGUMENTS, PretrainedHeadConfig
 from .pretrained_heads.registration import WRAPPERS
 
-#: Beside an adapter over a plain model: the names of the classes, by id.
+#: Beside an adapter over a plain model: what its config says of the classes, which PEFT does not save.
 CLASSES_FILE = "classes.json"
 # What of the arguments means nothing to the base model: PEFT's own options, and where in its place the adapter lies.
 _FOR_THE_ADAPTER = {*inspect.signature(PeftModel.from_pretrained).parameters, "subfolder"}
@@ -86,28 +86,38 @@ def _refuse_lost_wrapper(path: str, adapter: PeftConfig, where: dict[str, Any]) 
     )
 
 
-def save_class_names(model: Any, folder: str | os.PathLike[str]) -> None:
-    """Write the names of the classes beside an adapter over a plain model, whose config PEFT does not save.
+def save_classes(model: Any, folder: str | os.PathLike[str]) -> None:
+    """Write what a config says of the classes beside an adapter over a plain model, whose config PEFT does not save.
 
     Args:
-        model: A model; nothing is written unless it is such an adapter, with names of its own.
+        model: A model; nothing is written unless it is such an adapter, with names of classes of its own or a
+            `problem_type` (without which a pipeline takes several labels for one).
         folder: Where the adapter was saved.
     """
     if not isinstance(model, PeftModel) or isinstance(model.config, PretrainedHeadConfig):
         return
-    names = [name for _, name in sorted((model.config.id2label or {}).items())]
-    if any(name != f"LABEL_{index}" for index, name in enumerate(names)):
-        (Path(folder) / CLASSES_FILE).write_text(json.dumps(names), encoding="utf-8")
+    classes: dict[str, Any] = {}
+    names = dict(sorted((model.config.id2label or {}).items()))
+    if any(name != f"LABEL_{index}" for index, name in names.items()):
+        classes["id2label"] = names
+    if getattr(model.config, "problem_type", None) is not None:
+        classes["problem_type"] = model.config.problem_type
+    if classes:
+        (Path(folder) / CLASSES_FILE).write_text(json.dumps(classes), encoding="utf-8")
 
 
-def _class_names(path: str, adapter: PeftConfig, where: dict[str, Any]) -> dict[str, dict[int, str]]:
-    """The names of the classes that lie beside an adapter or in its config, as an argument of the base model."""
+def _saved_classes(path: str, adapter: PeftConfig, where: dict[str, Any]) -> dict[str, Any]:
+    """What lies beside an adapter, or in its config, about the classes, as arguments of the base model."""
+    names = getattr(adapter, "id2label", None)
+    classes = {"id2label": names} if names else {}
     try:
         file = Path(str(cached_file(path, CLASSES_FILE, **where)))
-        return {"id2label": dict(enumerate(json.loads(file.read_text(encoding="utf-8"))))}
     except OSError:  # there is none
-        names = getattr(adapter, "id2label", None)
-        return {"id2label": names} if names else {}
+        return classes
+    found = json.loads(file.read_text(encoding="utf-8"))
+    if "id2label" in found:
+        found["id2label"] = {int(index): name for index, name in found["id2label"].items()}
+    return {**classes, **found}
 
 
 def _classes_of_the_head(path: str, where: dict[str, Any]) -> dict[str, int]:
@@ -167,8 +177,10 @@ class _AutoPeftModel:
             for_weights = {"device": "cpu", "revision": revision, **where}
             _refuse_lost_wrapper(path, adapter, for_weights)
             if not kwargs.keys() & {"num_labels", "id2label", "config"}:
-                names = _class_names(path, adapter, {**where, "revision": revision or "main"})
-                kwargs |= names or _classes_of_the_head(path, for_weights)
+                classes = _saved_classes(path, adapter, {**where, "revision": revision or "main"})
+                if "id2label" not in classes:
+                    classes |= _classes_of_the_head(path, for_weights)
+                kwargs = {**classes, **kwargs}
             loaded: PeftModel = super().from_pretrained(  # type: ignore[misc]
                 path, adapter_name, is_trainable=is_trainable, config=config, revision=revision, **kwargs
             )

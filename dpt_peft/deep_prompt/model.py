@@ -61,6 +61,9 @@ class DeepPromptModel(BaseTuner):
             )
         super().__init__(model, config, adapter_name, *args, **kwargs)
 
+    #: How many `adapter_names` the present call has; None without.
+    _num_names: int | None = None
+
     @property
     def bank(self) -> PromptBank:
         """The prompts of all adapters."""
@@ -252,9 +255,11 @@ class DeepPromptModel(BaseTuner):
             raise ValueError("`adapter_names` cannot be used in training together with gradient checkpointing.")
         try:
             self._plan_rows(RowPlan.of(adapter_names, list(self.peft_config)))
+            self._num_names = len(adapter_names)
             yield
         finally:
             self._plan_rows(None)
+            self._num_names = None
 
     # who has what is decided outside of compiled graphs, see `PromptBank.look_up`
     @torch.compiler.disable
@@ -265,8 +270,19 @@ class DeepPromptModel(BaseTuner):
                 module.plan_rows(plan)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the backbone, compiled if it is: `model.get_base_model().compile()` leaves PEFT's verbs outside."""
+        """Run the backbone, compiled if it is: `model.get_base_model().compile()` leaves PEFT's verbs outside.
+
+        Raises:
+            ValueError: if there are `adapter_names`, and not one for each row.
+        """
         self._adopt_heads()
+        if self._num_names is not None:
+            # Wrappers and beams multiply the rows further inside, where any multiple has to do.
+            rows = next(
+                (x for x in (*args, kwargs.get("input_ids"), kwargs.get("inputs_embeds")) if x is not None), None
+            )
+            if rows is not None and len(rows) != self._num_names:
+                raise ValueError(f"`adapter_names` has {self._num_names} names, but the batch has {len(rows)} rows.")
         for name in ("output_attentions", "output_hidden_states"):
             # PEFT passes `None` where nobody asked, which transformers takes for a no, whatever its config says
             if name in kwargs and kwargs[name] is None:

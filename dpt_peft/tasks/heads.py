@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -52,16 +52,29 @@ def new_head(auto_class: Any, label_names: Sequence[str] | None = None, **fixed:
     return Head(load)
 
 
-def words_of_classes(label_names: Sequence[str], label_words: Sequence[str] | None) -> list[str]:
+def words_of_classes(label_names: Sequence[str], label_words: Sequence[str] | Mapping[str, str] | None) -> list[str]:
     """Return one word (or words) per class: those given, or else the classes' names.
 
+    Args:
+        label_names: Names of the classes.
+        label_words: Words in their order, or by name.
+
     Raises:
-        ValueError: If their number is not that of the classes, or they are one string.
+        ValueError: If it does not give one entry per class, or is a string or a set.
     """
     if label_words is None:
         return list(label_names)
-    if isinstance(label_words, str):
-        raise ValueError(f"`label_words` must be a list with one entry per class, got the string {label_words!r}.")
+    if isinstance(label_words, Mapping):
+        if set(label_words) != set(label_names):
+            raise ValueError(
+                f"`label_words` must have the names of the classes as keys: {', '.join(label_names)}; got "
+                f"{', '.join(map(repr, label_words))}."
+            )
+        return [label_words[name] for name in label_names]
+    if isinstance(label_words, str) or not isinstance(label_words, Sequence):
+        raise ValueError(
+            f"`label_words` must be a list with one entry per class, or words by class name, got {label_words!r}."
+        )
     if len(label_words) != len(label_names):
         raise ValueError(
             f"`label_words` must give one entry per class: there are {len(label_names)} classes "

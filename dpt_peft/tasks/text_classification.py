@@ -117,7 +117,7 @@ def shape_several_labels(splits: Mapping[str, Dataset], args: TextClassification
 
     Raises:
         ValueError: If there is no training data, a split is empty, a column is missing, a row's labels are no list, a
-            label is none of the classes, or there are fewer than two classes.
+            label is none of the classes, zeros and ones have no names, or there are fewer than two classes.
     """
     column = args.label_column_name
     texts = text_columns(args.text_column_name, args.text_pair_column_name)
@@ -132,7 +132,18 @@ def shape_several_labels(splits: Mapping[str, Dataset], args: TextClassification
     }
     inner = getattr(splits["train"].features[column], "feature", None)
     names = list(args.class_names or (inner.names if isinstance(inner, ClassLabel) else ()))
-    flags = bool(args.class_names) and all(len(row) == len(names) and set(row) <= {0, 1} for row in found["train"])
+    width = len(found["train"][0]) if found.get("train") else 0
+    flags = not isinstance(inner, ClassLabel) and all(
+        len(row) == width > 1 and all(isinstance(flag, int) for flag in row) and set(row) <= {0, 1}
+        for row in found["train"]
+    )
+    if flags and len(names) > width and all(len(set(row)) == width for row in found["train"]):
+        flags = False  # numbers of the first two classes
+    elif flags and len(names) != width:
+        raise ValueError(
+            f"`class_names`: the rows of column {column!r} are {width} zeros and ones each, so they need the names of "
+            f"{width} classes, in that order; got {names or None}."
+        )
 
     def named(row: list[Any]) -> list[str]:
         if flags:
@@ -186,15 +197,22 @@ def tokenize_texts(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_len
     return dataset.map(encode, batched=True, remove_columns=texts, keep_in_memory=True, load_from_cache_file=False)
 
 
+def check_scikit_learn() -> None:
+    """Raise an `ImportError` if the metrics of classes cannot be computed."""
+    try:
+        import sklearn.metrics  # noqa: F401
+    except ImportError as error:
+        raise ImportError("the metrics of classes need scikit-learn: pip install dpt_peft[tasks]") from error
+
+
 def _scores(predicted: np.ndarray, right: np.ndarray, means: Sequence[str]) -> dict[str, float]:
     """Return `accuracy` (where rows have several labels, of whole rows) and F1, such as `macro_f1`, of class ids.
 
     A class that is never right has an F1 of 0; one that neither occurs nor is predicted does not count.
     """
-    try:
-        from sklearn.metrics import accuracy_score, f1_score
-    except ImportError as error:
-        raise ImportError("the metrics of classes need scikit-learn: pip install dpt_peft[tasks]") from error
+    check_scikit_learn()
+    from sklearn.metrics import accuracy_score, f1_score
+
     f1 = {f"{mean}_f1": float(f1_score(right, predicted, average=mean, zero_division=0)) for mean in means}
     return {"accuracy": float(accuracy_score(right, predicted)), **f1}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from transformers import (
 from transformers.utils import find_adapter_config_file
 
 from dpt_peft._compatibility import no_progress_bars
-from dpt_peft.auto import AutoPeftModelForSequenceClassification, save_class_names
+from dpt_peft.auto import AutoPeftModelForSequenceClassification, save_classes
 from dpt_peft.tasks.base import TaskData
-from dpt_peft.tasks.text_classification import TextClassification, TextClassificationArguments
+from dpt_peft.tasks.text_classification import TextClassification, TextClassificationArguments, check_scikit_learn
 from dpt_peft.training.run import ModelArguments, RunArguments, run
 from dpt_peft.training.trainer import ScriptTrainingArguments
 
@@ -30,19 +30,38 @@ _TRAINING = {"report_to": "none", "save_strategy": "no", "logging_strategy": "no
 class Classifier(TextClassificationPipeline):
     """A text classification pipeline that knows what was measured, and saves adapters with the names of classes.
 
+    Beside what transformers' pipeline takes, it can be called with a column of a data frame, an array of texts, and
+    tuples of two texts for pairs.
+
     Attributes:
         metrics: What was measured after training; None for a pipeline that was loaded.
     """
 
     metrics: dict[str, Any] | None = None
 
+    def __call__(self, inputs: Any, **kwargs: Any) -> list[Any]:
+        """Classify a text, a pair, or a list of either; see transformers' pipeline for the arguments."""
+        if hasattr(inputs, "tolist"):
+            inputs = inputs.tolist()
+        if isinstance(inputs, list):
+            return super().__call__([_input(each) for each in inputs], **kwargs) if inputs else []
+        found: list[Any] = super().__call__(_input(inputs), **kwargs)
+        return found
+
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
         """Save model or adapter and tokenizer; `dpt_peft.load` loads them."""
         super().save_pretrained(save_directory, **kwargs)
-        save_class_names(self.model, save_directory)
+        save_classes(self.model, save_directory)
 
     def check_model_type(self, supported_models: Any) -> None:
         """Accept what `fit` and `load` made; transformers' check knows no `PeftModel` and would log an error."""
+
+
+def _input(value: Any) -> Any:
+    """Return a pair of texts as transformers' pipeline takes it, anything else as it is."""
+    if isinstance(value, tuple) and len(value) == 2:
+        return {"text": value[0], "text_pair": value[1]}
+    return value
 
 
 def fit(
@@ -55,6 +74,7 @@ def fit(
     eval_texts: Any = None,
     eval_labels: Any = None,
     eval_text_pairs: Any = None,
+    class_names: Sequence[str] | None = None,
     seed: int = 42,
     max_length: int | None = None,
     progress_bar: bool = True,
@@ -74,12 +94,16 @@ def fit(
         eval_texts: Texts to measure on after training, as `texts`; metrics are in the `metrics` of what is returned.
         eval_labels: Their classes.
         eval_text_pairs: Their second texts.
+        class_names: Names of the classes: for labels 0, 1, ... and rows of zeros and ones in that order, for other
+            whole numbers by value, for named labels their order.
         seed: Of new parameters and of the order of training.
-        max_length: Longest row in tokens. Default: what the model takes.
+        max_length: Longest text in tokens, special tokens counted; DPT's template comes on top. Default: what the
+            model takes.
         progress_bar: Whether a bar is shown.
         training: Arguments of the Trainer by name (`num_train_epochs`, `learning_rate`, `bf16`, ...). Default: the
             method's learning rates and number of updates, see `dpt_peft.training.METHODS`.
-        **options: The method's options: `label_words`, `template`, `num_virtual_tokens`, ...
+        **options: The method's options: `label_words` (in the order of the classes, or by name), `template`,
+            `num_virtual_tokens`, ...
 
     Returns:
         `pipeline("text-classification")`; `save_pretrained(folder)` saves it, `dpt_peft.load(folder)` loads it.
@@ -87,6 +111,7 @@ def fit(
 
     Raises:
         ValueError: If texts and labels do not fit, or the method has no such option; the message names the argument.
+        ImportError: If `eval_texts` are given without scikit-learn.
 
     Example:
         >>> classify = dpt_peft.fit(["a graceful movie", "a dull one"], ["positive", "negative"])
@@ -97,13 +122,19 @@ def fit(
     if eval_texts is None and (eval_labels is not None or eval_text_pairs is not None):
         raise ValueError("`eval_labels` and `eval_text_pairs` are for `eval_texts`, which are missing.")
     if eval_texts is not None:
+        check_scikit_learn()
         splits["validation"] = _rows(eval_texts, eval_labels, eval_text_pairs, "eval_")
     task = TextClassification()
     pairs: dict[str, Any] = {}
     if "text_pair" in splits["train"].column_names:
         pairs = {"text_pair_column_name": "text_pair"}
     # A file's name stands for the source in the card; these rows have none.
-    source = TextClassificationArguments(train_file="rows in memory", max_seq_length=max_length, **pairs)
+    source = TextClassificationArguments(
+        train_file="rows in memory",
+        max_seq_length=max_length,
+        class_names=None if class_names is None else list(class_names),
+        **pairs,
+    )
     data: TaskData = task.shape(splits, source)
     if method is None:
         method = "dpt" if model is not None or getattr(data, "several_labels", False) else "dpt_prototypes"
@@ -136,7 +167,7 @@ def load(folder: str | Path, **kwargs: Any) -> Pipeline:
     path = str(folder)
     of_hub = {name: kwargs[name] for name in ("revision", "token", "subfolder") if name in kwargs}
     if find_adapter_config_file(path, **of_hub) is None:
-        return pipeline("text-classification", model=path, truncation=True, **kwargs)
+        return pipeline("text-classification", model=path, truncation=True, pipeline_class=Classifier, **kwargs)
     model = AutoPeftModelForSequenceClassification.from_pretrained(path, **kwargs)
     return _as_pipeline(model, AutoTokenizer.from_pretrained(path, **of_hub))
 
@@ -153,24 +184,39 @@ def _as_pipeline(
 
 def _rows(texts: Any, labels: Any, text_pairs: Any, prefix: str) -> Dataset:
     """Return rows with the columns `text`, `label` and, of pairs, `text_pair`."""
+    is_table = isinstance(texts, Dataset) or hasattr(texts, "columns")
     if labels is None:
         if text_pairs is not None:
             raise ValueError(f"`{prefix}text_pairs` are for lists: put them into the column 'text_pair' of the rows.")
-        rows = texts if isinstance(texts, Dataset) else None
-        if rows is None and hasattr(texts, "columns"):
-            rows = Dataset.from_pandas(texts, preserve_index=False)
-        if rows is None:
+        if not is_table:
             raise ValueError(
                 f"`{prefix}labels` is missing: give a label for every text, or a datasets.Dataset or data frame with "
                 "the columns 'text' and 'label'."
             )
+        rows = texts if isinstance(texts, Dataset) else Dataset.from_pandas(texts, preserve_index=False)
+        if missing := {"text", "label"} - set(rows.column_names):
+            raise ValueError(
+                f"`{prefix}texts` has no column {' and no column '.join(map(repr, sorted(missing)))}; there are "
+                f"{', '.join(rows.column_names)}. Give {prefix}texts=table[...] and {prefix}labels=table[...]."
+            )
         return rows
+    if is_table or isinstance(texts, Mapping):
+        raise ValueError(
+            f"`{prefix}texts` is a whole table, but `{prefix}labels` is given: give the column of the texts, or leave "
+            "the labels out."
+        )
     columns = {"text": texts, "label": labels, "text_pair": text_pairs}
     values = {name: _values(value, f"{prefix}{name}s") for name, value in columns.items() if value is not None}
     lengths = {name: len(value) for name, value in values.items()}
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"{count} {prefix}{name}s" for name, count in lengths.items())
         raise ValueError(f"`{prefix}texts` and `{prefix}labels` must be equally many, got {counts}.")
+    lists = [isinstance(label, list | tuple | set) for label in values["label"]]
+    if any(lists) and not all(lists):
+        raise ValueError(
+            f"`{prefix}labels` must be one class for every text, or a list of classes for every text, but row "
+            f"{lists.index(not lists[0])} differs from those before."
+        )
     return Dataset.from_dict(values)
 
 

@@ -309,6 +309,7 @@ def build_model(
     head, adapter = split_options(task, method, options)
     load = task.heads[METHODS[method].head].load
     model = load(model_name_or_path, data, head, dtype=dtype, **(model_kwargs or {}))
+    check_no_adapter(model, model_name_or_path)
     if adapter is None:
         return model
     if new := getattr(model, "new_modules", None):
@@ -317,26 +318,28 @@ def build_model(
     if left_out := modules_left_out(model, adapter):
         # PEFT knows the names of most heads, and not of what stands before them in some models.
         adapter.modules_to_save = [*(adapter.modules_to_save or []), *left_out]
-    check_no_adapter(model)
     with quiet_peft():
         return get_peft_model(model, adapter)
 
 
-def check_no_adapter(model: Any) -> None:
+def check_no_adapter(model: Any, name: str = "") -> None:
     """Refuse a model that has an adapter already: a second one around it would be saved without the first.
 
     Args:
         model: What an adapter is to be put on.
+        name: What it was loaded from. Default: what its config says.
 
     Raises:
         ValueError: If it is a `PeftModel`, or transformers has loaded an adapter into it.
     """
     has_adapter = isinstance(model, PeftModel) or getattr(model, "_hf_peft_config_loaded", False)
     if has_adapter or any(isinstance(module, BaseTunerLayer) for module in model.modules()):
-        name = getattr(getattr(model, "config", None), "name_or_path", "") or type(model).__name__
+        name = name or getattr(getattr(model, "config", None), "name_or_path", "") or type(model).__name__
         raise ValueError(
-            f"`model_name_or_path`: {name!r} has an adapter already. Name the model that it was trained on, or merge "
-            "the adapter first: PeftModel.from_pretrained(...).merge_and_unload().save_pretrained(folder)."
+            f"`model_name_or_path`: {name!r} has an adapter already. To predict with it, dpt_peft.load({name!r}). To "
+            f"train on, name the model that it was trained on; with deep prompts, `init_from` = {name!r} starts from "
+            "its prompts, and what was trained with LoRA can be merged first "
+            "(PeftModel.from_pretrained(...).merge_and_unload().save_pretrained(folder))."
         )
 
 

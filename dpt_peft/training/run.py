@@ -201,6 +201,7 @@ def run(
     model: Any = build_model(
         task, arguments.method, name, data, model_kwargs=arguments.model.for_loading(), **arguments.options
     )
+    check_trained(arguments, model)
     _configure(model, task.settings(arguments.data))
     if arguments.cache.cache_lower_layers and has_prototypes(model):
         raise ValueError("`cache_lower_layers` is not possible with `prototypes`, which read texts in other rows.")
@@ -281,6 +282,35 @@ def check_can_pad(tokenizer: PreTrainedTokenizerBase) -> None:
             "need. Save a copy of model and tokenizer that has one, and name that: tokenizer.pad_token = "
             "tokenizer.eos_token, model.config.pad_token_id = tokenizer.eos_token_id, save_pretrained(folder) of both."
         )
+
+
+def check_trained(arguments: RunArguments, model: Any) -> None:
+    """Refuse to measure or predict with parameters that are new and are not going to be trained.
+
+    Args:
+        arguments: The run's arguments.
+        model: What `build_model` gave.
+
+    Raises:
+        ValueError: If there are such parameters, or a checkpoint is named and nothing is trained.
+    """
+    if arguments.training.do_train:
+        return
+    if arguments.training.resume_from_checkpoint:
+        raise ValueError("`resume_from_checkpoint` goes on with training: it needs `do_train`.")
+    wrapper = model.get_base_model() if is_adapter(model) else model
+    if is_adapter(model) and "init_from" not in arguments.options:
+        new = "an adapter"
+    elif has_prototypes(model) and not wrapper.class_prototypes.weight.any():
+        new = "prototypes of classes"
+    elif getattr(wrapper, "has_new_head", False):
+        new = "a head"
+    else:
+        return
+    raise ValueError(
+        f"`do_train` is not set, and method {arguments.method!r} has {new} that nothing has trained. Train it first; "
+        "dpt_peft.load(folder), or the lines in the folder's README.md, predict with what was trained."
+    )
 
 
 def take_over_label_smoothing(task: Task, model: Any, args: ScriptTrainingArguments) -> None:
@@ -394,7 +424,7 @@ def card_facts(
         details={
             **task.details(data, source, model, max_length),
             "Learning rate": args.learning_rate,
-            "Epochs": args.num_train_epochs,
+            **({"Updates": args.max_steps} if args.max_steps > 0 else {"Epochs": args.num_train_epochs}),
             "Batch size": args.train_batch_size,
             "Seed": args.seed,
         },

@@ -159,6 +159,8 @@ def test_errors_name_the_argument():
         model(**batch, adapter_names=5)
     with pytest.raises(ValueError, match="adapter_names.*4 names.*6 rows"):
         model(**batch, adapter_names=["short"] * 4)
+    with pytest.raises(ValueError, match="adapter_names.*3 names.*6 rows"):
+        model(batch["input_ids"], adapter_names=["short"] * 3)
     model.base_model.model.gradient_checkpointing_enable()
     with pytest.raises(ValueError, match="adapter_names.*gradient checkpointing"):
         model.train()(**batch, adapter_names=NAMES)

@@ -217,8 +217,36 @@ def test_presets_passes_and_calibration_come_back(script, files, tmp_path, metho
 def test_empty_and_very_long_texts(script, files, tmp_path):
     (tmp_path / "odd.csv").write_text(f'text,label\n"",positive\n{"film " * 10_000},negative\n')
     for method in ("fine_tuning", "dpt", "deep_prompt"):
-        metrics = run(script, files, tmp_path / method, method, "--do_predict", "--test_file", tmp_path / "odd.csv")
+        words = ("--do_train", "--max_steps", 1, "--do_predict", "--test_file", tmp_path / "odd.csv")
+        metrics = run(script, files, tmp_path / method, method, *words)
         assert 0 <= metrics["test_accuracy"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("method", "new"),
+    [
+        ("fine_tuning", "a head"),
+        ("lora", "an adapter"),
+        ("dpt_deep_prompt", "an adapter"),
+        ("dpt_prototypes", "proto"),
+    ],
+)
+def test_what_nothing_has_trained_does_not_predict(method, new, script, files, tmp_path):
+    with pytest.raises(ValueError, match=f"`do_train` is not set, and method '{method}' has {new}"):
+        run(script, files, tmp_path / "out", method, "--do_predict")
+    assert not (tmp_path / "out" / "predictions.tsv").exists()
+
+
+def test_a_checkpoint_is_for_training(script, files, tmp_path):
+    with pytest.raises(ValueError, match="`resume_from_checkpoint` goes on with training"):
+        run(script, files, tmp_path, "dpt", "--do_predict", "--resume_from_checkpoint", "last")
+
+
+def test_a_trained_classifier_is_measured_without_training(script, files, tmp_path):
+    trained = run(script, files, tmp_path / "one", "fine_tuning", "--do_train", "--max_steps", 2, "--do_predict")
+    words = ("--model_name_or_path", tmp_path / "one", "--do_predict")
+    again = run(script, files, tmp_path / "two", "fine_tuning", *words)
+    assert again["test_loss"] == pytest.approx(trained["test_loss"], abs=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """A classifier in one call: lists, data sets, data frames; one label, several, pairs; saved and loaded again."""
 
+import importlib
 import logging
+import sys
 
 import pandas
 import pytest
@@ -61,6 +63,61 @@ def test_several_labels_a_text(method, discriminator):
     assert {"eval_micro_f1", "eval_macro_f1", "eval_accuracy"} <= classify.metrics.keys()
 
 
+@pytest.mark.parametrize("method", ["dpt", "fine_tuning", "lora", "deep_prompt"])
+def test_several_labels_are_several_after_loading(method, discriminator, tmp_path):
+    labels = [["positive", "film"], ["negative"], []] * 2
+    classify = dpt_peft.fit(TEXTS, labels, model=str(discriminator), method=method, **QUICK)
+    classify.save_pretrained(tmp_path)
+    answers, again = (each(TEXTS[0], top_k=None) for each in (classify, dpt_peft.load(tmp_path)))
+    assert [entry["label"] for entry in again] == [entry["label"] for entry in answers]
+    assert [entry["score"] for entry in again] == pytest.approx([entry["score"] for entry in answers], abs=1e-6)
+
+
+def test_rows_of_zeros_and_ones_are_several_labels(discriminator):
+    rows = [[1, 0, 1], [0, 1, 0]] * 3
+    given = {"model": str(discriminator), "method": "fine_tuning", "class_names": ["good", "bad", "film"]}
+    named = [["good", "film"], ["bad"]] * 3
+    answers = [dpt_peft.fit(TEXTS, labels, **given, **QUICK)("fine", top_k=None) for labels in (rows, named)]
+    assert answers[0] == answers[1]
+    with pytest.raises(ValueError, match="`class_names`.*3 zeros and ones each"):
+        dpt_peft.fit(TEXTS, rows, model=str(discriminator), **QUICK)
+
+
+def test_class_names_name_numbers(discriminator):
+    classify = dpt_peft.fit(TEXTS, [1, 0] * 3, model=str(discriminator), class_names=["bad", "good"], **QUICK)
+    assert classify.model.config.label_words == ["bad", "good"]
+    assert classify("fine")[0]["label"] in ("bad", "good")
+
+
+def test_label_words_by_name_go_to_their_classes(discriminator):
+    given = {"positive": "great", "negative": "poor"}
+    config = dpt_peft.fit(TEXTS, NAMES, model=str(discriminator), label_words=given, **QUICK).model.config
+    assert [given[config.id2label[index]] for index in range(2)] == config.label_words
+    for wrong, message in (({"positive": "great"}, "names of the classes as keys"), ({"a", "b"}, "must be a list")):
+        with pytest.raises(ValueError, match=message):
+            dpt_peft.fit(TEXTS, NAMES, model=str(discriminator), label_words=wrong, **QUICK)
+
+
+@pytest.mark.parametrize("method", ["dpt", "lora"])
+def test_what_can_be_asked(method, discriminator, tmp_path):
+    fitted = dpt_peft.fit(TEXTS, NAMES, text_pairs=TEXTS[::-1], model=str(discriminator), method=method, **QUICK)
+    fitted.save_pretrained(tmp_path)
+    for classify in (fitted, dpt_peft.load(tmp_path)):
+        pair = classify({"text": TEXTS[0], "text_pair": TEXTS[1]})
+        assert classify((TEXTS[0], TEXTS[1])) == pair != classify(TEXTS[0])
+        assert classify([(TEXTS[0], TEXTS[1])]) == [pair] if isinstance(pair, dict) else pair
+        assert classify(pandas.Series(TEXTS)) == classify(TEXTS)
+        assert classify([]) == []
+    assert dpt_peft.load(tmp_path).metrics is None
+
+
+def test_metrics_that_cannot_be_computed_are_missed_before_training(discriminator, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.metrics", None)
+    monkeypatch.setattr(importlib.import_module("dpt_peft.training.fit"), "run", None)
+    with pytest.raises(ImportError, match="scikit-learn"):
+        dpt_peft.fit(TEXTS, NAMES, eval_texts=TEXTS, eval_labels=NAMES, model=str(discriminator), **QUICK)
+
+
 def test_pairs_data_sets_and_data_frames(discriminator):
     rows = {"text": TEXTS, "text_pair": TEXTS[::-1], "label": NAMES}
     answers = []
@@ -81,6 +138,11 @@ def test_pairs_data_sets_and_data_frames(discriminator):
         ({"texts": TEXTS}, "`labels` is missing"),
         ({"texts": "one text", "labels": ["a"]}, "`texts` must be a list"),
         ({"texts": TEXTS, "labels": NAMES[:2]}, "6 texts, 2 labels"),
+        ({"texts": pandas.DataFrame({"body": TEXTS, "label": NAMES})}, "no column 'text'; there are body, label"),
+        ({"texts": pandas.DataFrame({"text": TEXTS}), "labels": NAMES}, "is a whole table, but `labels` is given"),
+        ({"texts": Dataset.from_dict({"text": TEXTS}), "labels": NAMES}, "is a whole table, but `labels` is given"),
+        ({"texts": {"text": TEXTS, "label": NAMES}, "labels": ["a", "b"]}, "is a whole table, but `labels` is given"),
+        ({"texts": TEXTS, "labels": [["a"], "b"] * 3}, "but row 1 differs from those before"),
         ({"texts": TEXTS, "labels": ["same"] * 6}, "only one label"),
         ({"texts": TEXTS, "labels": NAMES, "r": 4}, "`r` has no use with method 'dpt': it is for lora"),
         ({"texts": TEXTS, "labels": NAMES, "method": "magic"}, "`method` must be one of fine_tuning, dpt"),
