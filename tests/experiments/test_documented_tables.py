@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
+from statistics import mean, stdev
 
 import few_labels
 import label_hierarchies
@@ -306,4 +308,31 @@ def test_taggers():
 def test_few_labels_beside_the_peers():
     page = tables_of("Few labels, beside SetFit and a probe")
     assert page[0] == grid(few_labels.table(stored("few_labels"), "accuracy").split("\n\n")[1])
-    assert page[1] == grid(few_labels.table(stored("many_classes"), "accuracy").split("\n\n")[1])
+    assert page[2] == grid(few_labels.table(stored("many_classes"), "accuracy").split("\n\n")[1])
+
+
+def test_differences_with_few_labels():
+    methods = {
+        "DPT + prototypes": "dpt_prototypes",
+        "the same, frozen": "dpt_prototypes_deep_prompt",
+        "DPT": "dpt",
+        "SetFit": "setfit",
+        "fine-tuning": "fine_tuning",
+        "probe": "probe",
+    }
+    found = defaultdict(dict)
+    for record in stored("few_labels"):
+        run = record["run"]
+        found[run["method"], run["seed"]][run["dataset"]] = 100 * record["metrics"]["accuracy"]
+    for title, *cells in tables_of("Few labels, beside SetFit and a probe")[1][1:]:
+        one, other = (methods[name] for name in title.split(" - "))
+        gains = defaultdict(list)
+        for seed in range(1, 6):
+            mine, theirs = found[one, seed], found[other, seed]
+            for name in mine:
+                gains[name].append(mine[name] - theirs[name])
+            gains["mean"].append(mean(mine.values()) - mean(theirs.values()))
+        for name, cell in zip(("sst2", "trec", "ag_news", "messages", "mean"), cells, strict=True):
+            values = gains[name]
+            error = stdev(values) / len(values) ** 0.5
+            assert cell == f"{mean(values):+.1f} ({error:.1f}; {sum(value > 0 for value in values)})", (title, name)
