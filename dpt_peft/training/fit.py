@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -138,8 +139,13 @@ def fit(
     data: TaskData = task.shape(splits, source)
     if method is None:
         method = "dpt" if model is not None or getattr(data, "several_labels", False) else "dpt_prototypes"
+    if unknown := sorted((training or {}).keys() - {field.name for field in fields(ScriptTrainingArguments)}):
+        raise ValueError(
+            f"`training`: the Trainer has no argument {', '.join(unknown)}. Its names are those of TrainingArguments, such as "
+            "num_train_epochs."
+        )
     with tempfile.TemporaryDirectory() as scratch:
-        asked = {**_TRAINING, "seed": seed, "disable_tqdm": not progress_bar, **(training or {})}
+        asked = {**_TRAINING, "seed": int(seed), "disable_tqdm": not progress_bar, **(training or {})}
         arguments = RunArguments(
             data=source,
             method=method,

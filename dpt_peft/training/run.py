@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from dpt_peft.training.methods import METHODS, build_model, count_parameters, de
 from dpt_peft.training.model_card import ModelCardFacts, write_model_card
 from dpt_peft.training.records import data_fingerprint
 from dpt_peft.training.trainer import RowsByLength, ScriptTrainingArguments, TaskTrainer
+
+logger = logging.getLogger(__name__)
 
 #: The Trainer's argument that says to use a split.
 FLAGS = {"train": "do_train", "validation": "do_eval", "test": "do_predict"}
@@ -252,7 +255,10 @@ def run(
                 trainer.save_state()
             trainer.record("train", output.metrics)
         if args.do_eval:
-            trainer.record("eval", trainer.evaluate())
+            found = trainer.evaluate()
+            if all(name == "epoch" or name.endswith(("_runtime", "_per_second", "_time")) for name in found):
+                logger.warning("The validation data has no labels: nothing was measured.")
+            trainer.record("eval", found)
         if args.do_predict:
             predictions, metrics = trainer.predict_split("test")
             trainer.record("test", metrics)

@@ -237,6 +237,12 @@ def test_what_nothing_has_trained_does_not_predict(method, new, script, files, t
     assert not (tmp_path / "out" / "predictions.tsv").exists()
 
 
+def test_validation_data_without_labels_is_said(script, files, tmp_path, caplog):
+    (tmp_path / "new.csv").write_text("text\na film\n")
+    run(script, files, tmp_path / "out", "dpt", "--do_eval", "--validation_file", tmp_path / "new.csv")
+    assert "The validation data has no labels" in caplog.text
+
+
 def test_a_checkpoint_is_for_training(script, files, tmp_path):
     with pytest.raises(ValueError, match="`resume_from_checkpoint` goes on with training"):
         run(script, files, tmp_path, "dpt", "--do_predict", "--resume_from_checkpoint", "last")

@@ -167,11 +167,12 @@ def test_the_default_method_is_that_of_the_model(discriminator):
     [
         ({"labels": NAMES, "eval_labels": NAMES}, "are for `eval_texts`, which are missing"),
         ({"labels": NAMES, "method": "dpt_prototypes", "prototypes": False}, "is not method 'dpt_prototypes'"),
+        ({"labels": NAMES, "training": {"epochs": 2}}, "`training`: the Trainer has no argument epochs"),
     ],
 )
 def test_what_would_have_no_effect_is_refused(given, message, discriminator):
     with pytest.raises(ValueError, match=message):
-        dpt_peft.fit(TEXTS, model=str(discriminator), **given, **QUICK)
+        dpt_peft.fit(TEXTS, model=str(discriminator), **{**QUICK, **given})
 
 
 def test_pairs_beside_a_data_set_are_refused(discriminator):
