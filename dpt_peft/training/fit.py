@@ -141,8 +141,8 @@ def fit(
         method = "dpt" if model is not None or getattr(data, "several_labels", False) else "dpt_prototypes"
     if unknown := sorted((training or {}).keys() - {field.name for field in fields(ScriptTrainingArguments)}):
         raise ValueError(
-            f"`training`: the Trainer has no argument {', '.join(unknown)}. Names are those of TrainingArguments, such "
-            "as num_train_epochs."
+            f"`training`: the Trainer has no argument {', '.join(unknown)}. Names are those of TrainingArguments, "
+            "such as num_train_epochs."
         )
     with tempfile.TemporaryDirectory() as scratch:
         asked = {**_TRAINING, "seed": int(seed), "disable_tqdm": not progress_bar, **(training or {})}
