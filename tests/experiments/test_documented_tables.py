@@ -78,6 +78,25 @@ def test_the_rate_of_the_first_section():
         assert line[1:] == expected
 
 
+SHIPS = "Low-resource text classification on the discriminator that ships"
+
+
+@pytest.mark.parametrize(("index", "metric"), [(0, "accuracy"), (1, "macro_f1")])
+def test_low_resource_on_the_discriminator_that_ships(index, metric):
+    assert tables_of(SHIPS)[index] == compared(stored("low_resource_embedded"), metric)
+
+
+def test_its_rates():
+    header, *rows = tables_of(SHIPS)[2]
+    records = stored("low_resource_embedded_search")
+    for line, method in zip(rows, ("fine_tuning", "dpt", "dpt_prototypes"), strict=True):
+        for rate, cell in zip(header[1:], line[1:], strict=True):
+            found = [r for r in records if (r["run"]["method"], r["run"]["learning_rate"]) == (method, float(rate))]
+            values = values_of(found, "accuracy")
+            assert cell == (f"{mean(values):.1f}" if values else "")
+            assert len(values) in (0, 2)
+
+
 def test_stability():
     table = tables_of("Stability over ten seeds")[0]
     records = [
@@ -264,6 +283,13 @@ def test_names():
         assert line[1:] == [f"{plain[0]['trained_parameters']:,}", *(percent(record, "f1") for record in plain)]
     gated = one(runs, options={"use_gate": True})
     assert table[4][1:] == [f"{gated['trained_parameters']:,}", percent(gated, "f1"), "not run"]
+
+
+def test_names_with_the_papers_number_of_epochs():
+    table = tables_of("Names: CoNLL-2004 and WikiANN")[1]
+    script = without(grid(comparison_table(stored("names_embedded"), "f1")), "learning rate")
+    assert table[0] == script[0]
+    assert [line[1:] for line in table[1:]] == [line[1:] for line in script[1:]]
 
 
 def test_answers_of_one_span():
