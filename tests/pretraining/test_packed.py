@@ -6,7 +6,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForPreTraining, DebertaV2Config, FunnelConfig
 
 from dpt_peft.pretrained_heads.discriminators import get_discriminator
-from dpt_peft.pretraining.packed import WEIGHTS, load_packed, save_packed
+from dpt_peft.pretraining.packed import PACKED_WEIGHTS, load_packed, save_packed
 from tests.training.tiny import write_discriminator
 
 
@@ -35,16 +35,16 @@ def test_a_number_is_off_by_half_a_step_at_most(tmp_path, model):
 def test_packing_what_was_packed_changes_nothing(tmp_path, model):
     save_packed(model, tmp_path / "once")
     save_packed(load_packed(tmp_path / "once"), tmp_path / "twice")
-    once, twice = (load_file(tmp_path / name / WEIGHTS) for name in ("once", "twice"))
+    once, twice = (load_file(tmp_path / name / PACKED_WEIGHTS) for name in ("once", "twice"))
     for name, weight in once.items():
         torch.testing.assert_close(twice[name], weight)
 
 
 def test_a_missing_weight_is_an_error(tmp_path, model):
     save_packed(model, tmp_path)
-    tensors = load_file(tmp_path / WEIGHTS)
+    tensors = load_file(tmp_path / PACKED_WEIGHTS)
     del tensors["discriminator_predictions.dense.weight"]
-    save_file(tensors, tmp_path / WEIGHTS)
+    save_file(tensors, tmp_path / PACKED_WEIGHTS)
     with pytest.raises(RuntimeError, match=r"discriminator_predictions\.dense\.weight"):
         load_packed(tmp_path)
 
