@@ -176,9 +176,11 @@ class _AutoPeftModel:
         if wrapper_config is None:
             for_weights = {"device": "cpu", "revision": revision, **where}
             _refuse_lost_wrapper(path, adapter, for_weights)
-            if not kwargs.keys() & {"num_labels", "id2label", "config"}:
+            if "config" not in kwargs:
                 classes = _saved_classes(path, adapter, {**where, "revision": revision or "main"})
-                if "id2label" not in classes:
+                if kwargs.keys() & {"num_labels", "id2label"}:
+                    classes.pop("id2label", None)
+                elif "id2label" not in classes:
                     classes |= _classes_of_the_head(path, for_weights)
                 kwargs = {**classes, **kwargs}
             loaded: PeftModel = super().from_pretrained(  # type: ignore[misc]

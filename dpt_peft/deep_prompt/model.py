@@ -278,9 +278,8 @@ class DeepPromptModel(BaseTuner):
         self._adopt_heads()
         if self._num_names is not None:
             # Wrappers and beams multiply the rows further inside, where any multiple has to do.
-            rows = next(
-                (x for x in (*args, kwargs.get("input_ids"), kwargs.get("inputs_embeds")) if x is not None), None
-            )
+            names = ("input_ids", "inputs_embeds", getattr(self.model, "main_input_name", "input_ids"))
+            rows = next((x for x in (*args, *map(kwargs.get, names)) if x is not None), None)
             if rows is not None and len(rows) != self._num_names:
                 raise ValueError(f"`adapter_names` has {self._num_names} names, but the batch has {len(rows)} rows.")
         for name in ("output_attentions", "output_hidden_states"):

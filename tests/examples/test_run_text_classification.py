@@ -250,6 +250,9 @@ def test_a_checkpoint_is_for_training(script, files, tmp_path):
 
 def test_a_trained_classifier_is_measured_without_training(script, files, tmp_path):
     trained = run(script, files, tmp_path / "one", "fine_tuning", "--do_train", "--max_steps", 2, "--do_predict")
+    card = (tmp_path / "one" / "README.md").read_text()
+    assert "| Updates | 2 |" in card
+    assert "Epochs" not in card
     words = ("--model_name_or_path", tmp_path / "one", "--do_predict")
     again = run(script, files, tmp_path / "two", "fine_tuning", *words)
     assert again["test_loss"] == pytest.approx(trained["test_loss"], abs=1e-5)

@@ -5,7 +5,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Elec
 import dpt_peft
 from dpt_peft import DeepPromptConfig, DPTForSequenceClassification
 from dpt_peft.tasks import TASKS
-from dpt_peft.training import RunArguments, ScriptTrainingArguments, run_multi_task
+from dpt_peft.training import RunArguments, ScriptTrainingArguments, build_model, run_multi_task
 from dpt_peft.training.methods import check_no_adapter
 from dpt_peft.training.run import check_can_pad, take_over_label_smoothing
 
@@ -31,6 +31,9 @@ def test_an_adapters_folder_is_refused(tmp_path):
     get_peft_model(base, LoraConfig(task_type="SEQ_CLS")).save_pretrained(tmp_path / "adapter")
     with pytest.raises(ValueError, match="has an adapter already"):
         check_no_adapter(AutoModelForSequenceClassification.from_pretrained(tmp_path / "adapter"))
+    for method in ("fine_tuning", "lora", "deep_prompt"):
+        with pytest.raises(ValueError, match=r"adapter' has an adapter already.*dpt_peft\.load.*`init_from`"):
+            build_model(TASKS["text-classification"], method, str(tmp_path / "adapter"), ["a", "b"])
 
 
 def test_a_tokenizer_without_padding_token_is_refused_until_it_has_one(tmp_path):

@@ -71,6 +71,8 @@ def test_several_labels_are_several_after_loading(method, discriminator, tmp_pat
     answers, again = (each(TEXTS[0], top_k=None) for each in (classify, dpt_peft.load(tmp_path)))
     assert [entry["label"] for entry in again] == [entry["label"] for entry in answers]
     assert [entry["score"] for entry in again] == pytest.approx([entry["score"] for entry in answers], abs=1e-6)
+    if method in ("lora", "deep_prompt"):
+        assert dpt_peft.load(tmp_path, num_labels=3).model.config.problem_type == "multi_label_classification"
 
 
 def test_rows_of_zeros_and_ones_are_several_labels(discriminator):
@@ -105,7 +107,9 @@ def test_what_can_be_asked(method, discriminator, tmp_path):
     for classify in (fitted, dpt_peft.load(tmp_path)):
         pair = classify({"text": TEXTS[0], "text_pair": TEXTS[1]})
         assert classify((TEXTS[0], TEXTS[1])) == pair != classify(TEXTS[0])
-        assert classify([(TEXTS[0], TEXTS[1])]) == [pair] if isinstance(pair, dict) else pair
+        listed = classify([(TEXTS[0], TEXTS[1]), (TEXTS[2], TEXTS[3])], top_k=1)
+        assert listed[0] == classify({"text": TEXTS[0], "text_pair": TEXTS[1]}, top_k=1)
+        assert listed[1] == classify({"text": TEXTS[2], "text_pair": TEXTS[3]}, top_k=1)
         assert classify(pandas.Series(TEXTS)) == classify(TEXTS)
         assert classify([]) == []
     assert dpt_peft.load(tmp_path).metrics is None
