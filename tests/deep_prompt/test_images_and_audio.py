@@ -76,6 +76,8 @@ def test_rows_of_a_mixed_batch_are_each_as_if_alone(name):
     model.add_adapter("long", prompt_config(task_type=None, modules_to_save=["classifier"], num_virtual_tokens=8))
     batch = batch_of(name, 4)
     mixed = logits(model, batch, adapter_names=["long", "__base__", "default", "long"])
+    with pytest.raises(ValueError, match="has 2 names, but the batch has 4 rows"):
+        logits(model, batch, adapter_names=["long", "default"])
     for row, adapter in ((0, "long"), (2, "default"), (3, "long")):
         model.set_adapter(adapter)
         alone = logits(model, {key: value[row : row + 1] for key, value in batch.items()})
