@@ -238,14 +238,14 @@ class DeepPromptModel(BaseTuner):
         self.peft_config[adapter_name] = replace(config, encoder_reparameterization="none")
 
     @contextmanager
-    def _enable_peft_forward_hooks(self, *_: Any, **kwargs: Any) -> Iterator[None]:
+    def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
         """Set one adapter per row by `adapter_names`; PEFT enters this around every forward and generate.
 
         Unlike LoRA's, mixed batches may be trained in, as long as activations are kept.
 
         Raises:
-            TypeError, ValueError: if `adapter_names` is no list of existing adapters, or the model recomputes
-                activations in its backward pass, when the batch is over and its adapters forgotten.
+            TypeError, ValueError: if `adapter_names` is no list of existing adapters, one for each row, or the model
+                recomputes activations in its backward pass, when the batch is over and its adapters forgotten.
         """
         adapter_names = kwargs.get("adapter_names")
         if adapter_names is None:
@@ -256,10 +256,22 @@ class DeepPromptModel(BaseTuner):
         try:
             self._plan_rows(RowPlan.of(adapter_names, list(self.peft_config)))
             self._num_names = len(adapter_names)
+            self._check_names(*args, **kwargs)
             yield
         finally:
             self._plan_rows(None)
             self._num_names = None
+
+    def _check_names(self, *args: Any, **kwargs: Any) -> None:
+        """Raise a `ValueError` if the present call has `adapter_names`, and not one for each row that it was given.
+
+        Further inside, wrappers and beams multiply the rows, so any multiple has to do. PEFT's classes for a task show
+        their inputs to `forward`, the one without a task only to the hook around it.
+        """
+        names = ("input_ids", "inputs_embeds", getattr(self.model, "main_input_name", "input_ids"))
+        rows = next((x for x in (*args, *map(kwargs.get, names)) if x is not None), None)
+        if rows is not None and self._num_names is not None and len(rows) != self._num_names:
+            raise ValueError(f"`adapter_names` has {self._num_names} names, but the batch has {len(rows)} rows.")
 
     # who has what is decided outside of compiled graphs, see `PromptBank.look_up`
     @torch.compiler.disable
@@ -276,12 +288,7 @@ class DeepPromptModel(BaseTuner):
             ValueError: if there are `adapter_names`, and not one for each row.
         """
         self._adopt_heads()
-        if self._num_names is not None:
-            # Wrappers and beams multiply the rows further inside, where any multiple has to do.
-            names = ("input_ids", "inputs_embeds", getattr(self.model, "main_input_name", "input_ids"))
-            rows = next((x for x in (*args, *map(kwargs.get, names)) if x is not None), None)
-            if rows is not None and len(rows) != self._num_names:
-                raise ValueError(f"`adapter_names` has {self._num_names} names, but the batch has {len(rows)} rows.")
+        self._check_names(*args, **kwargs)
         for name in ("output_attentions", "output_hidden_states"):
             # PEFT passes `None` where nobody asked, which transformers takes for a no, whatever its config says
             if name in kwargs and kwargs[name] is None:
