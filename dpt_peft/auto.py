@@ -108,8 +108,8 @@ def save_classes(model: Any, folder: str | os.PathLike[str]) -> None:
 
 def _saved_classes(path: str, adapter: PeftConfig, where: dict[str, Any]) -> dict[str, Any]:
     """What lies beside an adapter, or in its config, about the classes, as arguments of the base model."""
-    names = getattr(adapter, "id2label", None)
-    classes = {"id2label": names} if names else {}
+    kept = {name: getattr(adapter, name, None) for name in ("id2label", "problem_type")}
+    classes = {name: value for name, value in kept.items() if value}
     try:
         file = Path(str(cached_file(path, CLASSES_FILE, **where)))
     except OSError:  # there is none
@@ -253,4 +253,13 @@ def _say_how_to_load(model: PeftModel, card: ModelCard) -> None:
     card.text = "\n".join(["", "```python", *lines, "```", "", card.text.lstrip("\n")])
 
 
+def _keep_problem_type(model: PeftModel, card: ModelCard) -> None:
+    """Let deep prompts over a plain model keep its `problem_type`, which transformers may set with the first labels."""
+    found = getattr(getattr(model.get_base_model(), "config", None), "problem_type", None)
+    for config in model.peft_config.values():
+        if isinstance(config, DeepPromptConfig) and config.problem_type is None:
+            config.problem_type = found
+
+
 call_when_an_adapters_card_is_written(_say_how_to_load)
+call_when_an_adapters_card_is_written(_keep_problem_type)

@@ -358,6 +358,17 @@ def test_the_number_of_classes_is_read_from_the_adapter(tmp_path, architecture, 
     assert named.config.id2label[1] == "class 1"
 
 
+def test_deep_prompts_keep_the_kind_of_task_that_transformers_read_off_the_labels(tmp_path):
+    torch.manual_seed(0)
+    AutoModel.from_config(architectures.make_config("electra")).save_pretrained(tmp_path / "base")
+    base = AutoModelForSequenceClassification.from_pretrained(tmp_path / "base", num_labels=3)
+    model = get_peft_model(base, DeepPromptConfig(task_type="SEQ_CLS"))
+    model(input_ids=torch.tensor([[5, 6, 7]]), labels=torch.tensor([[0.0, 1.0, 1.0]]))
+    model.save_pretrained(tmp_path / "adapter")
+    loaded = AutoPeftModelForSequenceClassification.from_pretrained(tmp_path / "adapter")
+    assert loaded.config.problem_type == "multi_label_classification"
+
+
 @pytest.mark.parametrize("wrapper", ["classifier", "reader", "verbalizer"])
 def test_without_its_config_the_error_gives_the_lines(plain, tmp_path, wrapper):
     _, _, auto = WRAPPERS[wrapper]

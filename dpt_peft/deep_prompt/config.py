@@ -74,6 +74,9 @@ class DeepPromptConfig(PeftConfig):
             Names (or a regular expression) of attention modules to leave alone.
         id2label (`dict[int, str]`, *optional*):
             Names of the classes. Default: those of the model's config, so that `dpt_peft.AutoPeftModel...` finds them.
+        problem_type (`str`, *optional*):
+            What kind of task a head with classes has, such as `"multi_label_classification"`. Default: what the model's
+            config says when the adapter is saved, for the same purpose.
         modules_to_save (`list[str]`, *optional*):
             Further modules to train and save with the prompts. The head of a classification or tagging model is added
             by PEFT, as for its other methods.
@@ -130,6 +133,10 @@ class DeepPromptConfig(PeftConfig):
     id2label: dict[int, str] | None = field(
         default=None,
         metadata={"help": "Names of the classes. Default: those of the model."},
+    )
+    problem_type: str | None = field(
+        default=None,
+        metadata={"help": "As in the model's config, such as 'multi_label_classification'. Default: what that says."},
     )
     modules_to_save: list[str] | None = field(
         default=None, metadata={"help": "Further modules to train and save with the prompts, for instance a head."}
