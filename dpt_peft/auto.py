@@ -253,13 +253,17 @@ def _say_how_to_load(model: PeftModel, card: ModelCard) -> None:
     card.text = "\n".join(["", "```python", *lines, "```", "", card.text.lstrip("\n")])
 
 
-def _keep_problem_type(model: PeftModel, card: ModelCard) -> None:
-    """Let deep prompts over a plain model keep its `problem_type`, which transformers may set with the first labels."""
+def _keep_problem_type(model: PeftModel) -> None:
+    """Let deep prompts over a plain model keep its `problem_type`, which transformers sets at the first labels."""
     found = getattr(getattr(model.get_base_model(), "config", None), "problem_type", None)
     for config in model.peft_config.values():
         if isinstance(config, DeepPromptConfig) and config.problem_type is None:
             config.problem_type = found
 
 
-call_when_an_adapters_card_is_written(_say_how_to_load)
-call_when_an_adapters_card_is_written(_keep_problem_type)
+def _when_saved(model: PeftModel, card: ModelCard) -> None:
+    _keep_problem_type(model)  # PEFT writes the config after the card
+    _say_how_to_load(model, card)
+
+
+call_when_an_adapters_card_is_written(_when_saved)

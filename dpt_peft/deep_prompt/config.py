@@ -75,7 +75,7 @@ class DeepPromptConfig(PeftConfig):
         id2label (`dict[int, str]`, *optional*):
             Names of the classes. Default: those of the model's config, so that `dpt_peft.AutoPeftModel...` finds them.
         problem_type (`str`, *optional*):
-            What kind of task a head with classes has, such as `"multi_label_classification"`. Default: what the model's
+            The kind of task of a head with classes, such as `"multi_label_classification"`. Default: what the model's
             config says when the adapter is saved, for the same purpose.
         modules_to_save (`list[str]`, *optional*):
             Further modules to train and save with the prompts. The head of a classification or tagging model is added

@@ -22,8 +22,18 @@ from dpt_peft.tasks.sampling import ClassSamplingArguments, SamplingArguments
 from dpt_peft.training.methods import build_model, count_parameters
 from dpt_peft.training.model_card import write_model_card
 from dpt_peft.training.records import data_fingerprint
-from dpt_peft.training.run import RunArguments, asked_splits, card_facts, checkpoint_to_resume, resolve_training
+from dpt_peft.training.run import (
+    RunArguments,
+    asked_splits,
+    card_facts,
+    check_can_pad,
+    check_trained,
+    checkpoint_to_resume,
+    configure,
+    resolve_training,
+)
 from dpt_peft.training.shared_prompts import SharedPromptModel, SharedPromptTrainer, join_tasks, mean_over_tasks
+from dpt_peft.training.trainer import ScriptTrainingArguments
 
 
 @dataclass
@@ -106,8 +116,12 @@ def read_tasks(args: MultiTaskArguments, sampling: SamplingArguments) -> dict[st
         raise ValueError(f"Tasks of different heads cannot share prompts: {different}.")
     found = {}
     for name, (family, arguments, amount) in read.items():
+        if family.tunes(arguments):
+            raise ValueError(f"`tasks_file`: {name!r} cannot tune a threshold, which is done for one task alone.")
         data = family.load(arguments)
-        found[name] = JointTask(family, arguments, amount, data, family.select(data, amount))
+        rows = family.select(data, amount)
+        family.check(arguments, rows)
+        found[name] = JointTask(family, arguments, amount, data, rows)
     return found
 
 
@@ -129,6 +143,17 @@ def _read_entry(
     return task, task.arguments(**{**length, **entry}), task.sampling(**amount)
 
 
+def _refuse_what_is_for_one_task(training: ScriptTrainingArguments) -> None:
+    """Raise a `ValueError` for arguments of the Trainer that would act on the tasks as if they were one model."""
+    if training.label_smoothing_factor:
+        raise ValueError("`label_smoothing_factor` is not supported for several tasks. Leave it out.")
+    if training.push_to_hub:
+        raise ValueError(
+            "`push_to_hub` is not supported for several tasks, whose adapters lie in folders of their own. Leave it "
+            "out, and push the ones you want: `huggingface-cli upload <repository> <output_dir>/<task>`."
+        )
+
+
 def _measure(features: Features, config: Any, prediction: EvalPrediction) -> dict[str, float]:
     return features.metrics(prediction.predictions, config)
 
@@ -137,7 +162,7 @@ def run_multi_task(arguments: RunArguments) -> dict[str, Any]:
     """Train prompts on several tasks, evaluate and predict task by task, and write one adapter per task.
 
     `output_dir/<task>` holds the task's adapter (the shared prompts and its head), which `PeftModel.from_pretrained`
-    loads and `--init_from` of the single-task scripts starts from.
+    loads and `--init_from` of the single-task scripts starts from, and the answers to its test rows.
 
     Args:
         arguments: As of `run`; `data` is a `MultiTaskArguments`, the method "deep_prompt".
@@ -150,8 +175,7 @@ def run_multi_task(arguments: RunArguments) -> dict[str, Any]:
         ValueError: If arguments or data do not fit; the message names the argument.
         FileNotFoundError: If a file is missing.
     """
-    if arguments.training.label_smoothing_factor:
-        raise ValueError("`label_smoothing_factor` is not supported for several tasks. Leave it out.")
+    _refuse_what_is_for_one_task(arguments.training)
     tasks = read_tasks(arguments.data, arguments.sampling)
     used = asked_splits(arguments.training)
     for split in used:
@@ -162,6 +186,7 @@ def run_multi_task(arguments: RunArguments) -> dict[str, Any]:
     base = arguments.model.resolve()
     set_seed(arguments.training.seed)
     tokenizer = family.load_tokenizer(base, revision=arguments.model.model_revision)
+    check_can_pad(tokenizer)
     model = SharedPromptModel(
         {
             name: build_model(
@@ -175,6 +200,9 @@ def run_multi_task(arguments: RunArguments) -> dict[str, Any]:
             for name, task in tasks.items()
         }
     )
+    for name, task in tasks.items():
+        check_trained(arguments, model.tasks[name])
+        configure(model.tasks[name], task.family.settings(task.arguments))
     features = {
         split: {
             name: task.family.features(
@@ -223,6 +251,10 @@ def run_multi_task(arguments: RunArguments) -> dict[str, Any]:
             trainer.compute_metrics = metrics["test"][name]
             output = trainer.predict(join_tasks({name: data}), metric_key_prefix=f"test_{name}")
             values |= output.metrics or {}
+            if args.process_index == 0:
+                folder = Path(args.output_dir or ".") / name
+                folder.mkdir(parents=True, exist_ok=True)
+                features["test"][name].write(output.predictions, model.tasks[name].config, folder)
         record("test", values | mean_over_tasks(values, list(tasks), "test"))
     if args.process_index == 0:
         for name, task in tasks.items():

@@ -205,7 +205,7 @@ def run(
         task, arguments.method, name, data, model_kwargs=arguments.model.for_loading(), **arguments.options
     )
     check_trained(arguments, model)
-    _configure(model, task.settings(arguments.data))
+    configure(model, task.settings(arguments.data))
     if arguments.cache.cache_lower_layers and has_prototypes(model):
         raise ValueError("`cache_lower_layers` is not possible with `prototypes`, which read texts in other rows.")
     max_length = task.longest_row(arguments.data, tokenizer, model)
@@ -248,7 +248,7 @@ def run(
                 set_prototypes(model, rows["train"], collator)
             if task.tunes(arguments.data):
                 predictions, _ = trainer.predict_split("validation")
-                _configure(model, task.tune(features["validation"], predictions, model.config))
+                configure(model, task.tune(features["validation"], predictions, model.config))
                 trainer.card = describe()  # its lines that load the model may name what was found
             if write_files:
                 trainer.save_model()
@@ -355,7 +355,8 @@ def set_prototypes(model: Any, rows: Dataset, collator: Any) -> None:
         wrapper.set_prototypes(DataLoader(rows, batch_size=32, collate_fn=collator))
 
 
-def _configure(model: Any, settings: Mapping[str, Any]) -> None:
+def configure(model: Any, settings: Mapping[str, Any]) -> None:
+    """Set attributes of a model's config, such as a task's `settings` or what it `tune`d."""
     for name, value in settings.items():
         setattr(model.config, name, value)
 

@@ -130,10 +130,29 @@ def test_predictions_stay_beside_their_rows(files, tmp_path):
         path.write_text("\n".join(map(json.dumps, longer)))
         task |= {"validation_file": str(path), "test_file": str(path)}
     (files / "longer.json").write_text(json.dumps(tasks))
-    options = ("--do_eval", "--do_predict", "--train_sampling_strategy", "group_by_length")
-    metrics = run(files, tmp_path, *options, tasks="longer")
+    options = ("--do_train", "--max_steps", 1, "--do_eval", "--do_predict")
+    metrics = run(files, tmp_path, *options, "--train_sampling_strategy", "group_by_length", tasks="longer")
     for name in ("both_f1", "one_f1", "both_loss", "one_loss"):
         assert metrics[f"test_{name}"] == metrics[f"eval_{name}"]
+    for name, task in tasks.items():
+        words = [json.loads(line)["tokens"] for line in Path(task["test_file"]).read_text().splitlines()]
+        assert read_words(tmp_path / name / "predictions.tsv") == words
+
+
+def read_words(path):
+    """The words of every sentence that predictions were written for."""
+    sentences = path.read_text().strip().split("\n\n")
+    return [[line.split()[0] for line in sentence.splitlines()] for sentence in sentences]
+
+
+def test_new_prompts_and_heads_are_not_measured_untrained(files, tmp_path):
+    with pytest.raises(ValueError, match="`do_train` is not set, and method 'deep_prompt' has an adapter"):
+        run(files, tmp_path, "--do_predict")
+
+
+def test_the_tasks_are_not_pushed_as_one(files, tmp_path):
+    with pytest.raises(ValueError, match="`push_to_hub` is not supported for several tasks"):
+        run(files, tmp_path, "--do_train", "--push_to_hub")
 
 
 @pytest.mark.parametrize("step", [3, 8])  # within the first epoch; at the end of it (32 rows are 8 batches)
