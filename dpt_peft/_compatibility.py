@@ -70,7 +70,7 @@ def as_config(value: PreTrainedConfig | dict[str, Any] | None, model_type: str) 
     return AutoConfig.for_model(values.pop("model_type", model_type), **values)
 
 
-#: What stands in a config once its constructor has asked for attributes; of older versions (5.18) no config says so.
+#: Set in a config when its constructor is done; older versions of transformers (5.18) have no such mark.
 _MADE = "_post_init_done"
 
 

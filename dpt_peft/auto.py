@@ -34,7 +34,7 @@ from .pretrained_heads.registration import WRAPPERS
 
 #: Beside an adapter over a plain model: what its config says of the classes, which PEFT does not save.
 CLASSES_FILE = "classes.json"
-# What of the arguments means nothing to the base model: PEFT's own options, and where in its place the adapter lies.
+# What the base model must not get: PEFT's own options, and the adapter's subfolder.
 _FOR_THE_ADAPTER = {*inspect.signature(PeftModel.from_pretrained).parameters, "subfolder"}
 
 # The weight of a task head, which PEFT saves whole; its LoRA factors have other names.
@@ -42,9 +42,9 @@ _HEAD = re.compile(r".*\.(classifier|score|classification_head|logits_proj)(\.(d
 
 
 def _folder_of(path: str, subfolder: str, where: dict[str, Any]) -> str | None:
-    """The folder of an adapter in a subfolder of a repository, fetched; `None` if there is none.
+    """Fetch an adapter out of a subfolder and return where it lies, or `None` if there is none.
 
-    PEFT 0.21 looks for its weights on the Hub, or in the cache, under `subfolder/subfolder`.
+    PEFT 0.21 would look for its weights on the Hub, or in the cache, under `subfolder/subfolder`.
     """
     folder = None
     for name in ("adapter_config.json", SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME, "config.json", CLASSES_FILE):

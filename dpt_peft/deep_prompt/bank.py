@@ -71,7 +71,6 @@ class PromptBank(nn.Module, BaseTunerLayer):
         self.set_aside = False
         self.has_gates = False
         self.current: ForwardPass | None = None
-        self._disable_adapters = False
         self._active_adapter: list[str] = []
         self._plan: RowPlan | None = None
         self.use = object()

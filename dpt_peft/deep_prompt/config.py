@@ -6,13 +6,13 @@ import copy
 import enum
 import math
 import re
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Any
 
 from peft import PeftConfig
+from transformers.hf_argparser import HfArg
 
-EncoderReparameterization = Literal["none", "mlp"]
-InitWeights = Literal["normal", "text", "sample_vocab"]
+CHOICES = {"encoder_reparameterization": ("none", "mlp"), "init_weights": ("normal", "text", "sample_vocab")}
 
 
 class DeepPromptType(str, enum.Enum):
@@ -85,61 +85,47 @@ class DeepPromptConfig(PeftConfig):
         ValueError: if a value is out of its range; the message names the argument.
     """
 
-    num_virtual_tokens: int = field(
-        default=20, metadata={"help": "Prompt length: trainable keys and values per prompted layer."}
+    num_virtual_tokens: int = HfArg(default=20, help="Prompt length: trainable keys and values per prompted layer.")
+    layers_to_transform: list[int] | int | str | None = HfArg(
+        default=None, help="Layers that get prompts: indices from 0, or 'last 8' / 'first 8'. Default: all layers."
     )
-    layers_to_transform: list[int] | int | str | None = field(
-        default=None,
-        metadata={"help": "Layers that get prompts: indices from 0, or 'last 8' / 'first 8'. Default: all layers."},
+    prompt_dropout: float = HfArg(
+        default=0.0, help="Dropout probability on the prompts' keys and values while training."
     )
-    prompt_dropout: float = field(
-        default=0.0, metadata={"help": "Dropout probability on the prompts' keys and values while training."}
+    encoder_reparameterization: str = HfArg(
+        default="none", help="'none': keys and values are trained themselves. 'mlp': a shared table and MLP make them."
     )
-    encoder_reparameterization: str = field(
-        default="none",
-        metadata={"help": "'none': keys and values are trained themselves. 'mlp': a shared table and MLP make them."},
+    encoder_hidden_size: int = HfArg(default=512, help="Width of the hidden layer of the 'mlp' encoder.")
+    use_gate: bool = HfArg(
+        default=False, help="Attend to prompts apart from tokens, times a gate per layer that starts at 0"
     )
-    encoder_hidden_size: int = field(default=512, metadata={"help": "Width of the hidden layer of the 'mlp' encoder."})
-    use_gate: bool = field(
-        default=False,
-        metadata={"help": "Attend to prompts apart from tokens, times a gate per layer that starts at 0"},
+    init_weights: str = HfArg(
+        default="normal", help="'normal', or keys and values of 'text' (`init_text`) or of a 'sample_vocab'."
     )
-    init_weights: str = field(
-        default="normal",
-        metadata={"help": "'normal', or keys and values of 'text' (`init_text`) or of a 'sample_vocab'."},
+    init_text: str | None = HfArg(default=None, help="Text that new prompts are initialised from.")
+    tokenizer_name_or_path: str | None = HfArg(default=None, help="Tokenizer for `init_text`.")
+    tokenizer_kwargs: dict[str, Any] | None = HfArg(
+        default=None, help="Arguments of `AutoTokenizer.from_pretrained` for that tokenizer."
     )
-    init_text: str | None = field(default=None, metadata={"help": "Text that new prompts are initialised from."})
-    tokenizer_name_or_path: str | None = field(default=None, metadata={"help": "Tokenizer for `init_text`."})
-    tokenizer_kwargs: dict[str, Any] | None = field(
-        default=None, metadata={"help": "Arguments of `AutoTokenizer.from_pretrained` for that tokenizer."}
+    init_std: float = HfArg(default=0.02, help="Standard deviation of the normal distribution of new prompts.")
+    init_from: str | None = HfArg(
+        default=None, help="Adapter (name, folder or Hub id) whose prompts the new ones start from."
     )
-    init_std: float = field(
-        default=0.02, metadata={"help": "Standard deviation of the normal distribution of new prompts."}
+    shift_positions: bool = HfArg(
+        default=False, help="Count token positions from num_virtual_tokens, as the released P-tuning v2 code and PEFT."
     )
-    init_from: str | None = field(
-        default=None, metadata={"help": "Adapter (name, folder or Hub id) whose prompts the new ones start from."}
+    target_modules: list[str] | str | None = HfArg(
+        default=None, help="Attention modules to prompt (names or a regular expression). Default: all self-attention."
     )
-    shift_positions: bool = field(
-        default=False,
-        metadata={"help": "Count token positions from num_virtual_tokens, as the released P-tuning v2 code and PEFT."},
+    exclude_modules: list[str] | str | None = HfArg(
+        default=None, help="Attention modules to leave alone (names or a regular expression)."
     )
-    target_modules: list[str] | str | None = field(
-        default=None,
-        metadata={"help": "Attention modules to prompt (names or a regular expression). Default: all self-attention."},
+    id2label: dict[int, str] | None = HfArg(default=None, help="Names of the classes. Default: those of the model.")
+    problem_type: str | None = HfArg(
+        default=None, help="As in the model's config, such as 'multi_label_classification'. Default: what that says."
     )
-    exclude_modules: list[str] | str | None = field(
-        default=None, metadata={"help": "Attention modules to leave alone (names or a regular expression)."}
-    )
-    id2label: dict[int, str] | None = field(
-        default=None,
-        metadata={"help": "Names of the classes. Default: those of the model."},
-    )
-    problem_type: str | None = field(
-        default=None,
-        metadata={"help": "As in the model's config, such as 'multi_label_classification'. Default: what that says."},
-    )
-    modules_to_save: list[str] | None = field(
-        default=None, metadata={"help": "Further modules to train and save with the prompts, for instance a head."}
+    modules_to_save: list[str] | None = HfArg(
+        default=None, help="Further modules to train and save with the prompts, for instance a head."
     )
 
     def __post_init__(self) -> None:
@@ -168,21 +154,15 @@ class DeepPromptConfig(PeftConfig):
         for name in ("use_gate", "shift_positions"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"`{name}` must be True or False, got {getattr(self, name)!r}.")
-        choices = get_args(EncoderReparameterization)
-        if self.encoder_reparameterization not in choices:
-            raise ValueError(
-                f"`encoder_reparameterization` must be one of {', '.join(map(repr, choices))}, "
-                f"got {self.encoder_reparameterization!r}."
-            )
         self._check_initialisation()
         select_layers(self.layers_to_transform, num_layers=None)
 
     def _check_initialisation(self) -> None:
-        choices = get_args(InitWeights)
-        if self.init_weights not in choices:
-            raise ValueError(
-                f"`init_weights` must be one of {', '.join(map(repr, choices))}, got {self.init_weights!r}."
-            )
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"`{name}` must be one of {', '.join(map(repr, choices))}, got {getattr(self, name)!r}."
+                )
         for name in ("init_text", "tokenizer_name_or_path"):
             if (getattr(self, name) is not None) is not (self.init_weights == "text"):
                 raise ValueError(

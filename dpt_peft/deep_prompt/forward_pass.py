@@ -339,22 +339,14 @@ class ForwardPass:
                 result.append(GatedPrompts(self._prompts(part, row, shape), self._gate(part, row, shape)))
         return result
 
-    def find(self, same: tuple[Any, ...], equal: Any) -> Any:
-        """Return what was kept for the same objects and equal further values, or `None`."""
+    def memo(self, same: tuple[Any, ...], equal: Any, make: Callable[[], Any]) -> Any:
+        """Return `make()`, made once for the same objects and equal further values."""
         for objects, values, made in self._made:
             if values == equal and len(objects) == len(same) and all(map(is_, objects, same)):
                 return made
-        return None
-
-    def keep(self, same: tuple[Any, ...], equal: Any, made: Any) -> Any:
-        """Return `made`, and have it found from now on."""
+        made = make()
         self._made.append((same, equal, made))
         return made
-
-    def memo(self, same: tuple[Any, ...], equal: Any, make: Callable[[], Any]) -> Any:
-        """Return `make()`, made once for the same objects and equal further values."""
-        found = self.find(same, equal)
-        return self.keep(same, equal, make()) if found is None else found
 
     def _prompts(self, part: int, row: int, shape: Shape) -> Prompts:
         """Return one layer's prompts, made ready with those of all layers in its stretch."""

@@ -40,7 +40,6 @@ class ShiftedPositions(nn.Module, BaseTunerLayer):
         self.lengths: dict[str, int] = {}
         self._row_plan: RowPlan | None = None
         self._shift: int | torch.Tensor = 0
-        self._disable_adapters = False
         self._active_adapter: list[str] = []
         self._argument = _argument_index(base_layer)
 

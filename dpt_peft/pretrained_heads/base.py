@@ -3,9 +3,9 @@
 Such a wrapper is a transformers model with one submodule, `language_model`, a discriminator or a masked language model
 with its own head, and a config with one sub-config, `language_model_config`. A new wrapper takes two short classes:
 
-- a config derived from `PretrainedHeadConfig`, which names the options that need a tokenizer (`tokenizer_options`),
-  the attributes of its own (`own_attributes`), the kind of head where it is no discriminator's (`head_kind`), and
-  makes itself in `from_language_model_config`;
+- a config derived from `PretrainedHeadConfig`, which declares its attributes, names those that only a tokenizer can
+  tell (`from_tokenizer`) and the kind of head where it is no discriminator's (`head_kind`), and makes itself in
+  `from_language_model_config`, whose named arguments are the options that need a tokenizer;
 - a model derived from `PretrainedHeadModel`, with a `forward`.
 
 Wrappers that put templates around texts derive from `TemplateConfig` and `TemplateModel` in `templated.py`.
@@ -18,9 +18,11 @@ and the like to the language model's config.
 from __future__ import annotations
 
 import copy
+import inspect
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
@@ -113,6 +115,18 @@ def unused_positions(config: PreTrainedConfig) -> int:
     return config.pad_token_id + 1 if config.model_type in _POSITIONS_BEHIND_PADDING else 0
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Run a model without dropout and gradients, and put its mode back."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
+
+
 @dataclass(frozen=True)
 class HeadKind:
     """A kind of pretrained head.
@@ -146,16 +160,13 @@ class PretrainedHeadConfig(PreTrainedConfig):
     Attributes:
         language_model_config: Config of the discriminator or masked language model.
         head_kind: Which pretrained head the wrapper reads.
-        tokenizer_options: Arguments of `from_language_model_config` that take effect through the tokenizer only, so
-            that they cannot be changed in a finished config.
-        own_attributes: Further attributes that describe the task rather than the language model.
+        from_tokenizer: Attributes that `from_language_model_config` sets with the tokenizer's help, and nobody else.
         needs_tokenizer: Whether `from_language_model_config` gets a tokenizer or `None`.
         label_smoothing: How far the loss draws its targets away from 0 and 1, at least 0 and less than 1.
     """
 
     head_kind: ClassVar[HeadKind] = DISCRIMINATOR_HEAD
-    tokenizer_options: ClassVar[tuple[str, ...]] = ()
-    own_attributes: ClassVar[tuple[str, ...]] = ("label_smoothing",)
+    from_tokenizer: ClassVar[frozenset[str]] = frozenset({"language_model_config"})
     needs_tokenizer: ClassVar[bool] = True
 
     language_model_config: PreTrainedConfig | dict[str, Any] | None = None
@@ -185,6 +196,18 @@ class PretrainedHeadConfig(PreTrainedConfig):
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
         """Return the language model's config, which knows the vocabulary, the sizes and the padding id."""
         return self.language_model_config.get_text_config(decoder=decoder, encoder=encoder)  # type: ignore[union-attr]
+
+    @classmethod
+    def tokenizer_options(cls) -> set[str]:
+        """Return the named arguments of `from_language_model_config`, which nobody can change in a finished config."""
+        # between the config and the tokenizer, and `**options`
+        return {*list(inspect.signature(cls.from_language_model_config).parameters)[2:-1]}
+
+    @classmethod
+    def own_attributes(cls) -> set[str]:
+        """Return the further attributes of the config, which describe the task rather than the language model."""
+        inherited = {known.name for known in fields(PreTrainedConfig)}
+        return {known.name for known in fields(cls)} - inherited - cls.tokenizer_options() - cls.from_tokenizer
 
     @classmethod
     def from_language_model_config(
@@ -220,7 +243,7 @@ class PretrainedHeadConfig(PreTrainedConfig):
 
     def kept_options(self) -> dict[str, Any]:
         """Return the arguments of `from_language_model_config` that make this config again."""
-        names = {*self.tokenizer_options, *self.own_attributes, "problem_type", "id2label"}
+        names = {*self.tokenizer_options(), *self.own_attributes(), "problem_type", "id2label"}
         return {name: getattr(self, name) for name in names & {known.name for known in fields(self)}}
 
     @classmethod
@@ -247,7 +270,7 @@ class PretrainedHeadConfig(PreTrainedConfig):
         Raises:
             ValueError: One of them is passed by somebody else.
         """
-        choices = {name: kwargs.pop(name) for name in cls.tokenizer_options if name in kwargs}
+        choices = {name: kwargs.pop(name) for name in cls.tokenizer_options() if name in kwargs}
         if choices and not kwargs.get("return_unused_kwargs"):
             raise ValueError(
                 f"`{next(iter(choices))}` needs the tokenizer to take effect: pass it to "
@@ -367,6 +390,7 @@ class PretrainedHeadModel(PreTrainedModel):
             TypeError, ValueError: The options cannot work, or the checkpoint does not have the pretrained head.
         """
         path = pretrained_model_name_or_path
+        # PEFT executes no code from a folder, and refuses the argument for it
         where = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs and name != "trust_remote_code"}
         adapter = _adapter_beside_config(path, where)
         from_elsewhere = adapter is not None or isinstance(config, PreTrainedConfig)
@@ -403,7 +427,6 @@ class PretrainedHeadModel(PreTrainedModel):
             model.float()
             model.config.dtype = inner.config.dtype = torch.float32
         if adapter is not None:
-            where.pop("trust_remote_code", None)  # PEFT executes no code from a folder, and refuses the argument
             model.load_adapter(path, adapter_kwargs=where)
         return (model, info) if output_loading_info else model
 
@@ -430,9 +453,9 @@ def _prepare_config(
     """
     arguments = config_class.expand_arguments(dict(arguments), path, tokenizer)
     where = {name: arguments[name] for name in HUB_ARGUMENTS if name in arguments}
-    known = (*_TASK_ATTRIBUTES, *config_class.own_attributes)
+    known = (*_TASK_ATTRIBUTES, *config_class.own_attributes())
     attributes = {name: arguments.pop(name) for name in known if name in arguments}
-    options = {name: arguments.pop(name) for name in config_class.tokenizer_options if name in arguments}
+    options = {name: arguments.pop(name) for name in config_class.tokenizer_options() if name in arguments}
     options = {name: value for name, value in options.items() if value is not None}
     if not isinstance(config, PreTrainedConfig):
         config = AutoConfig.from_pretrained(config or path, **where)
@@ -460,7 +483,7 @@ def _prepare_config(
         kept = {**saved.kept_options(), **outdated}
         options = {**{name: value for name, value in kept.items() if value is not None}, **options}
     attributes.setdefault("dtype", config.dtype)
-    loaded = _load_tokenizer(tokenizer, path, where) if config_class.needs_tokenizer else None
+    loaded = load_tokenizer(tokenizer, path, where) if config_class.needs_tokenizer else None
     return config_class.from_language_model_config(inner, loaded, **{**options, **attributes}), arguments
 
 
@@ -491,11 +514,21 @@ def _refuse_label_smoothing(arguments: Any, model: Any) -> None:
         )
 
 
-def _load_tokenizer(
+def load_tokenizer(
     tokenizer: PreTrainedTokenizerBase | str | os.PathLike[str] | None,
     path: str | os.PathLike[str],
     hub_arguments: dict[str, Any],
 ) -> PreTrainedTokenizerBase:
+    """Return a wrapper's tokenizer.
+
+    Args:
+        tokenizer: The tokenizer, or its folder or Hub id. Default: it lies beside the weights.
+        path: Folder or Hub id of the weights.
+        hub_arguments: Where they are read, such as `revision`.
+
+    Raises:
+        ValueError: There is no tokenizer.
+    """
     if isinstance(tokenizer, PreTrainedTokenizerBase):
         return tokenizer
     # Revision and subfolder belong to the weights' place.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,15 +10,17 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase, initialization as init
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from .base import evaluating
 from .dpt_config import DPTForSequenceClassificationConfig
 from .label_lists import OWN_LIST, LabelListBank, resolve_label_list
 from .loss import NO_CLASS, check_class_indices, dpt_loss, told_problem_type
-from .prototypes import PrototypeModel, mean_state
+from .prototypes import full_precision, mean_state, pair_loss
 from .short_list import ShortListSplicer
 from .splice import SplicedInputs, TemplateSplicer, class_scores
+from .templated import TemplateModel
 
 
-class DPTForSequenceClassification(PrototypeModel):
+class DPTForSequenceClassification(TemplateModel):
     """Classifies texts by asking a discriminator which of the class words in a template look original.
 
     The model takes ordinary tokenizer output, splices the template in behind the text (Eq. 1), and reads the
@@ -48,7 +50,7 @@ class DPTForSequenceClassification(PrototypeModel):
     """
 
     config_class = DPTForSequenceClassificationConfig
-    # New in a discriminator's checkpoint, and no accident: no report that something is missing.
+    # A discriminator's checkpoint has none of these: transformers is not to report them as missing.
     _keys_to_ignore_on_load_missing = [r"^label_tokens\.", r"^label_bias\.", r"^class_prototypes\."]  # noqa: RUF012
 
     def __init__(self, config: DPTForSequenceClassificationConfig) -> None:
@@ -67,7 +69,7 @@ class DPTForSequenceClassification(PrototypeModel):
             # An embedding of size 1, which PEFT can keep per adapter (`modules_to_save`) and choose per row.
             self.label_bias = nn.Embedding(self.label_bank.num_classes, 1)
         if config.prototypes:
-            self._make_prototypes()
+            self.class_prototypes = nn.Linear(config.get_text_config().hidden_size, config.num_labels, bias=False)
         self.post_init()
 
     def _set_label_lists(self) -> None:
@@ -82,7 +84,7 @@ class DPTForSequenceClassification(PrototypeModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if self.config.label_bias and module is self.label_bias:
+        if module in (getattr(self, "class_prototypes", None), getattr(self, "label_bias", None)):
             init.zeros_(module.weight)
         words: Any = self.get_input_embeddings()
         if self.config.untied_labels and module is self.label_tokens and not words.weight.is_meta:
@@ -224,6 +226,71 @@ class DPTForSequenceClassification(PrototypeModel):
         outputs, spliced = self._read(rows, first, **{**further, "output_hidden_states": True, "return_dict": True})
         return mean_state(outputs.hidden_states[-1], spliced.text_mask)
 
+    def prototype_logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Return `prototype_scale` times the product of directions of states and prototypes, (batch, classes).
+
+        Prototypes have length one when they are set: then the product is the cosine. Training may change the length,
+        and with it how likely a class is as a whole.
+
+        Args:
+            states: (batch, width), from `mean_state`.
+        """
+        directions = nn.functional.normalize(states, dim=-1)
+        with full_precision(states):
+            similar = self.class_prototypes(directions.to(self.class_prototypes.weight.dtype))
+        return self.config.prototype_scale * similar.to(states.dtype)
+
+    def prototype_loss(self, states: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the loss that trains states and prototypes.
+
+        Args:
+            states: (batch, width), the texts' mean states.
+            logits: (batch, classes), from `prototype_logits`.
+            labels: (batch,), class indices.
+
+        Returns:
+            The cross entropy, with the config's class weights and label smoothing, plus `pair_weight` * `pair_loss`.
+        """
+        config = self.config
+        labels = check_class_indices(labels, *logits.shape)
+        rows = nn.functional.cross_entropy(logits, labels, reduction="none", label_smoothing=config.label_smoothing)
+        weights = torch.ones_like(rows)
+        if config.class_weights is not None:
+            weights = torch.tensor(config.class_weights, device=rows.device, dtype=rows.dtype)[labels]
+        # As in `dpt_loss`: a batch of nothing but classes of weight zero has the loss zero.
+        loss = (rows * weights).sum() / weights.sum().clamp(min=torch.finfo(rows.dtype).tiny)
+        return loss + config.pair_weight * pair_loss(states, labels)
+
+    @torch.no_grad()
+    def set_prototypes(self, batches: Iterable[Mapping[str, torch.Tensor]]) -> None:
+        """Set the prototypes of classes from labelled texts.
+
+        A class's prototype becomes the direction of the mean of its texts' directions. A class without a text keeps
+        its prototype.
+
+        Args:
+            batches: Tokenizer output with `labels` (class indices), in as many batches as you like.
+
+        Raises:
+            ValueError: The model has no prototypes, or a label is no class.
+
+        Example:
+            >>> rows = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+            >>> model.set_prototypes([{**rows, "labels": torch.tensor(labels)}])
+        """
+        if not hasattr(self, "class_prototypes"):
+            raise ValueError("the model has no prototypes: load it with `prototypes=True`")
+        weight: Any = self.class_prototypes.weight
+        sums = torch.zeros_like(weight, dtype=torch.float32)
+        with evaluating(self):
+            for batch in batches:
+                rows = {name: values.to(self.device) for name, values in batch.items() if name != "labels"}
+                directions = nn.functional.normalize(self.text_states(rows).float(), dim=-1)
+                labels = check_class_indices(batch["labels"].to(self.device), len(directions), len(sums))
+                sums.index_add_(0, labels, directions)
+        seen = sums.any(1, keepdim=True)
+        weight.copy_(torch.where(seen, nn.functional.normalize(sums, dim=-1), weight))
+
     def _one_pass(
         self, rows: dict[str, Any], template_index: torch.Tensor | None, kwargs: dict[str, Any]
     ) -> tuple[Any, torch.Tensor, torch.Tensor]:
@@ -269,7 +336,8 @@ class DPTForSequenceClassification(PrototypeModel):
     @property
     def new_modules(self) -> list[str]:
         """Modules with parameters that are not pretrained: for PEFT's `modules_to_save`."""
-        return [*super().new_modules, *(name for name in ("label_tokens", "label_bias") if hasattr(self, name))]
+        names = ("class_prototypes", "label_tokens", "label_bias")
+        return [name for name in names if hasattr(self, name)]
 
     @property
     def list_names(self) -> list[str]:
@@ -381,11 +449,8 @@ class DPTForSequenceClassification(PrototypeModel):
         if not texts:
             return torch.zeros(self.config.all_label_lists[label_list].num_classes)
         rows = tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt").to(self.device)
-        training = self.training
-        self.eval()
-        with torch.no_grad():
+        with evaluating(self):
             logits = self(**rows, list_names=[label_list] * len(texts)).logits
-        self.train(training)
         means = logits.float().mean(0)
         self._set_calibration(label_list, means.tolist())
         return means

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import field
-from typing import Any, ClassVar
+from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
@@ -50,21 +50,6 @@ class DPTForSequenceClassificationConfig(TemplateConfig):
     """
 
     model_type = "dpt_sequence_classification"
-    tokenizer_options: ClassVar[tuple[str, ...]] = (*_LIST_OPTIONS, "max_length", "preset")
-    own_attributes: ClassVar[tuple[str, ...]] = (
-        *TemplateConfig.own_attributes,
-        "calibration",
-        "class_weights",
-        "label_bias",
-        "pair_weight",
-        "prototype_scale",
-        "prototypes",
-        "score_function",
-        "short_list",
-        "template_weight",
-        "untied_labels",
-    )
-
     label_words: list[str] = field(default_factory=list)
     label_order: list[int] = field(default_factory=list)
     label_separator: str = DEFAULT_SEPARATOR
@@ -126,6 +111,11 @@ class DPTForSequenceClassificationConfig(TemplateConfig):
         own = {name: getattr(self, name) for name in ("label_words", "label_order", "classes_per_pass", "templates")}
         own |= {"name": OWN_LIST, "calibration": self.calibration}
         return {values["name"]: LabelList.from_config(values) for values in (own, *self.label_lists)}
+
+    @classmethod
+    def tokenizer_options(cls) -> set[str]:
+        """Return those of every wrapper, and `preset`, which stands for some of them."""
+        return super().tokenizer_options() | {"preset"}
 
     @classmethod
     def expand_arguments(cls, arguments: dict[str, Any], path: Any, tokenizer: Any) -> dict[str, Any]:

@@ -40,20 +40,6 @@ class DPTForHierarchicalClassificationConfig(TemplateConfig):
     """
 
     model_type = "dpt_hierarchical_classification"
-    tokenizer_options: ClassVar[tuple[str, ...]] = (
-        "label_tree",
-        "template",
-        "label_separator",
-        "wordpieces",
-        "max_length",
-    )
-    own_attributes: ClassVar[tuple[str, ...]] = (
-        *TemplateConfig.own_attributes,
-        "path_score",
-        "beam_width",
-        "beam_threshold",
-    )
-
     classes_option: ClassVar[str] = "label_tree"
     classes_example: ClassVar[str] = (
         "a dpt_peft.LabelTree or nested dicts, or one word a class as `label_words`, and a tree is built of them"
@@ -168,7 +154,7 @@ class DPTForHierarchicalClassificationConfig(TemplateConfig):
         return cls._make(language_model_config, tokenizer, max_length, **kwargs)
 
 
-class _Texts(NamedTuple):
+class _Batch(NamedTuple):
     """What the tokenizer gave, tensors (batch, length) by name or `None`, and further arguments of the model."""
 
     given: dict[str, torch.Tensor | None]
@@ -257,13 +243,13 @@ class DPTForHierarchicalClassification(TemplateModel):
                 "a label tree reads a text several times, so there is no one set of attentions or hidden states: "
                 "leave `output_attentions` and `output_hidden_states` out"
             )
-        texts = _Texts(rows, further)
+        texts = _Batch(rows, further)
         if labels is None:
             return SequenceClassifierOutput(logits=self._search(texts))
         loss, asked = self._loss(texts, labels)
         return SequenceClassifierOutput(loss=loss, logits=None if self.training else self._search(texts, asked))
 
-    def _ask(self, texts: _Texts, rows: torch.Tensor, branches: torch.Tensor) -> torch.Tensor:
+    def _ask(self, texts: _Batch, rows: torch.Tensor, branches: torch.Tensor) -> torch.Tensor:
         """Read rows with branches' templates: (pairs, most children), minus infinity where there is no child."""
         outputs, spliced = self._read(texts.rows(rows), branches, **texts.further)
         logits = class_scores(-outputs.logits, spliced, self.config.wordpieces, self.splicer.longest_label)
@@ -272,7 +258,7 @@ class DPTForHierarchicalClassification(TemplateModel):
         return logits.masked_fill(~spliced.label_mask, -torch.inf)
 
     def _ask_by_length(
-        self, texts: _Texts, rows: torch.Tensor, branches: torch.Tensor, most_rows: int
+        self, texts: _Batch, rows: torch.Tensor, branches: torch.Tensor, most_rows: int
     ) -> torch.Tensor:
         """As `_ask`, in batches of rows of like length: the templates of branches differ much."""
         lengths = self.tables.lengths[branches] + texts.lengths(self.config.pad_token_id)[rows]
@@ -285,7 +271,7 @@ class DPTForHierarchicalClassification(TemplateModel):
         answers = torch.cat([self._ask(texts, rows[part], branches[part]) for part in parts])
         return answers[torch.cat(parts).argsort()]
 
-    def _loss(self, texts: _Texts, labels: torch.Tensor) -> tuple[torch.Tensor, _Asked]:
+    def _loss(self, texts: _Batch, labels: torch.Tensor) -> tuple[torch.Tensor, _Asked]:
         batch = texts.input_ids.shape[0]
         labels = check_class_indices(labels, batch, self.num_labels)
         gold = self.tables.gold_branches[labels]
@@ -300,7 +286,7 @@ class DPTForHierarchicalClassification(TemplateModel):
         loss = dpt_loss(logits, children, multi_label=False, label_smoothing=smoothing) * (rows.numel() / batch)
         return self._checked(loss), _Asked(rows, branches, logits)
 
-    def _search(self, texts: _Texts, asked: _Asked | None = None) -> torch.Tensor:
+    def _search(self, texts: _Batch, asked: _Asked | None = None) -> torch.Tensor:
         batch = texts.input_ids.shape[0]
         places = None
         if asked is not None:

@@ -36,12 +36,6 @@ class DPTForMultiSpanQuestionAnsweringConfig(PretrainedHeadConfig):
     model_type = "dpt_multi_span_question_answering"
 
     needs_tokenizer: ClassVar[bool] = False
-    own_attributes: ClassVar[tuple[str, ...]] = (
-        *PretrainedHeadConfig.own_attributes,
-        "threshold",
-        "score_function",
-        "loss_reduction",
-    )
 
     threshold: float = 0.6
     score_function: str = "one_minus_sigmoid"

@@ -12,95 +12,29 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from dpt_peft._compatibility import no_progress_bars
 
-from .base import PretrainedHeadConfig, longest_row
+from .base import PretrainedHeadConfig, evaluating, load_tokenizer, longest_row
 from .discriminators import get_discriminator
 from .prototypes import mean_state
-from .template import check_label_words
 
 #: How many of a cluster's most central words name it.
 WORDS_OF_A_BRANCH = 2
 
 
-def cluster_label_words(
-    label_words: Sequence[str],
-    discriminator: PreTrainedModel | str | os.PathLike[str],
-    *,
-    tokenizer: PreTrainedTokenizerBase | str | os.PathLike[str] | None = None,
-    max_children: int = 16,
-    **hub_arguments: Any,
-) -> Any:
-    """Cluster label words by the discriminator's own word embeddings.
-
-    A word's vector is the mean of its wordpieces' input embeddings, scaled to length one. Ward's method joins the
-    vectors to a binary tree; from its top the largest cluster is split until a branch has `max_children` children, or
-    every child has room for its classes; children with more classes go on the same way. The same words in the same
-    order give the same tree.
-
-    A branch is called by its two most central words ("tram or bus"), or by one where only one is left that no
-    neighbour uses.
-
-    Args:
-        label_words: One word a class.
-        discriminator: The discriminator (a loaded model, plain or wrapped), or its folder or Hub id.
-        tokenizer: Its tokenizer, or where to read it; default: the same place as the discriminator, which must then be
-            a folder or a Hub id.
-        max_children: Most children of a branch, at least 2.
-        **hub_arguments: Where discriminator and tokenizer are read, such as `revision` or `cache_dir`.
-
-    Returns:
-        The words below the names of branches, as `LabelTree.from_nested` takes them; a list of at most `max_children`
-        words.
-
-    Raises:
-        ImportError: scikit-learn is missing.
-        TypeError, ValueError: Label words that cannot work, `max_children` below 2, or no tokenizer.
-    """
-    words = check_label_words(label_words)
-    check_max_children(max_children)
-    vectors = word_vectors(words, discriminator, tokenizer, **hub_arguments)
-    return cluster_labels(words, vectors, max_children=max_children)
-
-
-def cluster_examples(
-    label_words: Sequence[str],
+def example_vectors(
+    words: Sequence[str],
     texts: Sequence[str],
     labels: Sequence[int],
     discriminator: PreTrainedModel | str | os.PathLike[str],
-    *,
     tokenizer: PreTrainedTokenizerBase | str | os.PathLike[str] | None = None,
-    max_children: int = 16,
     **hub_arguments: Any,
-) -> Any:
-    """Cluster classes by labelled texts: as `cluster_label_words`, with other vectors.
-
-    A class's vector is the mean of its texts' directions, a text's being that of its mean state in the discriminator.
-    The word counts as one more text of its class; a class without texts has nothing else.
-
-    Args:
-        label_words: One word a class.
-        texts: Texts of the classes.
-        labels: The class of each, as an index into `label_words`.
-        discriminator: As for `cluster_label_words`, like all that follow.
-        tokenizer: As there.
-        max_children: As there.
-        **hub_arguments: As there.
-
-    Returns:
-        As there.
-
-    Raises:
-        ImportError: scikit-learn is missing.
-        TypeError, ValueError: As there; or a label is no class, or not every text has one.
-    """
-    words = check_label_words(label_words)
-    check_max_children(max_children)
+) -> np.ndarray:
+    """Return the mean of the directions of every class's texts, the word as one more, scaled to length one."""
     if len(texts) != len(labels):
         raise ValueError(f"there must be one label for every text, got {len(labels)} for {len(texts)} texts")
     wrong = [label for label in labels if not isinstance(label, Integral) or not 0 <= label < len(words)]
@@ -111,31 +45,19 @@ def cluster_examples(
     directions = _text_directions([*texts, *words], loaded, model)
     sums = torch.zeros(len(words), directions.shape[1], dtype=torch.float64)
     sums.index_add_(0, torch.tensor([*labels, *range(len(words))]), directions)
-    vectors = torch.nn.functional.normalize(sums, dim=1).numpy()
-    return cluster_labels(words, vectors, max_children=max_children)
+    return torch.nn.functional.normalize(sums, dim=1).numpy()
 
 
-def check_max_children(max_children: int) -> None:
-    """Raise a `ValueError` unless a branch may have two children."""
-    if max_children < 2:
-        raise ValueError(f"`max_children` must be at least 2, got {max_children}")
-
-
-@torch.no_grad()
 def _text_directions(texts: Sequence[str], tokenizer: Any, model: Any) -> torch.Tensor:
     """Return the mean state of every text, scaled to length one, in float64: (texts, width)."""
-    encoder = getattr(model, "language_model", model).base_model
-    training, parts = encoder.training, []
-    encoder.eval()
+    encoder, parts = getattr(model, "language_model", model).base_model, []
     cut = {"truncation": True, "max_length": longest_row(None, tokenizer, encoder)}
-    try:
+    with evaluating(encoder):
         for start in range(0, len(texts), 32):
             rows = tokenizer(list(texts[start : start + 32]), padding=True, return_tensors="pt", **cut)
             rows = rows.to(model.device)
             states = encoder(**rows, return_dict=True).last_hidden_state
             parts.append(mean_state(states, rows["attention_mask"]).to("cpu", torch.float64))
-    finally:
-        encoder.train(training)
     return torch.nn.functional.normalize(torch.cat(parts), dim=1)
 
 
@@ -163,13 +85,28 @@ def _wordpieces(words: Sequence[str], tokenizer: Any) -> list[list[int]]:
 
 
 def cluster_labels(words: Sequence[str], vectors: np.ndarray, *, max_children: int = 16) -> Any:
-    """Cluster words by vectors, see `cluster_label_words`.
+    """Cluster words by vectors.
+
+    Ward's method joins the vectors to a binary tree; from its top the largest cluster is split until a branch has
+    `max_children` children, or every child has room for its classes; children with more classes go on the same way. A
+    branch is called by its two most central words ("tram or bus"), or by one where only one is left that no neighbour
+    uses.
 
     Args:
         words: One word a class, all different.
         vectors: (words, size).
-        max_children: Most children of a branch.
+        max_children: Most children of a branch, at least 2.
+
+    Returns:
+        The words below the names of branches, as `LabelTree.from_nested` takes them; a list of at most `max_children`
+        words.
+
+    Raises:
+        ImportError: scikit-learn is missing.
+        ValueError: `max_children` is below 2.
     """
+    if max_children < 2:
+        raise ValueError(f"`max_children` must be at least 2, got {max_children}")
     merges = _ward(vectors)
     members: list[list[int]] = [[index] for index in range(len(words))]
     for left, right in merges:
@@ -242,15 +179,11 @@ def _load_both(
     **hub_arguments: Any,
 ) -> tuple[Any, Any]:
     """Return tokenizer and model, loaded where they are not."""
-    if tokenizer is None:
-        if isinstance(discriminator, PreTrainedModel):
+    if isinstance(discriminator, PreTrainedModel):
+        if tokenizer is None:
             raise ValueError("`tokenizer` is missing: a loaded discriminator does not know its own")
-        tokenizer = discriminator
-    if not isinstance(tokenizer, PreTrainedTokenizerBase):
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer, **hub_arguments)
-    if not isinstance(discriminator, PreTrainedModel):
-        discriminator = _load(discriminator, **hub_arguments)
-    return tokenizer, discriminator
+        return load_tokenizer(tokenizer, "", {}), discriminator
+    return load_tokenizer(tokenizer, discriminator, hub_arguments), _load(discriminator, **hub_arguments)
 
 
 def _load(path: Any, **hub_arguments: Any) -> PreTrainedModel:

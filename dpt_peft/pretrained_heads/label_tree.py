@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .label_clusters import cluster_examples, cluster_label_words
+from .label_clusters import cluster_labels, example_vectors, word_vectors
 from .template import check_label_words
 
 if TYPE_CHECKING:
@@ -153,30 +153,38 @@ class LabelTree:
                     raise ValueError(f"{name!r} is a class in one row of the table and a branch in {row}")
             if below.setdefault(row[-1], None) is not None:
                 raise ValueError(f"{row[-1]!r} is a class in the row {row} of the table and a branch in another")
-        if classes is None and known is not None:
+        if classes is None:
             there = {row[-1] for row in rows}
-            classes = [name for name in known if name in there]
-        words = _Words(label_words)
-        children = _children(nested, (), words)
-        words.check_used()
-        tree = cls(children, classes)
-        return tree if classes is not None else cls(children, sorted(tree.classes))
+            classes = sorted(there) if known is None else [name for name in known if name in there]
+        return cls.from_nested(nested, label_words=label_words, classes=classes)
 
     @classmethod
-    def from_label_words(cls, label_words: Sequence[str], discriminator: Any, **options: Any) -> LabelTree:
+    def from_label_words(
+        cls, label_words: Sequence[str], discriminator: Any, *, max_children: int = 16, **options: Any
+    ) -> LabelTree:
         """Build a tree when none is given: words that the discriminator finds alike come under one branch.
+
+        A word's vector is the mean of its wordpieces' input embeddings; how vectors become branches, and what these
+        are called, says `dpt_peft.pretrained_heads.label_clusters.cluster_labels`.
 
         Args:
             label_words: One word a class.
-            discriminator: The discriminator, or its folder or Hub id.
-            **options: `tokenizer`, `max_children` and where to read from; see
-                `dpt_peft.pretrained_heads.label_clusters.cluster_label_words`, which this calls.
+            discriminator: The discriminator (a loaded model, plain or wrapped), or its folder or Hub id.
+            max_children: Most children of a branch, at least 2.
+            **options: `tokenizer` (default: the one beside the discriminator), and where both are read, such as
+                `revision` or `cache_dir`.
 
         Returns:
-            The tree; the words are the names of the classes too, and their order is kept.
+            The tree; the words are the names of the classes too, and their order is kept. The same words in the same
+            order give the same tree.
+
+        Raises:
+            ImportError: scikit-learn is missing.
+            TypeError, ValueError: Label words that cannot work, `max_children` below 2, or no tokenizer.
         """
-        nested = cluster_label_words(label_words, discriminator, **options)
-        return cls.from_nested(nested, classes=check_label_words(label_words))
+        words = check_label_words(label_words)
+        vectors = word_vectors(words, discriminator, **options)
+        return cls.from_nested(cluster_labels(words, vectors, max_children=max_children), classes=words)
 
     @classmethod
     def from_examples(
@@ -185,23 +193,33 @@ class LabelTree:
         texts: Sequence[str],
         labels: Sequence[int],
         discriminator: Any,
+        *,
+        max_children: int = 16,
         **options: Any,
     ) -> LabelTree:
         """Build a tree of labelled texts: classes whose texts the discriminator finds alike come under one branch.
+
+        A class's vector is the mean of its texts' directions, a text's being that of its mean state. The word counts
+        as one more text of its class; a class without texts has nothing else.
 
         Args:
             label_words: One word a class.
             texts: Texts of the classes; a class may have none.
             labels: The class of each, as an index into `label_words`.
-            discriminator: The discriminator, or its folder or Hub id.
-            **options: As for `from_label_words`; see
-                `dpt_peft.pretrained_heads.label_clusters.cluster_examples`, which this calls.
+            discriminator: As for `from_label_words`.
+            max_children: As for `from_label_words`.
+            **options: As for `from_label_words`.
 
         Returns:
             As `from_label_words`.
+
+        Raises:
+            ImportError: scikit-learn is missing.
+            TypeError, ValueError: As `from_label_words`; or a label is no class, or not every text has one.
         """
-        nested = cluster_examples(label_words, texts, labels, discriminator, **options)
-        return cls.from_nested(nested, classes=check_label_words(label_words))
+        words = check_label_words(label_words)
+        vectors = example_vectors(words, texts, labels, discriminator, **options)
+        return cls.from_nested(cluster_labels(words, vectors, max_children=max_children), classes=words)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> LabelTree:

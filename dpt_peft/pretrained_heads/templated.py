@@ -33,7 +33,10 @@ class TemplateConfig(PretrainedHeadConfig):
         truncation_side: Which end of a text that is too long is cut, as the tokenizer has it: `"right"` or `"left"`.
     """
 
-    own_attributes: ClassVar[tuple[str, ...]] = (*PretrainedHeadConfig.own_attributes, "truncation_side")
+    from_tokenizer: ClassVar[frozenset[str]] = PretrainedHeadConfig.from_tokenizer | {
+        *("templates", "label_lists", "label_token_ids"),
+        *("cls_token_id", "sep_token_id", "pad_token_id", "pair_separators"),
+    }
     #: The argument that says what the classes are, and what it looks like.
     classes_option: ClassVar[str] = "label_words"
     classes_example: ClassVar[str] = "one word a class, such as label_words=['negative', 'positive']"
@@ -92,7 +95,7 @@ class TemplateConfig(PretrainedHeadConfig):
         outdated = super().outdated_by(changed)
         if self.classes_option in changed:
             outdated |= {"id2label": None, "label2id": None}
-            if self.wordpieces == "first" and "wordpieces" in self.tokenizer_options:
+            if self.wordpieces == "first" and "wordpieces" in self.tokenizer_options():
                 # Chosen for the former words, unless it reads all pieces.
                 outdated["wordpieces"] = None
         return outdated

@@ -47,7 +47,6 @@ class VerbalizerForSequenceClassificationConfig(TemplateConfig):
         "it was saved as an encoder, a discriminator or a task model. Use the checkpoint of a masked language model "
         "(AutoModelForMaskedLM)",
     )
-    tokenizer_options: ClassVar[tuple[str, ...]] = ("label_words", "template", "max_length")
 
     label_words: list[str] = field(default_factory=list)
     label_token_ids: list[int] = field(default_factory=list)

@@ -179,7 +179,7 @@ class Quickstart:
             self.log.unlink(missing_ok=True)
         methods, seeds = self.arguments.methods, range(self.arguments.seeds)
         done = {(method, seed): self._find(self.key(method, seed)) for seed in seeds for method in methods}
-        todo = [run for run, record in done.items() if record is None]
+        todo = [pair for pair, record in done.items() if record is None]
         if len(todo) < len(done):
             kept = f"{len(done) - len(todo)} of {len(done)} runs are already in {self.log} (--overwrite trains again)."
             self.console.print(kept, soft_wrap=True)

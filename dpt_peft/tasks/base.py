@@ -18,7 +18,7 @@ from datasets import Dataset
 from peft import PeftModel, TaskType
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
-from dpt_peft.pretrained_heads.base import longest_row
+from dpt_peft.pretrained_heads.base import evaluating, longest_row
 from dpt_peft.tasks.data import DatasetArguments, load_splits, load_tokenizer
 from dpt_peft.tasks.heads import Head
 from dpt_peft.tasks.sampling import SamplingArguments, select_rows
@@ -90,18 +90,13 @@ def predict_rows(
     lengths = [len(row["input_ids"]) for row in rows]
     order = sorted(range(len(rows)), key=lengths.__getitem__)
     found: dict[int, np.ndarray] = {}
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            for start in range(0, len(order), batch_size):
-                chosen = order[start : start + batch_size]
-                # on the right, whatever the tokenizer's side, so that tokens keep their places
-                batch = tokenizer.pad([rows[row] for row in chosen], padding_side="right", return_tensors="pt")
-                logits = model(**batch.to(model.device)).logits.float().cpu().numpy()
-                found |= {row: values[: lengths[row]] for row, values in zip(chosen, logits, strict=True)}
-    finally:
-        model.train(was_training)
+    with evaluating(model):
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            # on the right, whatever the tokenizer's side, so that tokens keep their places
+            batch = tokenizer.pad([rows[row] for row in chosen], padding_side="right", return_tensors="pt")
+            logits = model(**batch.to(model.device)).logits.float().cpu().numpy()
+            found |= {row: values[: lengths[row]] for row, values in zip(chosen, logits, strict=True)}
     return [found[row] for row in range(len(rows))]
 
 
@@ -195,7 +190,7 @@ class Task(ABC):
 
     @abstractmethod
     def features(
-        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: TaskData, args: Any, max_length: int | None
+        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: TaskData, args: Any, max_length: int
     ) -> Features:
         """Tokenize a split.
 
@@ -235,7 +230,7 @@ class Task(ABC):
 
     # --- model card ---
 
-    def details(self, data: TaskData, args: DatasetArguments, model: Any, max_length: int | None) -> dict[str, Any]:
+    def details(self, data: TaskData, args: DatasetArguments, model: Any, max_length: int) -> dict[str, Any]:
         """Return the family's lines for the table of the model card."""
         return {}
 

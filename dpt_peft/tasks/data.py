@@ -311,38 +311,6 @@ def _load_folder(args: DatasetArguments) -> DatasetDict | None:
     )
 
 
-def require_columns(dataset: Dataset, split: str, columns: dict[str, str]) -> None:
-    """Check that a split has the named columns.
-
-    Args:
-        dataset: The split.
-        split: Its name, for the message.
-        columns: Name of the argument -> name of the column that it asks for.
-
-    Raises:
-        ValueError: If a column is missing; the message lists those that there are.
-    """
-    missing = {argument: column for argument, column in columns.items() if column not in dataset.column_names}
-    if missing:
-        asked = ", ".join(f"{column!r} (`{argument}`)" for argument, column in missing.items())
-        there = ", ".join(dataset.column_names) or "none"
-        raise ValueError(f"The {split} data has no column {asked}. Columns there are: {there}.")
-
-
-def require_rows(dataset: Dataset, split: str) -> None:
-    """Check that a split is not empty.
-
-    Args:
-        dataset: The split.
-        split: Its name, for the message.
-
-    Raises:
-        ValueError: If the split has no row.
-    """
-    if len(dataset) == 0:
-        raise ValueError(f"The {split} data has no rows.")
-
-
 def check_columns(dataset: Dataset, split: str, columns: dict[str, str], answers: dict[str, str]) -> None:
     """Check that a split has rows and the columns that a task needs.
 
@@ -355,10 +323,15 @@ def check_columns(dataset: Dataset, split: str, columns: dict[str, str], answers
     Raises:
         ValueError: If there is no row, or a column is missing; the message lists those that there are.
     """
-    if not dataset.column_names:
-        require_rows(dataset, split)
-    require_columns(dataset, split, columns | (answers if split == "train" else {}))
-    require_rows(dataset, split)
+    asked = columns | (answers if split == "train" else {})
+    missing = [
+        f"{column!r} (`{argument}`)" for argument, column in asked.items() if column not in dataset.column_names
+    ]
+    if missing and dataset.column_names:
+        there = ", ".join(dataset.column_names)
+        raise ValueError(f"The {split} data has no column {', '.join(missing)}. Columns there are: {there}.")
+    if len(dataset) == 0:
+        raise ValueError(f"The {split} data has no rows.")
 
 
 def check_training_data(splits: Mapping[str, Dataset]) -> None:

@@ -21,7 +21,7 @@ class DataSet:
 
     Attributes:
         title: Its name in tables.
-        family: Pipeline tag of its task family.
+        family: `Task.name` of its family, a key of `TASKS`.
         hub_id: Its name on the Hub; None if it is not there in a form that can be loaded.
         columns: Values of the family's arguments that name columns, by argument.
         options: Further values of the family's data arguments, wherever the data comes from.

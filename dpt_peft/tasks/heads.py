@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from transformers import AutoTokenizer, PreTrainedModel
@@ -152,22 +152,15 @@ class DPTOptions(LabelWordOptions):
 
 def load_dpt_classifier(path: str, data: Any, options: DPTOptions, **kwargs: Any) -> PreTrainedModel:
     """Load a discriminator that scores the classes in a template (`Head.load`)."""
-    preset = {} if options.template_preset is None else preset_options(options.template_preset)
-    label_words = preset.get("label_words") if options.label_words is None else options.label_words
+    chosen = {known.name: getattr(options, known.name) for known in fields(DPTOptions)}
+    label_words, preset, calibrate = (chosen.pop(name) for name in ("label_words", "template_preset", "calibrate"))
+    if label_words is None and preset is not None:
+        label_words = preset_options(preset).get("label_words")
+    words = words_of_classes(data.label_names, label_words)
     model = DPTForSequenceClassification.from_pretrained(
-        path,
-        label_words=words_of_classes(data.label_names, label_words),
-        preset=options.template_preset,
-        template=options.template,
-        wordpieces=options.wordpieces,
-        classes_per_pass=options.classes_per_pass,
-        score_function=options.score_function,
-        prototypes=options.prototypes,
-        short_list=options.short_list,
-        **config_of_classes(data),
-        **kwargs,
+        path, label_words=words, preset=preset, **chosen, **config_of_classes(data), **kwargs
     )
-    if options.calibrate:
+    if calibrate:
         where = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
         model.calibrate(AutoTokenizer.from_pretrained(path, **where))
     return model

@@ -16,7 +16,7 @@ from transformers.hf_argparser import HfArg
 from dpt_peft.pretrained_heads import DPTForHierarchicalClassification, LabelTree
 from dpt_peft.pretrained_heads.base import HUB_ARGUMENTS
 from dpt_peft.tasks.base import Predictions, TaskData
-from dpt_peft.tasks.data import require_columns
+from dpt_peft.tasks.data import check_columns
 from dpt_peft.tasks.heads import (
     DISCRIMINATOR,
     NEW_HEAD,
@@ -194,9 +194,8 @@ class HierarchicalClassification(TextClassification):
         texts = shape_text_classification(splits, replace(args, label_column_name=args.level_column_names[-1]))
         # All labels occur in the training data, so its rows are the table.
         train = splits["train"]
-        require_columns(
-            train, "train", {f"level_column_names[{i}]": name for i, name in enumerate(args.level_column_names)}
-        )
+        levels = {f"level_column_names[{i}]": name for i, name in enumerate(args.level_column_names)}
+        check_columns(train, "train", levels, {})
         table = train.select_columns(args.level_column_names)
         names = LabelTree.from_table(table, args.level_column_names, classes=texts.label_names).names
         words = {name: name.replace("_", " ") for name in names} | _read_words(args.tree_words_file, names)
@@ -204,7 +203,7 @@ class HierarchicalClassification(TextClassification):
         return HierarchicalData(texts.splits, texts.label_names, tree)
 
     def features(
-        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: TaskData, args: Any, max_length: int | None
+        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: TaskData, args: Any, max_length: int
     ) -> HierarchicalFeatures:
         """Tokenize texts, see `tokenize_texts`."""
         assert isinstance(data, HierarchicalData)

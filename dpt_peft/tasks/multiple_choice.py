@@ -235,7 +235,7 @@ class MultipleChoice(Task):
         return [data.label_names[label] for label in rows["labels"][:]]
 
     def features(
-        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: TaskData, args: Any, max_length: int | None
+        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: TaskData, args: Any, max_length: int
     ) -> ClassFeatures:
         """Tokenize contexts and choices, see `tokenize_choices`. Predictions are written as numbers."""
         numbers = [str(number) for number in range(len(data.label_names))]
@@ -245,7 +245,7 @@ class MultipleChoice(Task):
         """Return what pads choices."""
         return ChoiceCollator(tokenizer)
 
-    def details(self, data: TaskData, args: Any, model: Any, max_length: int | None) -> dict[str, Any]:
+    def details(self, data: TaskData, args: Any, model: Any, max_length: int) -> dict[str, Any]:
         """Return the number of choices."""
         return {"Choices": len(data.label_names)}
 

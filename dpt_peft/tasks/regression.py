@@ -161,12 +161,12 @@ class Regression(Task):
         return TaskData(shaped)
 
     def features(
-        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: TaskData, args: Any, max_length: int | None
+        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: TaskData, args: Any, max_length: int
     ) -> NumberFeatures:
         """Tokenize texts, see `tokenize_texts`."""
         return NumberFeatures(tokenize_texts(rows, tokenizer, max_length))
 
-    def details(self, data: TaskData, args: Any, model: Any, max_length: int | None) -> dict[str, Any]:
+    def details(self, data: TaskData, args: Any, model: Any, max_length: int) -> dict[str, Any]:
         """Return what the numbers of the training data are like."""
         numbers = np.asarray(data.splits["train"]["labels"][:])
         return {"Numbers": f"{numbers.min():g} to {numbers.max():g}, mean {numbers.mean():g}"}

@@ -362,7 +362,7 @@ class RelationExtraction(TextClassification):
         return [tuple(words) for words in rows["tokens"][:]]
 
     def features(
-        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: TaskData, args: Any, max_length: int | None
+        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: TaskData, args: Any, max_length: int
     ) -> RelationFeatures:
         """Mark the spans, see `mark_spans`, shorten what is too long, and tokenize.
 
@@ -375,7 +375,7 @@ class RelationExtraction(TextClassification):
         with special_tokens_as_text(tokenizer):
             lengths = [len(ids) for ids in tokenizer(texts, verbose=False)["input_ids"]]
             for row, length in enumerate(lengths):
-                if max_length is not None and length > max_length:
+                if length > max_length:
                     texts[row] = _fit(*marked[row], tokenizer, max_length, row)
         columns = {"text": texts} | ({"labels": rows["labels"][:]} if "labels" in rows.column_names else {})
         dataset = tokenize_texts(Dataset.from_dict(columns), tokenizer, max_length)

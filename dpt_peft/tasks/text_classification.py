@@ -334,13 +334,13 @@ class TextClassification(Task):
         return [data.label_names[label] for label in rows["labels"][:]]
 
     def features(
-        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: TaskData, args: Any, max_length: int | None
+        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: TaskData, args: Any, max_length: int
     ) -> Features:
         """Tokenize texts, see `tokenize_texts`."""
         kind = SeveralLabelsFeatures if isinstance(data, SeveralLabelsData) else ClassFeatures
         return kind(tokenize_texts(rows, tokenizer, max_length), data.label_names)
 
-    def details(self, data: TaskData, args: Any, model: Any, max_length: int | None) -> dict[str, Any]:
+    def details(self, data: TaskData, args: Any, model: Any, max_length: int) -> dict[str, Any]:
         """Return the labels and, of a model that is read in a template, words and template."""
         found = {"Labels": ", ".join(data.label_names)}
         if (template := getattr(model.config, "template", None)) is not None:

@@ -33,6 +33,7 @@ from transformers import PreTrainedModel
 from transformers.hf_argparser import HfArg
 
 from dpt_peft.deep_prompt import DeepPromptLayer
+from dpt_peft.pretrained_heads.base import evaluating
 
 logger = logging.getLogger(__name__)
 
@@ -255,16 +256,13 @@ class LowerLayerCache:
             if states
             else self.layers[0].register_forward_pre_hook(stop_at_once)
         )
-        training = self.model.training
-        self.model.eval()
         try:
-            with torch.no_grad():
+            with evaluating(self.model):
                 self.model(**inputs)
         except _Stop:
             pass
         finally:
             handle.remove()
-            self.model.train(training)
         assert self._mask is not None
         return self._mask, found[0] if found else None
 
@@ -288,7 +286,7 @@ class LowerLayerCache:
         lower = [*self.backbone.parameters(), *(p for layer in self._removed for p in layer.parameters())]
         for parameter in lower:
             if id(parameter) not in upper and not parameter.requires_grad:
-                digest.update(to_numpy(parameter.detach().cpu()).tobytes())
+                digest.update(parameter.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
         inputs = sorted(set(dataset.column_names) - {"labels", "label", ROW_COLUMN})
         digest.update(json.dumps(inputs).encode())
         for name in inputs:
@@ -386,17 +384,6 @@ def _check_frozen(backbone: PreTrainedModel, layers: nn.ModuleList, depth: int) 
             )
 
 
-def _numpy_dtype(dtype: torch.dtype) -> np.dtype:
-    # numpy knows no bfloat16: its bits are kept.
-    return np.dtype("uint16" if dtype == torch.bfloat16 else str(dtype).removeprefix("torch."))
-
-
-def to_numpy(tensor: torch.Tensor) -> np.ndarray:
-    """Return a tensor's numbers; those of bfloat16 as their bits."""
-    tensor = tensor.contiguous().cpu()
-    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
-
-
 class StatesFile:
     """A finished file, open for reading.
 
@@ -411,18 +398,17 @@ class StatesFile:
     def __init__(self, path: Path, dtype: torch.dtype) -> None:
         described = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         self.path = path
-        self.dtype = dtype
         self.offsets: list[int] = described["offsets"]
         self.facts: dict[str, Any] = described["facts"]
-        self._states = np.memmap(path, dtype=_numpy_dtype(dtype), mode="r").reshape(self.offsets[-1], -1)
+        count = path.stat().st_size // dtype.itemsize
+        self._states = torch.from_file(str(path), size=count, dtype=dtype).view(self.offsets[-1], -1)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     def __getitem__(self, row: int) -> torch.Tensor:
         """Return the states of a row, (length, hidden size)."""
-        values = torch.from_numpy(np.array(self._states[self.offsets[row] : self.offsets[row + 1]]))
-        return values.view(torch.bfloat16) if self.dtype == torch.bfloat16 else values
+        return self._states[self.offsets[row] : self.offsets[row + 1]]
 
     @staticmethod
     def exists(path: Path) -> bool:
@@ -458,17 +444,17 @@ class StatesFile:
             OSError: If the disk has less room than the file needs.
         """
         offsets = [0, *np.cumsum(lengths).tolist()]
-        size = offsets[-1] * width * _numpy_dtype(dtype).itemsize
+        size = offsets[-1] * width * dtype.itemsize
         logger.info("Writing %d rows (%d tokens), %.1f MB, to %s", len(lengths), offsets[-1], size / 1e6, path)
         free = shutil.disk_usage(path.parent).free
         if size > free:
             raise OSError(f"{path.parent} has {free / 1e6:.0f} MB free, but the cache needs {size / 1e6:.0f} MB.")
         partial = path.with_suffix(".partial")
-        file = np.memmap(partial, dtype=_numpy_dtype(dtype), mode="w+", shape=(offsets[-1], width))
+        partial.unlink(missing_ok=True)  # one that was left may be longer than this will be
+        file = torch.from_file(str(partial), shared=True, size=offsets[-1] * width, dtype=dtype).view(-1, width)
         try:
             for row, values in states:
-                file[offsets[row] : offsets[row + 1]] = to_numpy(values.to(dtype))
-            file.flush()
+                file[offsets[row] : offsets[row + 1]] = values
         except BaseException:
             partial.unlink()
             raise

@@ -121,31 +121,27 @@ def _plain_type(hint: Any) -> Any:
     return list[str] if get_origin(hint) is list else hint
 
 
-def _names_data(argv: Sequence[str] | None) -> bool:
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for source in _SOURCES:
-        finder.add_argument(f"--{source}")
-    return any(vars(finder.parse_known_args(argv)[0]).values())
-
-
 def _use_preset(parser: HfArgumentParser, task: Task, argv: Sequence[str] | None) -> Mapping[str, Any]:
     """Add `--preset`, make its values the parser's defaults, and return those that are options of methods."""
     presets = [name for name, preset in PRESETS.items() if preset.family == task.name]
     if not presets:
         return {}
     chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, prog=parser.prog)
+    for source in _SOURCES:
+        chooser.add_argument(f"--{source}")
     for each in (chooser, parser):
         each.add_argument(
             "--preset",
             choices=presets,
             help="What the papers used for a data set and a model; what else is given goes before it.",
         )
-    name = chooser.parse_known_args(argv)[0].preset
+    given = vars(chooser.parse_known_args(argv)[0])
+    name = given.pop("preset")
     if name is None:
         return {}
     data = DATA_SETS[PRESETS[name].data_set]
     values = {**data.columns, **data.options, **PRESETS[name].values}
-    if not _names_data(argv):
+    if not any(given.values()):
         if data.hub_id is None:
             parser.error(f"--preset {name} needs --train_file and so on: {data.obtain}")
         values |= {"dataset_name": data.hub_id, **data.hub}

@@ -203,15 +203,12 @@ def run_multi_task(arguments: RunArguments) -> dict[str, Any]:
     for name, task in tasks.items():
         check_trained(arguments, model.tasks[name])
         configure(model.tasks[name], task.family.settings(task.arguments))
+    lengths = {
+        name: task.family.longest_row(task.arguments, tokenizer, model.tasks[name]) for name, task in tasks.items()
+    }
     features = {
         split: {
-            name: task.family.features(
-                task.rows[split],
-                tokenizer,
-                task.data,
-                task.arguments,
-                task.family.longest_row(task.arguments, tokenizer, model.tasks[name]),
-            )
+            name: task.family.features(task.rows[split], tokenizer, task.data, task.arguments, lengths[name])
             for name, task in tasks.items()
         }
         for split in used
@@ -272,7 +269,7 @@ def run_multi_task(arguments: RunArguments) -> dict[str, Any]:
                 peft_model,
                 task.data,
                 task.rows,
-                task.arguments.max_seq_length,
+                lengths[name],
             )
             shared = {"Temperature": arguments.data.temperature}
             facts = replace(

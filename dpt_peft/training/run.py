@@ -415,7 +415,7 @@ def card_facts(
     model: Any,
     data: TaskData,
     splits: Mapping[str, Dataset],
-    max_length: int | None,
+    max_length: int,
 ) -> ModelCardFacts:
     """Return what a run's model card says; `args` are the Trainer's arguments with nothing left to defaults."""
     trained, total = count_parameters(model)

@@ -16,7 +16,7 @@ from transformers.utils import logging
 
 from dpt_peft import embedded_discriminator
 from dpt_peft.pretrained_heads import DPTForSequenceClassification, LabelTree
-from dpt_peft.pretrained_heads.label_clusters import cluster_label_words, cluster_labels, word_vectors
+from dpt_peft.pretrained_heads.label_clusters import cluster_labels, word_vectors
 from dpt_peft.pretrained_heads.label_tree import LabelNode
 
 GROUPS = {"animal": ["cat", "dog", "horse"], "drink": ["tea", "milk"], "town": ["rome", "paris", "oslo", "bern"]}
@@ -125,7 +125,7 @@ def test_intents_come_together_much_as_people_sorted_them(shared: Path):
 
 def test_the_load_behind_the_scenes_shows_no_bar(discriminator_path, capfd):
     logging.enable_progress_bar()
-    cluster_label_words(["world", "sports", "business", "film", "news", "bank"], discriminator_path)
+    LabelTree.from_label_words(["world", "sports", "business", "film", "news", "bank"], discriminator_path)
     assert "Loading weights" not in "".join(capfd.readouterr())
     assert logging.is_progress_bar_enabled()
 

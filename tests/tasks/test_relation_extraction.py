@@ -214,7 +214,7 @@ def test_of_a_long_sentence_the_words_around_the_spans_stay(tokenizer, tmp_path)
     assert " ".join(far) == "[CLS] w3 w4 # w5 # w6 w7 w48 w49 @ w50 @ w51 w52 [SEP]"
     with pytest.raises(ValueError, match="`max_seq_length` 12 is too short for the marked spans of row 0"):
         tokens_of(tokenizer, long_row([0, 30], [40, 41]), 12, tmp_path)
-    whole = tokens_of(tokenizer, long_row([0, 30], [40, 41]), None, tmp_path)
+    whole = tokens_of(tokenizer, long_row([0, 30], [40, 41]), 512, tmp_path)
     assert len(whole) == 60 + 4 + 2
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from dpt_peft.deep_prompt.forward_pass import ForwardPass, GatedPrompts, Prompts, Shape
 
-from .projections import record_projections
+from .projections import projection_sizes, record_projections
 
 CANNOT_BE_MERGED = (
     "Deep prompts cannot be merged into the backbone's weights. Use `unload()` to get the backbone back, or "
@@ -49,7 +49,6 @@ class DeepPromptLayer(nn.Module, BaseTunerLayer):
         self.key_size, self.value_size = self.prompt_sizes(base_layer)
         # keys and values (tokens, size) of each run, while a text is run to make prompts of
         self.recorded: list[tuple[torch.Tensor, torch.Tensor]] | None = None
-        self._disable_adapters = False
         self._active_adapter: list[str] = []
         self.join(bank)
         bank.layers = (*bank.layers, self)
@@ -62,7 +61,7 @@ class DeepPromptLayer(nn.Module, BaseTunerLayer):
     @classmethod
     def prompt_sizes(cls, module: nn.Module) -> tuple[int, int]:
         """Return key size and value size of the attention module, summed over its key/value heads."""
-        raise NotImplementedError
+        return projection_sizes(module)
 
     @classmethod
     def runs(cls, model: nn.Module, name: str, position: int) -> tuple[int, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import nn
@@ -24,11 +23,6 @@ class DebertaV2AttentionLayer(DeepPromptLayer):
     def supports(cls, module: nn.Module) -> bool:
         """Return whether the module is the attention of DeBERTa-v2 (others have one of the same name)."""
         return type(module).__name__ == "DisentangledSelfAttention" and ".deberta_v2." in type(module).__module__
-
-    @classmethod
-    def prompt_sizes(cls, module: Any) -> tuple[int, int]:
-        """Return the output sizes of the key and value projections."""
-        return module.key_proj.out_features, module.value_proj.out_features
 
     def attend(
         self,

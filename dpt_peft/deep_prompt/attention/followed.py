@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from .base import DeepPromptLayer
-from .projections import projection_sizes
 from .scores import Mixer
 
 _USUAL: frozenset[str] = frozenset()
@@ -64,14 +63,6 @@ class FollowedAttentionLayer(DeepPromptLayer):
     def supports(cls, module: nn.Module) -> bool:
         """Return whether the module's class is named above."""
         return _row(module) is not None
-
-    @classmethod
-    def prompt_sizes(cls, module: Any) -> tuple[int, int]:
-        """Return what is read from the module, as for modules that go through the interface."""
-        if getattr(module, "new_decoder_architecture", False):
-            # Falcon repeats keys and values over heads before it computes scores
-            return (module.num_heads * module.head_dim,) * 2
-        return projection_sizes(module)
 
     # a compiled graph would drop the mode without a word
     @torch.compiler.disable

@@ -27,7 +27,6 @@ from dpt_peft.deep_prompt.forward_pass import Shape
 from .base import DeepPromptLayer
 from .cache import PromptedCacheLayer, cache_layer, with_prompts
 from .masks import causal, open_mask, widen, widen_additive
-from .projections import projection_sizes
 
 IMPLEMENTATION = "deep_prompt"
 
@@ -49,11 +48,6 @@ class InterfaceAttentionLayer(DeepPromptLayer):
     def supports(cls, module: nn.Module) -> bool:
         """Return whether the module's forward asks the attention interface for a kernel chosen by its `config`."""
         return asks_attention_interface(module)
-
-    @classmethod
-    def prompt_sizes(cls, module: nn.Module) -> tuple[int, int]:
-        """Return what is read from the module: see [`projection_sizes`]."""
-        return projection_sizes(module)
 
     def switch(self, prompted: bool) -> None:
         """Give the module the config that leads to `deep_prompt_attention`, or its own."""
@@ -171,10 +165,9 @@ def deep_prompt_attention(
     sizes = (batch, key_heads, heads, queries, tokens, length)
     same = (attention_mask, visible, layer.base_config, layer.kernels)
     equal = (sizes, is_causal, bias is None, query.dtype)
-    call = forward_pass.find(same, equal)
-    if call is None:
-        call = _prepare(layer, query, sizes, attention_mask, visible, is_causal, bias is not None)
-        forward_pass.keep(same, equal, call)
+    call = forward_pass.memo(
+        same, equal, lambda: _prepare(layer, query, sizes, attention_mask, visible, is_causal, bias is not None)
+    )
     if prompts is not None:
         if call.tokens < tokens:
             key, value = key[:, :, : call.tokens], value[:, :, : call.tokens]

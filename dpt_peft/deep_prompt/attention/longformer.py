@@ -13,7 +13,6 @@ from torch.overrides import TorchFunctionMode
 from dpt_peft._compatibility import torch_operation
 
 from .base import DeepPromptLayer
-from .projections import projection_sizes
 from .scores import mix
 
 
@@ -30,11 +29,6 @@ class LongformerAttentionLayer(DeepPromptLayer):
     def supports(cls, module: nn.Module) -> bool:
         """Return whether the module is the attention of Longformer or of LED's encoder."""
         return type(module).__name__ in ("LongformerSelfAttention", "LEDEncoderSelfAttention")
-
-    @classmethod
-    def prompt_sizes(cls, module: Any) -> tuple[int, int]:
-        """Return the output sizes of the projections of local keys and values."""
-        return projection_sizes(module)
 
     # a compiled graph would drop the mode without a word
     @torch.compiler.disable

@@ -32,6 +32,9 @@ def projection_sizes(module: Any) -> tuple[int, int]:
     if isinstance(getattr(module, "qk_head_dim", None), int):
         # multi-head latent attention makes keys and values of two sizes from one compressed vector
         return module.num_heads * module.qk_head_dim, module.num_heads * module.v_head_dim
+    if getattr(module, "new_decoder_architecture", False):
+        # Falcon repeats keys and values over heads before it computes scores
+        return (module.num_heads * module.head_dim,) * 2
     projections = key_and_value_projections(module)
     if projections is not None:
         key, value = (output_size(projection) or 0 for projection in projections)

@@ -17,6 +17,7 @@ from transformers.activations import ACT2FN
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 from transformers.core_model_loading import WeightRenaming
 from transformers.models.electra.modeling_electra import ElectraForPreTrainingOutput
+from transformers.utils import can_return_tuple
 
 
 class DebertaV2ReplacedTokenHead(nn.Module):
@@ -50,6 +51,7 @@ class DebertaV2ForReplacedTokenDetection(DebertaV2PreTrainedModel):
         self.mask_predictions = DebertaV2ReplacedTokenHead(config)
         self.post_init()
 
+    @can_return_tuple
     def forward(
         self,
         input_ids: torch.Tensor | None = None,
@@ -57,11 +59,8 @@ class DebertaV2ForReplacedTokenDetection(DebertaV2PreTrainedModel):
         token_type_ids: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
         **kwargs: Any,
-    ) -> ElectraForPreTrainingOutput | tuple[torch.Tensor, ...]:
+    ) -> ElectraForPreTrainingOutput:
         """Score every token of a batch whose rows begin with [CLS].
 
         Returns:
@@ -74,16 +73,13 @@ class DebertaV2ForReplacedTokenDetection(DebertaV2PreTrainedModel):
             token_type_ids=token_type_ids,
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            return_dict=True,
+            **kwargs,
         )
-        result = ElectraForPreTrainingOutput(
+        return ElectraForPreTrainingOutput(
             logits=self.mask_predictions(outputs.last_hidden_state),
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
-        return result.to_tuple() if return_dict is False else result
 
 
 register_checkpoint_conversion_mapping(

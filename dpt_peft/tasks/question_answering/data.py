@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -18,7 +18,6 @@ from dpt_peft.tasks.data import (
     DatasetArguments,
     check_columns,
     is_missing,
-    require_rows,
 )
 from dpt_peft.tasks.question_answering.windows import (
     DEFAULT_DOC_STRIDE,
@@ -99,8 +98,8 @@ def shape_questions(splits: Mapping[str, Dataset], args: QuestionArguments) -> d
 
 
 def _checked(dataset: Dataset, split: str, args: QuestionArguments) -> Dataset:
-    require_rows(dataset, split)
-    dataset = _unfolded(dataset, split)
+    if len(dataset):
+        dataset = _unfolded(dataset, split)
     columns = {"question_column_name": args.question_column_name, "context_column_name": args.context_column_name}
     if args.id_column_name is not None:
         columns["id_column_name"] = args.id_column_name
@@ -262,14 +261,18 @@ class QuestionFeatures(Features):
     examples: list[Example]
 
     @classmethod
+    def label(cls, example: Example, windows: list[Window], **options: Any) -> list[dict[str, Any]]:
+        """Return the labels of a question's windows, by column; `options` are the family's own attributes."""
+        raise NotImplementedError
+
+    @classmethod
     def cut(
         cls: type[F],
         rows: Dataset,
         tokenizer: PreTrainedTokenizerBase,
-        label: Callable[[Example, list[Window]], list[dict[str, Any]]],
         *,
-        max_length: int,
-        doc_stride: int,
+        max_length: int = DEFAULT_MAX_LENGTH,
+        doc_stride: int = DEFAULT_DOC_STRIDE,
         **options: Any,
     ) -> F:
         """Cut questions into windows with labels.
@@ -278,7 +281,6 @@ class QuestionFeatures(Features):
             rows: A split of `shape_questions`, or any data set with the columns `id`, `question`, `context` and
                 `answers` of the Hub.
             tokenizer: A fast tokenizer that pads on the right.
-            label: From a question and its windows to the labels of each window, by column.
             max_length: See `make_windows`.
             doc_stride: See `make_windows`.
             **options: The family's own attributes.
@@ -298,7 +300,7 @@ class QuestionFeatures(Features):
             cut = make_windows(
                 tokenizer, example.question, example.context, max_length=max_length, doc_stride=doc_stride
             )
-            labels = label(example, cut)
+            labels = cls.label(example, cut, **options)
             windows += cut
             example_index += [index] * len(cut)
             found += [{**window.inputs, **columns} for window, columns in zip(cut, labels, strict=True)]
@@ -337,6 +339,7 @@ class QuestionTask(Task):
         auto_class: The end of the names of the classes that load the model, behind `AutoModelFor`.
         pipeline: The name of the pipeline.
         threshold_name: The attribute of the model's config that decides what is an answer.
+        kind: Its features.
     """
 
     pipeline_tag = "question-answering"
@@ -344,6 +347,7 @@ class QuestionTask(Task):
     auto_class: ClassVar[str]
     pipeline: ClassVar[str]
     threshold_name: ClassVar[str]
+    kind: ClassVar[type[QuestionFeatures]]
 
     def shape(self, splits: Mapping[str, Dataset], args: Any) -> TaskData:
         """Check questions, paragraphs and answers, see `shape_questions`."""
@@ -352,6 +356,13 @@ class QuestionTask(Task):
     def groups(self, rows: Dataset) -> Sequence[str]:
         """Return the paragraphs, so that none is trained on and held out."""
         return rows["context"][:]
+
+    def features(
+        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: TaskData, args: Any, max_length: int
+    ) -> QuestionFeatures:
+        """Cut questions into labelled windows, see `QuestionFeatures.cut`."""
+        asked = {known.name: getattr(args, known.name) for known in fields(self.kind) if hasattr(args, known.name)}
+        return self.kind.cut(rows, tokenizer, max_length=max_length, doc_stride=args.doc_stride, **asked)
 
     def load_tokenizer(self, path: str, **kwargs: Any) -> PreTrainedTokenizerBase:
         """Load a tokenizer that pads on the right: scores are read off from the left."""
@@ -365,7 +376,7 @@ class QuestionTask(Task):
         """Return the threshold."""
         return {self.threshold_name: getattr(config, self.threshold_name, None)}
 
-    def details(self, data: TaskData, args: Any, model: Any, max_length: int | None) -> dict[str, Any]:
+    def details(self, data: TaskData, args: Any, model: Any, max_length: int) -> dict[str, Any]:
         """Return the windows and the threshold."""
         found = {"Window": f"{max_length} tokens, stride {args.doc_stride}"}
         if (threshold := self.results(model.config)[self.threshold_name]) is not None:

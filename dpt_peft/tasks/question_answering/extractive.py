@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from datasets import Dataset
 from peft import TaskType
-from transformers import AutoModelForQuestionAnswering, PreTrainedTokenizerBase
+from transformers import AutoModelForQuestionAnswering
 from transformers.hf_argparser import HfArg
 
-from dpt_peft.tasks.base import Features, Predictions, TaskData
+from dpt_peft.tasks.base import Features, Predictions
 from dpt_peft.tasks.heads import NEW_HEAD, Head, new_head
 from dpt_peft.tasks.question_answering.data import (
     Example,
@@ -27,9 +27,7 @@ from dpt_peft.tasks.question_answering.data import (
 )
 from dpt_peft.tasks.question_answering.metrics import score_answer, squad_scores
 from dpt_peft.tasks.question_answering.windows import (
-    DEFAULT_DOC_STRIDE,
     DEFAULT_MAX_ANSWER_LENGTH,
-    DEFAULT_MAX_LENGTH,
     DEFAULT_N_BEST,
     RankedAnswers,
     Window,
@@ -57,7 +55,7 @@ class QuestionAnsweringArguments(QuestionArguments):
     max_answer_length: int = HfArg(default=DEFAULT_MAX_ANSWER_LENGTH, help="Longest answer in tokens.")
 
 
-def label_window(window: Window, answer: tuple[int, int] | None) -> tuple[int, int]:
+def answer_positions(window: Window, answer: tuple[int, int] | None) -> tuple[int, int]:
     """Find the tokens of an answer.
 
     Args:
@@ -77,19 +75,6 @@ def label_window(window: Window, answer: tuple[int, int] | None) -> tuple[int, i
     return inside[0], inside[-1]
 
 
-def _label(example: Example, windows: list[Window]) -> list[dict[str, Any]]:
-    """Label windows with the first annotated answer, without spaces around it."""
-    if example.texts is None:
-        return [{} for _ in windows]
-    answer = None
-    if example.texts:
-        text, start = example.texts[0], example.starts[0]
-        start += len(text) - len(text.lstrip())
-        answer = (start, start + len(text.strip()))
-    labels = [label_window(window, answer) for window in windows]
-    return [{"start_positions": first, "end_positions": last} for first, last in labels]
-
-
 @dataclass(frozen=True)
 class ExtractiveFeatures(QuestionFeatures):
     """A split of questions with one span for an answer.
@@ -102,6 +87,22 @@ class ExtractiveFeatures(QuestionFeatures):
 
     n_best_size: int = DEFAULT_N_BEST
     max_answer_length: int = DEFAULT_MAX_ANSWER_LENGTH
+
+    @classmethod
+    def label(cls, example: Example, windows: list[Window], **options: Any) -> list[dict[str, Any]]:
+        """Label windows with the first annotated answer, without spaces around it.
+
+        A window that does not hold the answer whole is one without an answer: both positions are its [CLS].
+        """
+        if example.texts is None:
+            return [{} for _ in windows]
+        answer = None
+        if example.texts:
+            text, start = example.texts[0], example.starts[0]
+            start += len(text) - len(text.lstrip())
+            answer = (start, start + len(text.strip()))
+        labels = [answer_positions(window, answer) for window in windows]
+        return [{"start_positions": first, "end_positions": last} for first, last in labels]
 
     def rank(self, predictions: Predictions | Sequence[Any]) -> list[RankedAnswers]:
         """Rank the answers of every question over all of its windows; see `rank_answers`.
@@ -175,40 +176,7 @@ class ExtractiveFeatures(QuestionFeatures):
         write_spans(folder / "prediction_spans.jsonl", self.examples, [[one] if one else [] for one in best])
 
 
-def extractive_features(
-    rows: Dataset,
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    max_length: int = DEFAULT_MAX_LENGTH,
-    doc_stride: int = DEFAULT_DOC_STRIDE,
-    n_best_size: int = DEFAULT_N_BEST,
-    max_answer_length: int = DEFAULT_MAX_ANSWER_LENGTH,
-) -> ExtractiveFeatures:
-    """Turn questions into windows with the positions of their (first) answer.
-
-    A window that does not hold the answer whole is one without an answer: both positions are its [CLS].
-
-    Args:
-        rows: A split of `shape_questions`, or any data set with the columns `id`, `question`, `context` and `answers`
-            of the Hub.
-        tokenizer: A fast tokenizer that pads on the right.
-        max_length: See `make_windows`.
-        doc_stride: See `make_windows`.
-        n_best_size: See `rank_answers`.
-        max_answer_length: See `rank_answers`.
-
-    Raises:
-        TypeError, ValueError: See `QuestionFeatures.cut`.
-    """
-    return ExtractiveFeatures.cut(
-        rows,
-        tokenizer,
-        _label,
-        max_length=max_length,
-        doc_stride=doc_stride,
-        n_best_size=n_best_size,
-        max_answer_length=max_answer_length,
-    )
+extractive_features = ExtractiveFeatures.cut
 
 
 def answer_texts(ranked: Sequence[RankedAnswers], null_threshold: float | None = None) -> list[str]:
@@ -277,6 +245,7 @@ class QuestionAnswering(QuestionTask):
     auto_class = "QuestionAnswering"
     pipeline = "extractive-question-answering"
     threshold_name = "null_score_diff_threshold"
+    kind = ExtractiveFeatures
 
     def check(self, args: Any, splits: Mapping[str, Dataset]) -> None:
         """Raise a `ValueError` for questions without an answer in SQuAD 1.1, or a threshold that there is not."""
@@ -294,19 +263,6 @@ class QuestionAnswering(QuestionTask):
     def settings(self, args: Any) -> dict[str, Any]:
         """Return the threshold, which the pipeline reads from the config."""
         return {self.threshold_name: args.null_score_diff_threshold if args.version_2_with_negative else None}
-
-    def features(
-        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: TaskData, args: Any, max_length: int | None
-    ) -> ExtractiveFeatures:
-        """Cut questions into labelled windows, see `extractive_features`."""
-        return extractive_features(
-            rows,
-            tokenizer,
-            max_length=max_length or DEFAULT_MAX_LENGTH,
-            doc_stride=args.doc_stride,
-            n_best_size=args.n_best_size,
-            max_answer_length=args.max_answer_length,
-        )
 
     def reduce(self, logits: Any, labels: torch.Tensor) -> Any:
         """Return start and end logits."""

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from datasets import Dataset
 from peft import TaskType
 from transformers import (
     AutoModelForTokenClassification,
@@ -33,8 +32,6 @@ from dpt_peft.tasks.question_answering.data import (
 )
 from dpt_peft.tasks.question_answering.metrics import multi_span_scores, score_spans
 from dpt_peft.tasks.question_answering.windows import (
-    DEFAULT_DOC_STRIDE,
-    DEFAULT_MAX_LENGTH,
     Scores,
     Span,
     Window,
@@ -90,7 +87,7 @@ def answer_ranges(example: Example, mentions: Mentions = "all") -> list[tuple[in
     return sorted(ranges)
 
 
-def label_window(window: Window, ranges: Sequence[tuple[int, int]]) -> list[int]:
+def label_tokens(window: Window, ranges: Sequence[tuple[int, int]]) -> list[int]:
     """Label the tokens of a window: 1 part of an answer, 0 another token of the paragraph, -100 anything else."""
     return [
         IGNORED if offset is None else int(any(offset[0] < end and start < offset[1] for start, end in ranges))
@@ -106,9 +103,19 @@ class MultiSpanFeatures(QuestionFeatures):
         dataset: See `QuestionFeatures`; with `labels`. (A split without answers has labels too; they only say which
             tokens are of the paragraph.)
         allow_no_answer: See `decode_spans`.
+        mentions: Which mentions of an answer were labelled, see `answer_ranges`.
     """
 
     allow_no_answer: bool = False
+    mentions: Mentions = "all"
+
+    @classmethod
+    def label(
+        cls, example: Example, windows: list[Window], *, mentions: Mentions = "all", **options: Any
+    ) -> list[dict[str, Any]]:
+        """Label the tokens of windows, see `answer_ranges` and `label_tokens`."""
+        ranges = answer_ranges(example, mentions)
+        return [{"labels": label_tokens(window, ranges)} for window in windows]
 
     @cached_property
     def words(self) -> list[list[tuple[int, int]]]:
@@ -166,38 +173,7 @@ class MultiSpanFeatures(QuestionFeatures):
         write_spans(folder / "prediction_spans.jsonl", self.examples, answers)
 
 
-def multi_span_features(
-    rows: Dataset,
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    mentions: Mentions = "all",
-    allow_no_answer: bool = False,
-    max_length: int = DEFAULT_MAX_LENGTH,
-    doc_stride: int = DEFAULT_DOC_STRIDE,
-) -> MultiSpanFeatures:
-    """Turn questions into labelled windows.
-
-    Args:
-        rows: A split of `shape_questions`, or any data set with the columns `id`, `question`, `context` and `answers`
-            of the Hub.
-        tokenizer: A fast tokenizer that pads on the right.
-        mentions: See `answer_ranges`.
-        allow_no_answer: See `decode_spans`.
-        max_length: See `make_windows`.
-        doc_stride: See `make_windows`.
-
-    Raises:
-        TypeError, ValueError: See `QuestionFeatures.cut` and `answer_ranges`.
-    """
-
-    def label(example: Example, windows: list[Window]) -> list[dict[str, Any]]:
-        ranges = answer_ranges(example, mentions)
-        return [{"labels": label_window(window, ranges)} for window in windows]
-
-    return MultiSpanFeatures.cut(
-        rows, tokenizer, label, max_length=max_length, doc_stride=doc_stride, allow_no_answer=allow_no_answer
-    )
-
+multi_span_features = MultiSpanFeatures.cut
 
 #: Probabilities of being part of an answer that the search tries.
 CANDIDATES = (0.001, 0.003, 0.01, 0.02, *np.arange(0.04, 0.961, 0.02), 0.98, 0.99, 0.997, 0.999)
@@ -312,19 +288,7 @@ class MultiSpanQuestionAnswering(QuestionTask):
     }
     auto_class = "TokenClassification"
     threshold_name = "logit_threshold"
-
-    def features(
-        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: TaskData, args: Any, max_length: int | None
-    ) -> MultiSpanFeatures:
-        """Cut questions into labelled windows, see `multi_span_features`."""
-        return multi_span_features(
-            rows,
-            tokenizer,
-            mentions=args.mentions,
-            allow_no_answer=args.allow_no_answer,
-            max_length=max_length or DEFAULT_MAX_LENGTH,
-            doc_stride=args.doc_stride,
-        )
+    kind = MultiSpanFeatures
 
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> DataCollatorForTokenClassification:
         """Return what pads labels too."""
@@ -340,6 +304,6 @@ class MultiSpanQuestionAnswering(QuestionTask):
         """Return the threshold."""
         return {self.threshold_name: get_logit_threshold(config)}
 
-    def details(self, data: TaskData, args: Any, model: Any, max_length: int | None) -> dict[str, Any]:
+    def details(self, data: TaskData, args: Any, model: Any, max_length: int) -> dict[str, Any]:
         """Return which mentions are trained on, the windows and the threshold."""
         return {"Mentions": args.mentions, **super().details(data, args, model, max_length)}

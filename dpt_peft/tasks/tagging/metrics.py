@@ -1,7 +1,7 @@
 """Metrics of tags as `evaluate` metrics that need no network.
 
-`evaluate.load("seqeval")` downloads a script; these are the same interface (`add_batch`, `compute`, `combine`) in the
-package.
+`evaluate.load("seqeval")` downloads a script. These have its interface (`add_batch`, `compute`, `combine`) and need no
+network.
 """
 
 from __future__ import annotations

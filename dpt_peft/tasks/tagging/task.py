@@ -292,7 +292,7 @@ class WordTagging(Task):
         return load_word_tokenizer(path, **kwargs)
 
     def features(
-        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: Any, args: Any, max_length: int | None
+        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: Any, args: Any, max_length: int
     ) -> TaggedFeatures:
         """Tokenize words, see `make_word_features`; of semantic roles the predicate stands behind the sentence."""
         words, appended = rows["words"][:], None
@@ -316,12 +316,11 @@ class WordTagging(Task):
         """Reduce logits (rows, tokens, classes) to class ids."""
         return super().reduce(logits, labels).argmax(-1)
 
-    def details(self, data: Any, args: Any, model: Any, max_length: int | None) -> dict[str, Any]:
+    def details(self, data: Any, args: Any, model: Any, max_length: int) -> dict[str, Any]:
         """Return the labels, and what becomes of long sentences."""
         plain = data.scheme.plain is not None
         labels = dict.fromkeys(data.scheme.write(data.label_names) if plain else data.label_names)
-        longest = "what the model takes" if max_length is None else f"{max_length} tokens"
-        return {"Labels": ", ".join(labels), "Longest row": f"{longest}; longer sentences are split"}
+        return {"Labels": ", ".join(labels), "Longest row": f"{max_length} tokens; longer sentences are split"}
 
     def usage(self, folder: str, model: Any) -> str:
         """Return the lines that load a tagger and tag a sentence."""

@@ -16,8 +16,8 @@ from dpt_peft import DeepPromptConfig, embedded_discriminator
 from dpt_peft.tasks import QuestionAnswering, QuestionAnsweringArguments, extractive_features
 from dpt_peft.tasks.question_answering.extractive import (
     ExtractiveFeatures,
+    answer_positions,
     answer_texts,
-    label_window,
     search_null_threshold,
 )
 from dpt_peft.tasks.question_answering.metrics import score_answer
@@ -69,7 +69,7 @@ def test_windows_that_do_not_hold_the_answer_whole_are_without_one():
     context = "Ann met Bob . Ringo Starr plays the drum ."
     windows = make_windows(TOKENIZER, "Who plays?", context, max_length=12, doc_stride=2)
     start = context.index("Ringo")
-    labels = [label_window(window, (start, start + len("Ringo Starr"))) for window in windows]
+    labels = [answer_positions(window, (start, start + len("Ringo Starr"))) for window in windows]
     whole = 0
     for window, (first, last) in zip(windows, labels, strict=True):
         covered = [offset for offset in window.offsets if offset]

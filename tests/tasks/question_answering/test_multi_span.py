@@ -22,7 +22,7 @@ from dpt_peft.tasks import (
 )
 from dpt_peft.tasks.base import predict_rows
 from dpt_peft.tasks.question_answering.data import Example
-from dpt_peft.tasks.question_answering.multi_span import answer_ranges, label_window, search_threshold
+from dpt_peft.tasks.question_answering.multi_span import answer_ranges, label_tokens, search_threshold
 from dpt_peft.tasks.question_answering.windows import make_windows
 from tests.tasks.question_answering.multi_span import make_tokenizer, question, write_discriminator
 
@@ -193,7 +193,7 @@ def test_labels_are_the_tokens_of_the_answers(words, data, mentions):
     example = Example("0", "who", context, [text], [start])
     assert all(context[a:b] == text for a, b in answer_ranges(example, mentions))
     (window,) = make_windows(TOKENIZER, "who", context)
-    labels = label_window(window, answer_ranges(example, mentions))
+    labels = label_tokens(window, answer_ranges(example, mentions))
     for label, offset in zip(labels, window.offsets, strict=True):
         assert (label == -100) == (offset is None)
         if offset is not None and start <= offset[0] < start + len(text):

@@ -12,7 +12,7 @@ from transformers import ElectraConfig, FunnelConfig, RobertaConfig, RobertaForQ
 from dpt_peft.pretrained_heads.base import longest_row
 from dpt_peft.tasks import multi_span_features, special_tokens_as_text
 from dpt_peft.tasks.question_answering.data import Example
-from dpt_peft.tasks.question_answering.multi_span import answer_ranges, label_window
+from dpt_peft.tasks.question_answering.multi_span import answer_ranges, label_tokens
 from dpt_peft.tasks.question_answering.windows import (
     DEFAULT_MAX_LENGTH,
     decode_spans,
@@ -30,7 +30,7 @@ def test_a_window_is_the_tokenizers_pair_and_its_labels_are_those_of_paragraph_t
     (window,) = make_windows(TOKENIZER, "Who sings?", "Ringo Starr sings.", max_length=64)
     assert window.inputs == {name: list(ids) for name, ids in TOKENIZER("Who sings?", "Ringo Starr sings.").items()}
     tokens = TOKENIZER.convert_ids_to_tokens(window.inputs["input_ids"])
-    labels = label_window(window, [(0, 11)])
+    labels = label_tokens(window, [(0, 11)])
     paragraph = ["ring", "##o", "star", "##r", "sings", "."]
     assert tokens == ["[CLS]", "who", "sings", "?", "[SEP]", *paragraph, "[SEP]"]
     assert labels == [-100] * 5 + [1, 1, 1, 1, 0, 0] + [-100]
@@ -107,7 +107,7 @@ def test_other_kinds_of_tokenizers(tokenizer, max_length, stride):
     assert len(ranges) == 8
     words, windows = split_words(context), []
     for window in make_windows(tokenizer, "Bob?", context, max_length=max_length, doc_stride=stride):
-        labels = label_window(window, ranges)
+        labels = label_tokens(window, ranges)
         windows.append((window.offsets, np.array([1.0 if label == 1 else -1.0 for label in labels])))
     assert (len(windows) > 1) == (max_length == 24)
     found = decode_spans(context, words, score_words(words, windows))
