@@ -184,8 +184,8 @@ class _HoldBackLoadReport(logging.Filter):
 def load_with_new_head(auto_class: Any, path: str, **kwargs: Any) -> PreTrainedModel:
     """Load a backbone under a new head, without the report that the head is new.
 
-    A head that is not in the checkpoint is what fine-tuning means. If a backbone's weight is missing too, the report
-    is shown as transformers wrote it.
+    A head that is not in the checkpoint, or has another number of classes there, is what fine-tuning means. If a
+    backbone's weight is missing too, the report is shown as transformers wrote it.
 
     Args:
         auto_class: One of transformers' `AutoModelFor...`.
@@ -194,15 +194,25 @@ def load_with_new_head(auto_class: Any, path: str, **kwargs: Any) -> PreTrainedM
 
     Returns:
         The model; its attribute `has_new_head` says whether weights of the head are new.
+
+    Raises:
+        ValueError: A weight of the backbone has another shape in the checkpoint.
     """
     hold, logger = _HoldBackLoadReport(), logging.getLogger("transformers.modeling_utils")
     logger.addFilter(hold)
     try:
-        model, loading = auto_class.from_pretrained(path, output_loading_info=True, **kwargs)
+        model, loading = auto_class.from_pretrained(
+            path, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
+        )
     finally:
         logger.removeFilter(hold)
-    of_backbone = [key for key in loading["missing_keys"] if key.startswith(f"{model.base_model_prefix}.")]
-    model.has_new_head = len(loading["missing_keys"]) > len(of_backbone)
+    backbone = f"{model.base_model_prefix}."
+    reshaped = [entry[0] for entry in loading["mismatched_keys"]]
+    wrong = [key for key in reshaped if key.startswith(backbone)]
+    if wrong:
+        raise ValueError(f"{path!r} does not fit its own config: {', '.join(wrong)} have other shapes.")
+    of_backbone = [key for key in loading["missing_keys"] if key.startswith(backbone)]
+    model.has_new_head = len(loading["missing_keys"]) > len(of_backbone) or bool(reshaped)
     if of_backbone:
         for record in hold.held:
             logging.getLogger(record.name).handle(record)

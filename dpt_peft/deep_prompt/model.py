@@ -51,7 +51,7 @@ class DeepPromptModel(BaseTuner):
     _heads_may_be_new = True
 
     def __init__(self, model: nn.Module, config: Any, adapter_name: str, *args: Any, **kwargs: Any) -> None:
-        _refuse_base_as_name(adapter_name)
+        check_name(adapter_name)
         # PEFT's tuners over one model share a dictionary of configurations: the other's would be replaced
         other = getattr(model, "peft_config", {}).get(adapter_name)
         if other is not None and not isinstance(other, DeepPromptConfig) and _has_other_adapters(model):
@@ -148,9 +148,9 @@ class DeepPromptModel(BaseTuner):
         If that fails, nothing is left of the adapter. While adapters are disabled, the new one is too.
 
         Raises:
-            ValueError: if the name is `"__base__"`, which stands for rows without an adapter.
+            ValueError: if the name is `"__base__"`, which stands for rows without an adapter, or torch has none such.
         """
-        _refuse_base_as_name(adapter_name)
+        check_name(adapter_name)
         with self._still_disabled():
             super().inject_adapter(model, adapter_name, *args, **kwargs)
             self.bank.refresh()
@@ -316,10 +316,15 @@ class DeepPromptModel(BaseTuner):
         return remapped
 
 
-def _refuse_base_as_name(adapter_name: str) -> None:
+def check_name(adapter_name: str) -> None:
+    """Raise a `ValueError` if an adapter cannot have a name: torch keeps adapters in dictionaries of modules."""
     if adapter_name == BASE:
         raise ValueError(
             f"`adapter_name` cannot be {BASE!r}: in `adapter_names` this stands for rows of the bare backbone."
+        )
+    if not adapter_name or "." in adapter_name or hasattr(nn.ModuleDict, adapter_name):
+        raise ValueError(
+            f"`adapter_name` cannot be {adapter_name!r}: torch has no modules of that name. Choose another."
         )
 
 

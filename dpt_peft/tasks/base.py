@@ -184,8 +184,8 @@ class Task(ABC):
             args.max_seq_length, tokenizer, model, default=self.default_length, argument="max_seq_length"
         )
 
-    def settings(self, args: Any) -> dict[str, Any]:
-        """Return attributes that the fresh model's config gets, such as a threshold."""
+    def settings(self, args: Any, config: Any) -> dict[str, Any]:
+        """Return attributes that a loaded model's config gets, such as a threshold; what it has stays unless asked."""
         return {}
 
     @abstractmethod

@@ -144,9 +144,10 @@ class DPTOptions(LabelWordOptions):
         help="With prototypes: how many classes stand in the template of a text, those whose prototypes are nearest; "
         "for more classes than a template holds. Default: all.",
     )
-    score_function: Literal["one_minus_sigmoid", "sigmoid"] = HfArg(
-        default="one_minus_sigmoid",
-        help="How the head's output is read; 'sigmoid' is the ablation of the DPT paper's Table 3.",
+    score_function: Literal["one_minus_sigmoid", "sigmoid"] | None = HfArg(
+        default=None,
+        help="How the head's output is read; 'sigmoid' is the ablation of the DPT paper's Table 3. Default: a saved "
+        "classifier's own, else one_minus_sigmoid.",
     )
 
 
@@ -157,8 +158,9 @@ def load_dpt_classifier(path: str, data: Any, options: DPTOptions, **kwargs: Any
     if label_words is None and preset is not None:
         label_words = preset_options(preset).get("label_words")
     words = words_of_classes(data.label_names, label_words)
+    given = {name: value for name, value in chosen.items() if value is not None}
     model = DPTForSequenceClassification.from_pretrained(
-        path, label_words=words, preset=preset, **chosen, **config_of_classes(data), **kwargs
+        path, label_words=words, preset=preset, **given, **config_of_classes(data), **kwargs
     )
     if calibrate:
         where = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}

@@ -75,6 +75,11 @@ def _choices(dataset: Dataset, split: str, args: MultipleChoiceArguments) -> lis
     else:
         found = dataset[args.choices_column_name][:]
     for row, choices in enumerate(found):
+        if isinstance(choices, str):
+            raise ValueError(
+                f"`choices_column_name`: row {row} of the {split} data has no list but the text {choices!r}. A csv "
+                "file has no lists: write json, or name a column for each choice (`choice_column_names`)."
+            )
         if not isinstance(choices, list) or len(choices) != len(found[0]):
             raise ValueError(
                 f"`choices_column_name`: all rows must have as many choices as the first, {found[0]!r}, but row {row} "

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from peft import PeftConfig, TaskType
 from transformers import (
+    AutoConfig,
     AutoTokenizer,
     Pipeline,
     PreTrainedTokenizerBase,
@@ -169,10 +171,24 @@ def load(folder: str | Path, **kwargs: Any) -> Pipeline:
 
     Returns:
         `pipeline("text-classification")`.
+
+    Raises:
+        ValueError: If it is no classifier of texts.
     """
     path = str(folder)
     of_hub = {name: kwargs[name] for name in ("revision", "token", "subfolder") if name in kwargs}
-    if find_adapter_config_file(path, **of_hub) is None:
+    found = find_adapter_config_file(path, **of_hub)
+    if found is None:
+        (kind,) = AutoConfig.from_pretrained(path, **of_hub).architectures or [None]
+    else:
+        task_type = PeftConfig.from_pretrained(str(Path(found).parent)).task_type
+        kind = None if task_type in (None, TaskType.SEQ_CLS) else f"an adapter of task type {task_type}"
+    if kind is not None and not kind.endswith(("ForSequenceClassification", "ForHierarchicalClassification")):
+        raise ValueError(
+            f"dpt_peft.load is for classifiers of texts, and {path!r} holds {kind}. The lines in its README.md load "
+            "it."
+        )
+    if found is None:
         return pipeline("text-classification", model=path, truncation=True, pipeline_class=Classifier, **kwargs)
     model = AutoPeftModelForSequenceClassification.from_pretrained(path, **kwargs)
     return _as_pipeline(model, AutoTokenizer.from_pretrained(path, **of_hub))

@@ -201,8 +201,8 @@ def run_multi_task(arguments: RunArguments) -> dict[str, Any]:
         }
     )
     for name, task in tasks.items():
-        check_trained(arguments, model.tasks[name])
-        configure(model.tasks[name], task.family.settings(task.arguments))
+        check_trained(arguments, model.tasks[name])  # that heads have the data's classes follows: they are new
+        configure(model.tasks[name], task.family.settings(task.arguments, model.tasks[name].config))
     lengths = {
         name: task.family.longest_row(task.arguments, tokenizer, model.tasks[name]) for name, task in tasks.items()
     }

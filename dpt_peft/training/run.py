@@ -13,7 +13,14 @@ from typing import Any
 from datasets import Dataset
 from peft import TaskType
 from torch.utils.data import DataLoader
-from transformers import EvalPrediction, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback, set_seed
+from transformers import (
+    AutoConfig,
+    EvalPrediction,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    TrainerCallback,
+    set_seed,
+)
 from transformers.hf_argparser import HfArg
 
 from dpt_peft.pretrained_heads.base import PretrainedHeadConfig
@@ -154,7 +161,9 @@ class RunTrainer(TaskTrainer):
         return self.by_length[split].restore(output.predictions), output.metrics or {}
 
     def record(self, split: str, values: dict[str, float]) -> None:
-        """Keep metrics and, if files are written, log and save them."""
+        """Keep metrics and, if files are written, log and save them; without labels there is no loss either."""
+        if split != "train" and not is_measured(values):
+            values = {name: value for name, value in values.items() if not name.endswith("_loss")}
         self.all_metrics.update(values)
         if self.show:
             self.log_metrics(split, values)
@@ -204,13 +213,14 @@ def run(
     model: Any = build_model(
         task, arguments.method, name, data, model_kwargs=arguments.model.for_loading(), **arguments.options
     )
+    check_classes(arguments, model, data)
     check_trained(arguments, model)
-    configure(model, task.settings(arguments.data))
+    configure(model, task.settings(arguments.data, model.config))
     if arguments.cache.cache_lower_layers and has_prototypes(model):
         raise ValueError("`cache_lower_layers` is not possible with `prototypes`, which read texts in other rows.")
     max_length = task.longest_row(arguments.data, tokenizer, model)
-    if METHODS[arguments.method].prompts_as_tokens:
-        tokenizer.model_max_length = max_length  # pipelines cut by it, and know nothing of the prompts' positions
+    if arguments.data.max_seq_length is not None or METHODS[arguments.method].prompts_as_tokens:
+        tokenizer.model_max_length = max_length  # saved with it: pipelines cut by it, and know no other limit
     features = {
         split: task.features(splits[split], tokenizer, data, arguments.data, max_length)
         for split in _splits_in_use(task, arguments)
@@ -256,7 +266,7 @@ def run(
             trainer.record("train", output.metrics)
         if args.do_eval:
             found = trainer.evaluate()
-            if all(name == "epoch" or name.endswith(("_runtime", "_per_second", "_time")) for name in found):
+            if not is_measured(found):
                 logger.warning("The validation data has no labels: nothing was measured.")
             trainer.record("eval", found)
         if args.do_predict:
@@ -274,6 +284,11 @@ def run(
         **facts_of_run(task, arguments, model, splits),
     }
     return Outcome(results, model, tokenizer, data, features)
+
+
+def is_measured(values: Mapping[str, float]) -> bool:
+    """Return whether what the Trainer reports of a split holds a metric, and not just times and a loss."""
+    return any(not name.endswith(("epoch", "_loss", "_runtime", "_per_second", "_time")) for name in values)
 
 
 def check_can_pad(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -315,8 +330,31 @@ def check_trained(arguments: RunArguments, model: Any) -> None:
         return
     raise ValueError(
         f"`do_train` is not set, and method {arguments.method!r} has {new} that nothing has trained. Train it first; "
-        "dpt_peft.load(folder), or the lines in the folder's README.md, predict with what was trained."
+        "the lines in the README.md of a trained model's folder predict with it."
     )
+
+
+def check_classes(arguments: RunArguments, model: Any, data: TaskData) -> None:
+    """Refuse to measure or predict with a saved head whose classes are others than the data's, or in another order.
+
+    Args:
+        arguments: The run's arguments.
+        model: What `build_model` gave: its config has the data's names already.
+        data: The data.
+
+    Raises:
+        ValueError: If the names that were saved with the model differ.
+    """
+    if arguments.training.do_train or (isinstance(model.config, PretrainedHeadConfig) and not has_prototypes(model)):
+        return
+    name = arguments.model.resolve()
+    saved = AutoConfig.from_pretrained(name, revision=arguments.model.model_revision).id2label or {}
+    names = [saved[index] for index in sorted(saved)]
+    if names != [f"LABEL_{index}" for index in range(len(names))] and data.label_names not in ([], names):
+        raise ValueError(
+            f"`model_name_or_path`: {name!r} was trained for the classes {', '.join(names)}, and those of the data "
+            f"are {', '.join(data.label_names)}. To predict with it, they must be the same, in the same order."
+        )
 
 
 def take_over_label_smoothing(task: Task, model: Any, args: ScriptTrainingArguments) -> None:
@@ -435,10 +473,16 @@ def card_facts(
             "Batch size": args.train_batch_size,
             "Seed": args.seed,
         },
-        usage=task.usage(Path(args.output_dir or ".").name, model),
+        usage=task.usage(_as_given(args.output_dir), model),
         trained_parameters=trained,
         all_parameters=total,
     )
+
+
+def _as_given(output_dir: str | None) -> str:
+    """Return how a card calls its folder: as the command did, but for the way to it from the root of this machine."""
+    folder = Path(output_dir or ".")
+    return folder.name if folder.is_absolute() else folder.as_posix()
 
 
 def facts_of_run(task: Task, arguments: RunArguments, model: Any, splits: Mapping[str, Dataset]) -> dict[str, Any]:

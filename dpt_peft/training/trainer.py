@@ -48,7 +48,7 @@ class ScriptTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
-        """Check what is new here, then do as the Trainer's arguments do.
+        """Check what is new here, then do as the Trainer's arguments do, which know of no loss but "loss".
 
         Raises:
             ValueError: If `lr_decay_per_epoch` is not above 0 and at most 1, `head_learning_rate` is not above 0, or
@@ -63,6 +63,8 @@ class ScriptTrainingArguments(TrainingArguments):
             raise ValueError(f"`head_learning_rate` must be above 0, got {self.head_learning_rate}.")
         if self.lr_decay_per_epoch is not None and not 0 < self.lr_decay_per_epoch <= 1:
             raise ValueError(f"`lr_decay_per_epoch` must be above 0 and at most 1, got {self.lr_decay_per_epoch}.")
+        if self.greater_is_better is None and (self.metric_for_best_model or "").endswith("mse"):  # type: ignore[has-type]
+            self.greater_is_better = False
         super().__post_init__()
 
 

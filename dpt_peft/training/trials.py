@@ -2,7 +2,7 @@
 
 Every batch holds each trial's own rows, and each row goes through its trial's adapter (`adapter_names`). The frozen
 backbone runs once over all of them, which fills a GPU that a single trial leaves half empty; the adapters share
-nothing, so that each ends as if it had been trained alone.
+nothing, so that each ends as if it had been trained alone (on its rows in this trainer's order, by the trial's seed).
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from datasets import Dataset
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from torch.utils.data import DataLoader
 from transformers import EvalPrediction, PrinterCallback, Trainer, TrainingArguments
+
+from dpt_peft.deep_prompt.model import check_name
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,16 @@ def join_trials(trials: Sequence[Trial], build: Callable[[Trial], PeftModel]) ->
         The first trial's model with an adapter for every trial, all of them trainable.
 
     Raises:
-        ValueError: If two trials have one name, or a trial trains anything but its adapter and head.
+        ValueError: If there are no trials, two have one name, a name is that of something in the model, or a trial
+            trains anything but its adapter and head.
     """
     names = [trial.name for trial in trials]
-    if len(set(names)) < len(names) or "default" in names:
-        raise ValueError(f"`trials` need names of their own, none of them 'default', got {', '.join(names)}.")
+    if not names or len(set(names)) < len(names) or "default" in names:
+        raise ValueError(
+            f"`trials` need names of their own, none of them 'default', got {', '.join(names) or 'none'}."
+        )
+    for name in names:
+        check_name(name)
     joined: PeftModel | None = None
     for trial in trials:
         model = build(trial)
@@ -61,6 +68,12 @@ def join_trials(trials: Sequence[Trial], build: Callable[[Trial], PeftModel]) ->
                 f"trial {trial.name!r} trains more than its adapter holds: trials can share a frozen model only."
             )
         joined = joined or model
+        # by their names the trials' parameters are told apart
+        taken = {part for name, _ in model.named_parameters() for part in name.split(".")} & {trial.name}
+        if taken:
+            raise ValueError(
+                f"`trials`: something in the model is called {trial.name!r}. Name it like 'seed_{trial.seed}'."
+            )
         joined.add_adapter(trial.name, model.peft_config["default"])
         set_peft_model_state_dict(joined, state, adapter_name=trial.name)
     assert joined is not None
@@ -109,7 +122,8 @@ class TrialsTrainer(Trainer):
         **kwargs: As for `Trainer`.
 
     Raises:
-        ValueError: If there are several processes, or batches are accumulated.
+        ValueError: If there are several processes, batches are accumulated, or an option of the Trainer is set that is
+            for one model alone: `load_best_model_at_end`, "group_by_length", `data_seed`.
     """
 
     def __init__(
@@ -123,6 +137,13 @@ class TrialsTrainer(Trainer):
     ) -> None:
         if args.world_size > 1 or args.gradient_accumulation_steps > 1:
             raise ValueError("trials are trained together in one process, without `gradient_accumulation_steps`.")
+        unused = {
+            "load_best_model_at_end": args.load_best_model_at_end,
+            "train_sampling_strategy": args.train_sampling_strategy != "random",
+            "data_seed": args.data_seed is not None,
+        }
+        for name in (name for name, given in unused.items() if given):
+            raise ValueError(f"`{name}` is not possible with trials that are trained together. Leave it out.")
         args, self.trials = copy(args), list(trials)
         self.norm_limit, args.max_grad_norm = args.max_grad_norm, 0.0
         super().__init__(model, args, data_collator=data_collator, train_dataset=train_dataset, **kwargs)

@@ -94,6 +94,8 @@ def costs_of(outcome: Outcome, costs: CostArguments, batch_size: int) -> dict[st
                 cost = inference_cost(each, texts, tokenizer, batch_size=batch_size, max_texts=costs.max_cost_samples)
                 results.update({f"{prefix}{name}": value for name, value in cost.items()})
     if costs.beams:
+        labelled = (outcome.features.get(split) for split in ("test", "validation"))
+        texts = next((part.dataset for part in labelled if part and "labels" in part.dataset.column_names), texts)
         # Evenly spaced, as test data may be sorted by class.
         count = min(costs.max_beam_samples or len(texts), len(texts))
         rows = texts.select([index * len(texts) // count for index in range(count)])
@@ -174,6 +176,8 @@ def compare_beams(
         For every beam `beam`, `accuracy`, `reached` (how often the right class was among those reached), and what
         `inference_cost` says.
     """
+    if "labels" not in features.column_names:
+        raise ValueError("`beams` are compared on rows with labels, and the data has none.")
     config, pad = model.config, DataCollatorWithPadding(tokenizer)
     before = (config.beam_width, config.beam_threshold, config.path_score)
     device = next(model.parameters()).device

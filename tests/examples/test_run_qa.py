@@ -129,3 +129,11 @@ def test_a_saved_reader_is_found_by_its_folder(script, files, tmp_path):
     read = pipeline("extractive-question-answering", model=str(tmp_path))
     assert read.model.config.null_score_diff_threshold == 1.5
     assert set(read(question="Who sings?", context="Bob sings.")) == {"score", "start", "end", "answer"}
+
+
+def test_the_threshold_of_a_saved_reader_stays(script, files, tmp_path):
+    run(script, files, tmp_path / "one", "fine_tuning", "--do_train", "--null_score_diff_threshold", -1.5)
+    saved = ("--model_name_or_path", tmp_path / "one", "--do_predict")
+    assert run(script, files, tmp_path / "two", "fine_tuning", *saved)["null_score_diff_threshold"] == -1.5
+    asked = (*saved, "--null_score_diff_threshold", 0.0)
+    assert run(script, files, tmp_path / "three", "fine_tuning", *asked)["null_score_diff_threshold"] == 0.0

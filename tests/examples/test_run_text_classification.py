@@ -324,3 +324,29 @@ def test_cached_lower_layers_give_the_same_adapter_and_leave_nothing(script, fil
         run(script, files, tmp_path / "none", "lora", "--do_train", "--cache_lower_layers")
     with pytest.raises(ValueError, match="`cache_lower_layers` is not possible with `prototypes`"):
         run(script, files, tmp_path / "none", "dpt_deep_prompt", *options, "--prototypes", "--cache_lower_layers")
+
+
+def test_a_saved_head_keeps_its_classes(script, files, tmp_path):
+    run(script, files, tmp_path / "one", "fine_tuning", "--do_train", "--max_steps", 1)
+    saved = ("--model_name_or_path", tmp_path / "one")
+    for names in (("positive", "negative"), ("a", "b", "c")):
+        words = (*saved, "--do_predict", "--class_names", *names)
+        with pytest.raises(ValueError, match="was trained for the classes negative, positive|`class_names`"):
+            run(script, files, tmp_path / "two", "fine_tuning", *words)
+    rows = [f"text {number},{name}" for number in range(8) for name in ("x", "y", "z")]
+    (tmp_path / "three.csv").write_text("\n".join(["text,label", *rows]))
+    three = [word for split in ("train", "validation", "test") for word in (f"--{split}_file", tmp_path / "three.csv")]
+    with pytest.raises(ValueError, match="classes negative, positive, and those of the data are x, y, z"):
+        run(script, files, tmp_path / "three", "fine_tuning", *saved, *three, "--do_predict")
+    # to train on, another number of classes takes a new head
+    run(script, files, tmp_path / "three", "fine_tuning", *saved, *three, "--do_train", "--max_steps", 1)
+    assert dpt_peft.load(tmp_path / "three").model.config.num_labels == 3
+
+
+@pytest.mark.parametrize("method", ["fine_tuning", "dpt", "deep_prompt"])
+def test_texts_are_cut_later_as_they_were(method, script, files, tmp_path):
+    run(script, files, tmp_path, method, "--do_train", "--max_steps", 1, "--max_seq_length", 7)
+    assert AutoTokenizer.from_pretrained(tmp_path).model_max_length == 7
+    long = "the film was really really really really good"
+    classify = dpt_peft.load(tmp_path)
+    assert classify(long) == classify("the film was really really really really bad")

@@ -95,6 +95,11 @@ ROW = {"premise": "p", "choice1": "a", "choice2": "b", "label": 0}
         ([ROW], {"question_words": ["because"]}, "`question_words` must be like 'cause=because'"),
         ([ROW], {"question_column_name": "asked"}, "no column 'asked'"),
         ([{**ROW, "o": ["a", "b"]}, {**ROW, "o": ["a"]}], {"choices_column_name": "o"}, "row 1 of the train data has"),
+        (
+            [{**ROW, "o": "['a', 'b']"}],
+            {"choices_column_name": "o"},
+            "row 0 of the train data has no list but the text",
+        ),
         ([{**ROW, "o": None}], {"choices_column_name": "o"}, "row 0 of the train data has None"),
         ([{**ROW, "o": ["a", None]}], {"choices_column_name": "o"}, "Row 0 of the train data has an empty choice, nu"),
         ([ROW, {**ROW, "choice2": None}], {}, "Row 1 of the train data has an empty choice, number 1 from 0"),

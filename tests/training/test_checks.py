@@ -32,7 +32,7 @@ def test_an_adapters_folder_is_refused(tmp_path):
     with pytest.raises(ValueError, match="has an adapter already"):
         check_no_adapter(AutoModelForSequenceClassification.from_pretrained(tmp_path / "adapter"))
     for method in ("fine_tuning", "lora", "deep_prompt"):
-        with pytest.raises(ValueError, match=r"adapter' has an adapter already.*dpt_peft\.load.*`init_from`"):
+        with pytest.raises(ValueError, match=r"adapter' has an adapter already.*README\.md.*`init_from`"):
             build_model(TASKS["text-classification"], method, str(tmp_path / "adapter"), ["a", "b"])
 
 
@@ -95,3 +95,15 @@ def test_label_smoothing_of_several_tasks_is_refused(tmp_path):
     args = ScriptTrainingArguments(str(tmp_path), label_smoothing_factor=0.25)
     with pytest.raises(ValueError, match="`label_smoothing_factor` is not supported for several tasks"):
         run_multi_task(RunArguments(data=None, method="deep_prompt", training=args))
+
+
+@pytest.mark.parametrize(
+    ("metric", "better"), [("mse", False), ("eval_mse", False), ("pearson", True), ("loss", False)]
+)
+def test_of_an_error_less_is_better(metric, better, tmp_path):
+    each = {"save_strategy": "epoch", "eval_strategy": "epoch", "load_best_model_at_end": True}
+    args = ScriptTrainingArguments(str(tmp_path), metric_for_best_model=metric, **each)
+    assert args.greater_is_better is better
+    assert ScriptTrainingArguments(
+        str(tmp_path), metric_for_best_model=metric, greater_is_better=True, **each
+    ).greater_is_better

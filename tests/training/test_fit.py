@@ -8,7 +8,8 @@ import pandas
 import pytest
 import torch
 from datasets import Dataset
-from transformers import AutoTokenizer
+from peft import get_peft_model
+from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 import dpt_peft
 
@@ -206,3 +207,15 @@ def test_a_length_that_was_given_is_saved(discriminator, tmp_path):
     assert loaded.tokenizer.model_max_length == 12
     long = "the film was " + "really " * 8 + "good."
     assert loaded(long) == fitted(long) != loaded("the film was good.")
+
+
+def test_what_is_no_classifier_of_texts_is_not_loaded_as_one(discriminator, tmp_path):
+    tagger = AutoModelForTokenClassification.from_pretrained(discriminator)
+    tagger.save_pretrained(tmp_path / "tagger")
+    with pytest.raises(ValueError, match="is for classifiers of texts, and .* holds ElectraForTokenClassification"):
+        dpt_peft.load(tmp_path / "tagger")
+    get_peft_model(tagger, dpt_peft.DeepPromptConfig(task_type="TOKEN_CLS")).save_pretrained(tmp_path / "adapter")
+    with pytest.raises(ValueError, match="holds an adapter of task type TOKEN_CLS"):
+        dpt_peft.load(tmp_path / "adapter")
+    with pytest.raises(ValueError, match="holds ElectraForPreTraining"):
+        dpt_peft.load(discriminator)

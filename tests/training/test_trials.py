@@ -135,3 +135,34 @@ def test_what_cannot_be_trained_together_is_refused(files, collator, tmp_path):
 
     with pytest.raises(ValueError, match="trains more than its adapter holds"):
         join_trials(TRIALS, trains_more)
+
+
+@pytest.mark.parametrize("name", ["0", "weight", "electra"])
+def test_trials_are_not_called_like_something_in_the_model(files, name):
+    with pytest.raises(ValueError, match=f"something in the model is called '{name}'.*'seed_4'"):
+        join_trials([Trial(name, 4, 1e-2)], builder(files, "deep_prompt"))
+
+
+@pytest.mark.parametrize("name", ["lr=0.01", "items", ""])
+def test_names_that_torch_cannot_have_are_refused(files, name):
+    with pytest.raises(ValueError, match="`adapter_name` cannot be"):
+        join_trials([Trial(name, 1, 1e-2)], builder(files, "deep_prompt"))
+
+
+def test_there_must_be_trials(files):
+    with pytest.raises(ValueError, match="`trials` need names of their own.*got none"):
+        join_trials([], builder(files, "deep_prompt"))
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"load_best_model_at_end": True, "save_strategy": "epoch", "eval_strategy": "epoch"},
+        {"train_sampling_strategy": "group_by_length"},
+        {"data_seed": 1},
+    ],
+)
+def test_options_for_one_model_alone_are_refused(files, collator, tmp_path, option):
+    args = TrainingArguments(str(tmp_path), report_to="none", use_cpu=True, **option)
+    with pytest.raises(ValueError, match=f"`{next(iter(option))}` is not possible with trials"):
+        train_together(TRIALS, builder(files, "deep_prompt"), args, rows(4), rows(4), collator)

@@ -207,8 +207,10 @@ def _read_answers(answers: Any, context: str, where: str) -> tuple[list[str], li
 
 def _find(text: str, start: Any, context: str, where: str) -> int:
     """Return where an answer begins: where the data says, or if it does not, where alone the text stands."""
+    if not text:
+        raise ValueError(f"{where}: an answer is empty. A question without an answer has empty lists")
     if is_missing(start):
-        count = context.count(text) if text else 0
+        count = context.count(text)
         if count != 1:
             raise ValueError(
                 f"{where}: the answer {text!r} has no `answer_start`, and its paragraph holds it {count} times: give "
@@ -220,7 +222,7 @@ def _find(text: str, start: Any, context: str, where: str) -> int:
     if isinstance(start, bool) or not isinstance(start, int):
         raise ValueError(f"{where}: `answer_start` must be the number of a character, got {start!r}")
     found = context[start : start + len(text)] if start >= 0 else ""
-    if not text or found != text:
+    if found != text:
         raise ValueError(
             f"{where}: the answer {text!r} does not stand at `answer_start` {start} of its paragraph, where {found!r} "
             "stands"

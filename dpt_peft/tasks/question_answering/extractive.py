@@ -47,9 +47,10 @@ class QuestionAnsweringArguments(QuestionArguments):
     version_2_with_negative: bool = HfArg(
         default=False, help="Whether some questions have no answer, as in SQuAD 2.0."
     )
-    null_score_diff_threshold: float = HfArg(
-        default=0.0,
-        help="version_2_with_negative: no answer if the score of none less that of the best one is above this.",
+    null_score_diff_threshold: float | None = HfArg(
+        default=None,
+        help="version_2_with_negative: no answer if the score of none less that of the best one is above this. "
+        "Default: a saved reader's own, else 0.",
     )
     n_best_size: int = HfArg(default=DEFAULT_N_BEST, help="Starts and ends that are tried with each other.")
     max_answer_length: int = HfArg(default=DEFAULT_MAX_ANSWER_LENGTH, help="Longest answer in tokens.")
@@ -260,9 +261,13 @@ class QuestionAnswering(QuestionTask):
                     "or take them out."
                 )
 
-    def settings(self, args: Any) -> dict[str, Any]:
+    def settings(self, args: Any, config: Any) -> dict[str, Any]:
         """Return the threshold, which the pipeline reads from the config."""
-        return {self.threshold_name: args.null_score_diff_threshold if args.version_2_with_negative else None}
+        if not args.version_2_with_negative:
+            return {self.threshold_name: None}
+        known = get_null_threshold(config) or 0.0
+        asked = args.null_score_diff_threshold
+        return {self.threshold_name: known if asked is None else asked}
 
     def reduce(self, logits: Any, labels: torch.Tensor) -> Any:
         """Return start and end logits."""

@@ -260,19 +260,25 @@ def get_logit_threshold(config: Any) -> float:
 class DPTReaderOptions:
     """What a discriminator that reads a paragraph can be told."""
 
-    threshold: float = HfArg(
-        default=0.6, help="A token is part of the answer if its score of being replaced is below (paper: 0.6)."
+    threshold: float | None = HfArg(
+        default=None,
+        help="A token is part of the answer if its score of being replaced is below. Default: a saved reader's own, "
+        "else 0.6 (paper).",
     )
-    loss_reduction: Literal["mean", "sum"] = HfArg(
-        default="mean", help="Mean over the tokens of a batch, or sum over those of a row."
+    loss_reduction: Literal["mean", "sum"] | None = HfArg(
+        default=None,
+        help="Mean over the tokens of a batch, or sum over those of a row. Default: a saved reader's own, else mean.",
     )
-    score_function: Literal["one_minus_sigmoid", "sigmoid"] = HfArg(
-        default="one_minus_sigmoid", help="Answers look original (paper), or replaced ('sigmoid', released code)."
+    score_function: Literal["one_minus_sigmoid", "sigmoid"] | None = HfArg(
+        default=None,
+        help="Answers look original (paper), or replaced ('sigmoid', released code). Default: a saved reader's own, "
+        "else one_minus_sigmoid.",
     )
 
 
 def _load_reader(path: str, _data: TaskData, options: DPTReaderOptions, **kwargs: Any) -> PreTrainedModel:
-    return DPTForMultiSpanQuestionAnswering.from_pretrained(path, **asdict(options), **kwargs)
+    given = {name: value for name, value in asdict(options).items() if value is not None}
+    return DPTForMultiSpanQuestionAnswering.from_pretrained(path, **given, **kwargs)
 
 
 class MultiSpanQuestionAnswering(QuestionTask):

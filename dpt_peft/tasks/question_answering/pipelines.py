@@ -85,7 +85,7 @@ class QuestionPipeline(ChunkPipeline):
             inputs = (_pairs(question, context),)
         if len(inputs) != 1:
             raise ValueError("pass `question` and `context`, or one dict, or one list of dicts")
-        return super().__call__(inputs[0], **kwargs)
+        return [] if inputs[0] == [] else super().__call__(inputs[0], **kwargs)
 
     def _sanitize_parameters(
         self, max_seq_length: int | None = None, doc_stride: int | None = None, **kwargs: Any

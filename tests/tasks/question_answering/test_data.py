@@ -47,7 +47,7 @@ def test_loading(files):
     [
         ({"answers": {"text": ["Bob"], "answer_start": [3]}}, "'Bob' does not stand at `answer_start` 3"),
         ({"answers": {"text": ["Bob"], "answer_start": []}}, "1 answer texts, but 0 values of `answer_start`"),
-        ({"answers": {"text": [""], "answer_start": [0]}}, "does not stand at"),
+        ({"answers": {"text": [""], "answer_start": [0]}}, "an answer is empty"),
         ({"answers": "Bob"}, "must hold {'text'"),
     ],
 )

@@ -194,6 +194,10 @@ def test_the_pipeline_answers_as_features_and_decoding(tmp_path, adapted, batch_
     assert never["answer"] == ""
 
 
+def test_no_question_has_no_answer():
+    assert pipeline(TASK, model=make_reader(), tokenizer=make_tokenizer())([]) == []
+
+
 def test_pipeline_arguments_that_make_no_sense():
     read = pipeline(TASK, model=make_reader(), tokenizer=TOKENIZER)
     with pytest.raises(TypeError, match="unknown arguments top"):
