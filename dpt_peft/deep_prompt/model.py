@@ -148,7 +148,7 @@ class DeepPromptModel(BaseTuner):
         If that fails, nothing is left of the adapter. While adapters are disabled, the new one is too.
 
         Raises:
-            ValueError: if the name is `"__base__"`, which stands for rows without an adapter, or torch has none such.
+            ValueError: if the name is `"__base__"`, which stands for rows without an adapter, or see `check_name`.
         """
         check_name(adapter_name)
         with self._still_disabled():
@@ -322,9 +322,11 @@ def check_name(adapter_name: str) -> None:
         raise ValueError(
             f"`adapter_name` cannot be {BASE!r}: in `adapter_names` this stands for rows of the bare backbone."
         )
-    if not adapter_name or "." in adapter_name or hasattr(nn.ModuleDict, adapter_name):
+    taken = any(hasattr(kind(), adapter_name) for kind in (nn.ModuleDict, nn.ParameterDict))
+    if not adapter_name or "." in adapter_name or taken:
         raise ValueError(
-            f"`adapter_name` cannot be {adapter_name!r}: torch has no modules of that name. Choose another."
+            f"`adapter_name` cannot be {adapter_name!r}: torch keeps adapters as attributes, whose names are not "
+            "empty, hold no dot, and are not those of its own methods."
         )
 
 

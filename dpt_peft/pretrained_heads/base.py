@@ -106,7 +106,10 @@ def longest_row(
         positions -= peft_config.num_virtual_tokens
     limit = int(min(positions - unused_positions(config), tokenizer.model_max_length, torch.iinfo(torch.int32).max))
     if asked is not None and not 0 < asked <= limit:
-        raise ValueError(f"`{argument}` must be between 1 and {limit}, the most that this model reads, got {asked}")
+        raise ValueError(
+            f"`{argument}` must be between 1 and {limit}, the most that the model and its tokenizer "
+            f"(`model_max_length`) read, got {asked}"
+        )
     return asked or min(limit, default or limit)
 
 
@@ -200,8 +203,9 @@ class PretrainedHeadConfig(PreTrainedConfig):
     @classmethod
     def tokenizer_options(cls) -> set[str]:
         """Return the named arguments of `from_language_model_config`, which nobody can change in a finished config."""
-        # between the config and the tokenizer, and `**options`
-        return {*list(inspect.signature(cls.from_language_model_config).parameters)[2:-1]}
+        # all but the first two, config and tokenizer, and `**options`
+        parameters = list(inspect.signature(cls.from_language_model_config).parameters.values())[2:]
+        return {parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD}
 
     @classmethod
     def own_attributes(cls) -> set[str]:
@@ -273,7 +277,7 @@ class PretrainedHeadConfig(PreTrainedConfig):
         choices = {name: kwargs.pop(name) for name in cls.tokenizer_options() if name in kwargs}
         if choices and not kwargs.get("return_unused_kwargs"):
             raise ValueError(
-                f"`{next(iter(choices))}` needs the tokenizer to take effect: pass it to "
+                f"`{min(choices)}` needs the tokenizer to take effect: pass it to "
                 f"{cls.__name__.removesuffix('Config')}.from_pretrained, or make a config with "
                 "from_language_model_config"
             )
@@ -484,6 +488,10 @@ def _prepare_config(
         options = {**{name: value for name, value in kept.items() if value is not None}, **options}
     attributes.setdefault("dtype", config.dtype)
     loaded = load_tokenizer(tokenizer, path, where) if config_class.needs_tokenizer else None
+    if saved is not None and loaded is not None:
+        # saved with shorter texts than rows, which have the template besides: these were checked when it was made
+        loaded = copy.copy(loaded)
+        loaded.model_max_length = max(loaded.model_max_length, options.get("max_length", 0))
     return config_class.from_language_model_config(inner, loaded, **{**options, **attributes}), arguments
 
 
@@ -531,8 +539,11 @@ def load_tokenizer(
     """
     if isinstance(tokenizer, PreTrainedTokenizerBase):
         return tokenizer
-    # Revision and subfolder belong to the weights' place.
-    place, where = (path, hub_arguments) if tokenizer is None else (tokenizer, {})
+    place, where = path, hub_arguments
+    if tokenizer is not None:
+        # Revision and subfolder belong to the weights' place.
+        of_weights = ("revision", "subfolder")
+        place, where = tokenizer, {name: value for name, value in where.items() if name not in of_weights}
     loaded = AutoTokenizer.from_pretrained(place, **where)
     if len(loaded) <= len(set(loaded.all_special_ids)):
         # What transformers makes of a folder that holds no tokenizer.

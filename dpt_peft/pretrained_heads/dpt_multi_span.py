@@ -65,6 +65,11 @@ class DPTForMultiSpanQuestionAnsweringConfig(PretrainedHeadConfig):
             raise ValueError(f"`logit_threshold` {value} is too far from 0 for a `threshold` between 0 and 1")
         self.threshold = threshold
 
+    def outdated_by(self, changed: set[str]) -> dict[str, Any]:
+        """Return the threshold where the score turns around, else what every config does."""
+        turned = {"threshold": type(self).threshold} if "score_function" in changed else {}
+        return super().outdated_by(changed) | turned
+
     @classmethod
     def from_language_model_config(
         cls, language_model_config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase | None = None, **options: Any

@@ -182,7 +182,7 @@ def _load_both(
     if isinstance(discriminator, PreTrainedModel):
         if tokenizer is None:
             raise ValueError("`tokenizer` is missing: a loaded discriminator does not know its own")
-        return load_tokenizer(tokenizer, "", {}), discriminator
+        return load_tokenizer(tokenizer, "", hub_arguments), discriminator
     return load_tokenizer(tokenizer, discriminator, hub_arguments), _load(discriminator, **hub_arguments)
 
 

@@ -48,6 +48,9 @@ class VerbalizerForSequenceClassificationConfig(TemplateConfig):
         "(AutoModelForMaskedLM)",
     )
 
+    #: `wordpieces` too, which has no use here: a class has one token.
+    from_tokenizer: ClassVar[frozenset[str]] = TemplateConfig.from_tokenizer | {"wordpieces"}
+
     label_words: list[str] = field(default_factory=list)
     label_token_ids: list[int] = field(default_factory=list)
     template: str = DEFAULT_TEMPLATES["mask"]

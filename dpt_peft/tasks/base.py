@@ -113,6 +113,7 @@ class Task(ABC):
         heads: For each kind of base model that the family has, how to load it.
         prompts_as_tokens: Whether PEFT's prompt learning, whose prompts stand before the text as further tokens,
             works: labels by position (tokens, answers) would need to be moved along.
+        cuts: Whether a text that is longer than a row is cut, so that what loads the model later has to cut it too.
         can_cache: Whether frozen lower layers can be cached (`dpt_peft.training.LowerLayerCache`): one row of tokens
             an example.
         default_length: Longest row where the arguments name none; None: as much as the model takes.
@@ -125,6 +126,7 @@ class Task(ABC):
     sampling: ClassVar[type[SamplingArguments]] = SamplingArguments
     heads: ClassVar[Mapping[str, Head]]
     prompts_as_tokens: ClassVar[bool] = False
+    cuts: ClassVar[bool] = True
     can_cache: ClassVar[bool] = False
     default_length: ClassVar[int | None] = None
 
@@ -185,7 +187,10 @@ class Task(ABC):
         )
 
     def settings(self, args: Any, config: Any) -> dict[str, Any]:
-        """Return attributes that a loaded model's config gets, such as a threshold; what it has stays unless asked."""
+        """Return attributes to set in the loaded model's config, such as a threshold.
+
+        A saved model's own value is kept unless the arguments give one.
+        """
         return {}
 
     @abstractmethod

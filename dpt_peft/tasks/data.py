@@ -337,7 +337,10 @@ def check_columns(dataset: Dataset, split: str, columns: dict[str, str], answers
 def check_training_data(splits: Mapping[str, Dataset]) -> None:
     """Raise a `ValueError` if there is no training data."""
     if "train" not in splits:
-        raise ValueError("There is no training data: give `train_file`, or a `dataset_name` with a training split.")
+        raise ValueError(
+            "There is no training data: give `train_file`, or a `dataset_name` with a training split. (The lines in a "
+            "saved model's README.md predict without.)"
+        )
 
 
 def check_splits(splits: Mapping[str, Dataset], columns: dict[str, str], answers: dict[str, str]) -> None:

@@ -142,7 +142,7 @@ class DPTOptions(LabelWordOptions):
     short_list: int | None = HfArg(
         default=None,
         help="With prototypes: how many classes stand in the template of a text, those whose prototypes are nearest; "
-        "for more classes than a template holds. Default: all.",
+        "for more classes than a template holds. Default: a saved classifier's own, else all.",
     )
     score_function: Literal["one_minus_sigmoid", "sigmoid"] | None = HfArg(
         default=None,
@@ -159,6 +159,8 @@ def load_dpt_classifier(path: str, data: Any, options: DPTOptions, **kwargs: Any
         label_words = preset_options(preset).get("label_words")
     words = words_of_classes(data.label_names, label_words)
     given = {name: value for name, value in chosen.items() if value is not None}
+    if not options.prototypes:
+        given["short_list"] = options.short_list  # also where a saved classifier has one
     model = DPTForSequenceClassification.from_pretrained(
         path, label_words=words, preset=preset, **given, **config_of_classes(data), **kwargs
     )

@@ -397,18 +397,18 @@ class StatesFile:
 
     def __init__(self, path: Path, dtype: torch.dtype) -> None:
         described = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        self.path = path
+        self.path, self.dtype = path, dtype
         self.offsets: list[int] = described["offsets"]
         self.facts: dict[str, Any] = described["facts"]
-        count = path.stat().st_size // dtype.itemsize
-        self._states = torch.from_file(str(path), size=count, dtype=dtype).view(self.offsets[-1], -1)
+        # bytes, as numpy has no bfloat16; read only, as the file may be larger than the memory
+        self._bytes = np.memmap(path, dtype=np.uint8, mode="r").reshape(self.offsets[-1], -1)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     def __getitem__(self, row: int) -> torch.Tensor:
         """Return the states of a row, (length, hidden size)."""
-        return self._states[self.offsets[row] : self.offsets[row + 1]]
+        return torch.from_numpy(np.array(self._bytes[self.offsets[row] : self.offsets[row + 1]])).view(self.dtype)
 
     @staticmethod
     def exists(path: Path) -> bool:

@@ -11,9 +11,9 @@ from typing import Any
 from datasets import Dataset
 from peft import PeftConfig, TaskType
 from transformers import (
-    AutoConfig,
     AutoTokenizer,
     Pipeline,
+    PreTrainedConfig,
     PreTrainedTokenizerBase,
     TextClassificationPipeline,
     pipeline,
@@ -179,18 +179,24 @@ def load(folder: str | Path, **kwargs: Any) -> Pipeline:
     of_hub = {name: kwargs[name] for name in ("revision", "token", "subfolder") if name in kwargs}
     found = find_adapter_config_file(path, **of_hub)
     if found is None:
-        (kind,) = AutoConfig.from_pretrained(path, **of_hub).architectures or [None]
+        described, _ = PreTrainedConfig.get_config_dict(path, **of_hub)
+        kind = next(iter(described.get("architectures") or ()), None)
     else:
         task_type = PeftConfig.from_pretrained(str(Path(found).parent)).task_type
         kind = None if task_type in (None, TaskType.SEQ_CLS) else f"an adapter of task type {task_type}"
     if kind is not None and not kind.endswith(("ForSequenceClassification", "ForHierarchicalClassification")):
         raise ValueError(
-            f"dpt_peft.load is for classifiers of texts, and {path!r} holds {kind}. The lines in its README.md load "
-            "it."
+            f"dpt_peft.load is for classifiers of texts, and {path!r} holds {kind}. Load it with its own auto "
+            "class; if a script here wrote the folder, its README.md has the lines."
         )
     if found is None:
         return pipeline("text-classification", model=path, truncation=True, pipeline_class=Classifier, **kwargs)
     model = AutoPeftModelForSequenceClassification.from_pretrained(path, **kwargs)
+    if model.config.num_labels == 1 and model.config.problem_type != "regression":
+        raise ValueError(
+            f"dpt_peft.load is for classifiers of texts, and the head in {path!r} gives one number. If it is for "
+            'regression, pass problem_type="regression"; if for multiple choice, its README.md may have the lines.'
+        )
     return _as_pipeline(model, AutoTokenizer.from_pretrained(path, **of_hub))
 
 

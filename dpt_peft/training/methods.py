@@ -261,7 +261,10 @@ def _plain(value: Any) -> Any:
 
 
 def describe_options(task: Task, method: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that a method's command line offers, defaults included, for records."""
+    """Return the options that a method's command line offers, defaults included, for records.
+
+    None is where the checkpoint decides.
+    """
     head, adapter = split_options(task, method, options)
     values = asdict(head) | {name: getattr(adapter, name) for name in METHODS[method].options}
     return {name: options.get(name, value) for name, value in values.items()}

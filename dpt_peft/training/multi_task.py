@@ -27,6 +27,7 @@ from dpt_peft.training.run import (
     asked_splits,
     card_facts,
     check_can_pad,
+    check_classes,
     check_trained,
     checkpoint_to_resume,
     configure,
@@ -150,7 +151,7 @@ def _refuse_what_is_for_one_task(training: ScriptTrainingArguments) -> None:
     if training.push_to_hub:
         raise ValueError(
             "`push_to_hub` is not supported for several tasks, whose adapters lie in folders of their own. Leave it "
-            "out, and push the ones you want: `huggingface-cli upload <repository> <output_dir>/<task>`."
+            "out, and push the ones you want: `hf upload <repository> <output_dir>/<task>`."
         )
 
 
@@ -201,7 +202,8 @@ def run_multi_task(arguments: RunArguments) -> dict[str, Any]:
         }
     )
     for name, task in tasks.items():
-        check_trained(arguments, model.tasks[name])  # that heads have the data's classes follows: they are new
+        check_classes(arguments, model.tasks[name], task.data)
+        check_trained(arguments, model.tasks[name])
         configure(model.tasks[name], task.family.settings(task.arguments, model.tasks[name].config))
     lengths = {
         name: task.family.longest_row(task.arguments, tokenizer, model.tasks[name]) for name, task in tasks.items()
@@ -258,7 +260,10 @@ def run_multi_task(arguments: RunArguments) -> dict[str, Any]:
             folder = Path(args.output_dir or ".") / name
             peft_model: Any = model.tasks[name]
             peft_model.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
+            saved = copy(tokenizer)
+            if task.family.cuts and task.arguments.max_seq_length is not None:
+                saved.model_max_length = lengths[name]
+            saved.save_pretrained(folder)
             of_task = copy(args)
             of_task.output_dir = str(folder)
             facts = card_facts(

@@ -118,6 +118,7 @@ class RunTrainer(TaskTrainer):
     Attributes:
         card: Facts for the card.
         all_metrics: The metrics so far.
+        measured: For the splits that were evaluated, whether they have labels, and so metrics.
     """
 
     card: ModelCardFacts
@@ -136,6 +137,7 @@ class RunTrainer(TaskTrainer):
         self.features, self.write_files, self.show = features, write_files, show
         self.by_length = {split: RowsByLength(rows) for split, rows in datasets.items() if split != "train"}
         self.all_metrics: dict[str, float] = {}
+        self.measured: dict[str, bool] = {}
         validation = self.by_length.get("validation")
         super().__init__(
             model,
@@ -151,7 +153,9 @@ class RunTrainer(TaskTrainer):
     def measure(self, split: str, prediction: EvalPrediction) -> dict[str, float]:
         """Measure predictions on a split's rows, as they were evaluated."""
         predictions = self.by_length[split].restore(prediction.predictions)
-        return self.features[split].metrics(predictions, self.accelerator.unwrap_model(self.model).config)
+        found = self.features[split].metrics(predictions, self.accelerator.unwrap_model(self.model).config)
+        self.measured[split] = bool(found)
+        return found
 
     def predict_split(self, split: str) -> tuple[Predictions, dict[str, float]]:
         """Return predictions in the order of `Features.dataset`, and metrics as `test_...`."""
@@ -161,8 +165,11 @@ class RunTrainer(TaskTrainer):
         return self.by_length[split].restore(output.predictions), output.metrics or {}
 
     def record(self, split: str, values: dict[str, float]) -> None:
-        """Keep metrics and, if files are written, log and save them; without labels there is no loss either."""
-        if split != "train" and not is_measured(values):
+        """Keep metrics and, if files are written, log and save them.
+
+        Of a split without labels, whose loss is on labels that were made up, there is none.
+        """
+        if not self.measured.get(split, True):
             values = {name: value for name, value in values.items() if not name.endswith("_loss")}
         self.all_metrics.update(values)
         if self.show:
@@ -219,7 +226,7 @@ def run(
     if arguments.cache.cache_lower_layers and has_prototypes(model):
         raise ValueError("`cache_lower_layers` is not possible with `prototypes`, which read texts in other rows.")
     max_length = task.longest_row(arguments.data, tokenizer, model)
-    if arguments.data.max_seq_length is not None or METHODS[arguments.method].prompts_as_tokens:
+    if (task.cuts and arguments.data.max_seq_length is not None) or METHODS[arguments.method].prompts_as_tokens:
         tokenizer.model_max_length = max_length  # saved with it: pipelines cut by it, and know no other limit
     features = {
         split: task.features(splits[split], tokenizer, data, arguments.data, max_length)
@@ -266,9 +273,9 @@ def run(
             trainer.record("train", output.metrics)
         if args.do_eval:
             found = trainer.evaluate()
-            if not is_measured(found):
+            if not trainer.measured.get("validation", "eval_loss" in found):
                 logger.warning("The validation data has no labels: nothing was measured.")
-            trainer.record("eval", found)
+            trainer.record("validation", found)
         if args.do_predict:
             predictions, metrics = trainer.predict_split("test")
             trainer.record("test", metrics)
@@ -284,11 +291,6 @@ def run(
         **facts_of_run(task, arguments, model, splits),
     }
     return Outcome(results, model, tokenizer, data, features)
-
-
-def is_measured(values: Mapping[str, float]) -> bool:
-    """Return whether what the Trainer reports of a split holds a metric, and not just times and a loss."""
-    return any(not name.endswith(("epoch", "_loss", "_runtime", "_per_second", "_time")) for name in values)
 
 
 def check_can_pad(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -339,7 +341,7 @@ def check_classes(arguments: RunArguments, model: Any, data: TaskData) -> None:
 
     Args:
         arguments: The run's arguments.
-        model: What `build_model` gave: its config has the data's names already.
+        model: What `build_model` gave: its config has the data's names, where the family names classes.
         data: The data.
 
     Raises:
@@ -347,10 +349,13 @@ def check_classes(arguments: RunArguments, model: Any, data: TaskData) -> None:
     """
     if arguments.training.do_train or (isinstance(model.config, PretrainedHeadConfig) and not has_prototypes(model)):
         return
+    told = model.config.id2label or {}
+    if [told[index] for index in sorted(told)] != data.label_names:
+        return  # the choices of multiple choice are no classes
     name = arguments.model.resolve()
     saved = AutoConfig.from_pretrained(name, revision=arguments.model.model_revision).id2label or {}
     names = [saved[index] for index in sorted(saved)]
-    if names != [f"LABEL_{index}" for index in range(len(names))] and data.label_names not in ([], names):
+    if names != [f"LABEL_{index}" for index in range(len(names))] and data.label_names != names:
         raise ValueError(
             f"`model_name_or_path`: {name!r} was trained for the classes {', '.join(names)}, and those of the data "
             f"are {', '.join(data.label_names)}. To predict with it, they must be the same, in the same order."
@@ -473,14 +478,17 @@ def card_facts(
             "Batch size": args.train_batch_size,
             "Seed": args.seed,
         },
-        usage=task.usage(_as_given(args.output_dir), model),
+        usage=task.usage((args.push_to_hub and args.hub_model_id) or _as_given(args.output_dir), model),
         trained_parameters=trained,
         all_parameters=total,
     )
 
 
 def _as_given(output_dir: str | None) -> str:
-    """Return how a card calls its folder: as the command did, but for the way to it from the root of this machine."""
+    """Return the folder as the card names it: a relative path as given, of an absolute one the last part.
+
+    So nothing of this machine is published.
+    """
     folder = Path(output_dir or ".")
     return folder.name if folder.is_absolute() else folder.as_posix()
 

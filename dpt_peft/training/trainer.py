@@ -48,7 +48,7 @@ class ScriptTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
-        """Check what is new here, then do as the Trainer's arguments do, which know of no loss but "loss".
+        """Check what is new here; of an error (mse) less is better, which the Trainer knows of losses only.
 
         Raises:
             ValueError: If `lr_decay_per_epoch` is not above 0 and at most 1, `head_learning_rate` is not above 0, or

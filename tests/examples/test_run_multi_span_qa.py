@@ -194,3 +194,6 @@ def test_what_a_saved_reader_was_told_stays(script, files, tmp_path):
     run(script, files, tmp_path / "two", "dpt", *again, "--loss_reduction", "mean")
     config = AutoConfig.from_pretrained(tmp_path / "two")
     assert (config.threshold, config.score_function, config.loss_reduction) == (0.8, "sigmoid", "mean")
+    turned = (*again, "--score_function", "one_minus_sigmoid")
+    run(script, files, tmp_path / "three", "dpt", *turned)
+    assert AutoConfig.from_pretrained(tmp_path / "three").threshold == 0.6

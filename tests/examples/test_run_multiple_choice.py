@@ -1,6 +1,7 @@
 """The script on tiny data: every method, what it writes, and that what it saved chooses as the run did."""
 
 import json
+import shutil
 
 import pytest
 from huggingface_hub import ModelCard
@@ -91,3 +92,16 @@ def test_nothing_to_do(script, files, tmp_path, capsys):
     with pytest.raises(SystemExit):
         run(script, files, tmp_path, "lora")
     assert "nothing to do" in capsys.readouterr().err
+
+
+def test_what_a_base_calls_its_classes_is_nothing_to_choices(script, files, tmp_path):
+    shutil.copytree(files / "chooser", tmp_path / "base")
+    config = json.loads((tmp_path / "base" / "config.json").read_text())
+    names = {"0": "contradiction", "1": "entailment"}
+    config |= {"id2label": names, "label2id": {name: int(number) for number, name in names.items()}}
+    (tmp_path / "base" / "config.json").write_text(json.dumps(config))
+    base = ("--model_name_or_path", tmp_path / "base")
+    trained = run(script, files, tmp_path / "one", "fine_tuning", *base, "--do_train", "--do_predict")
+    saved = ("--model_name_or_path", tmp_path / "one")
+    again = run(script, files, tmp_path / "two", "fine_tuning", *saved, "--do_predict")
+    assert again["test_accuracy"] == trained["test_accuracy"]

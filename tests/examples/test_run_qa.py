@@ -112,6 +112,10 @@ def test_squad_1_has_no_threshold(script, files, tmp_path):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
+        (
+            ("--do_train", "--version_2_with_negative", "false", "--null_score_diff_threshold", 1),
+            "`null_score_diff_threshold` needs `version_2_with_negative`",
+        ),
         (("--do_train", "--version_2_with_negative", "false"), "train data has questions without an answer"),
         (("--do_predict", "--tune_threshold"), "`tune_threshold` needs `do_train`"),
         (("--do_train", "--context_column_name", "text"), "Columns there are: "),

@@ -329,10 +329,11 @@ def test_cached_lower_layers_give_the_same_adapter_and_leave_nothing(script, fil
 def test_a_saved_head_keeps_its_classes(script, files, tmp_path):
     run(script, files, tmp_path / "one", "fine_tuning", "--do_train", "--max_steps", 1)
     saved = ("--model_name_or_path", tmp_path / "one")
-    for names in (("positive", "negative"), ("a", "b", "c")):
-        words = (*saved, "--do_predict", "--class_names", *names)
-        with pytest.raises(ValueError, match="was trained for the classes negative, positive|`class_names`"):
-            run(script, files, tmp_path / "two", "fine_tuning", *words)
+    swapped = (*saved, "--do_predict", "--class_names", "positive", "negative")
+    with pytest.raises(
+        ValueError, match="for the classes negative, positive, and those of the data are positive, neg"
+    ):
+        run(script, files, tmp_path / "two", "fine_tuning", *swapped)
     rows = [f"text {number},{name}" for number in range(8) for name in ("x", "y", "z")]
     (tmp_path / "three.csv").write_text("\n".join(["text,label", *rows]))
     three = [word for split in ("train", "validation", "test") for word in (f"--{split}_file", tmp_path / "three.csv")]
@@ -340,7 +341,7 @@ def test_a_saved_head_keeps_its_classes(script, files, tmp_path):
         run(script, files, tmp_path / "three", "fine_tuning", *saved, *three, "--do_predict")
     # to train on, another number of classes takes a new head
     run(script, files, tmp_path / "three", "fine_tuning", *saved, *three, "--do_train", "--max_steps", 1)
-    assert dpt_peft.load(tmp_path / "three").model.config.num_labels == 3
+    assert dpt_peft.load(tmp_path / "three").model.config.id2label == {0: "x", 1: "y", 2: "z"}
 
 
 @pytest.mark.parametrize("method", ["fine_tuning", "dpt", "deep_prompt"])
@@ -350,3 +351,17 @@ def test_texts_are_cut_later_as_they_were(method, script, files, tmp_path):
     long = "the film was really really really really good"
     classify = dpt_peft.load(tmp_path)
     assert classify(long) == classify("the film was really really really really bad")
+    if method == "dpt":
+        # the saved length is that of texts: the template comes on top, again
+        saved = ("--model_name_or_path", tmp_path, "--do_predict")
+        run(script, files, tmp_path / "later", method, *saved)
+        config = DPTForSequenceClassification.from_pretrained(tmp_path).config
+        assert config.max_length > 7
+
+
+def test_a_loss_alone_is_kept(script, files, tmp_path, caplog):
+    metrics = run(
+        script, files, tmp_path, "dpt", "--do_train", "--max_steps", 1, "--do_eval", "--prediction_loss_only"
+    )
+    assert metrics["eval_loss"] > 0
+    assert "no labels" not in caplog.text

@@ -292,6 +292,17 @@ def test_names_with_the_papers_number_of_epochs():
     assert [line[1:] for line in table[1:]] == [line[1:] for line in script[1:]]
 
 
+def test_names_by_size():
+    table = tables_of("Names: CoNLL-2004 and WikiANN")[2]
+    for line, model in zip(table[1:], ("minilm-l3", "minilm-l6", "all-mpnet-base-v2"), strict=True):
+        mine = [record for record in stored("names_by_size") if record["run"]["model"] == model]
+        parts = [[r for r in mine if r["run"]["method"] == method] for method in ("fine_tuning", "deep_prompt")]
+        tuned, prompts = (values_of(part, "f1") for part in parts)
+        assert line[2:4] == [f"{part[0]['trained_parameters']:,}" for part in parts]
+        assert line[4:6] == [mean_and_spread(tuned), mean_and_spread(prompts)]
+        assert line[6] == f"{mean(prompts) - mean(tuned):+.1f}"
+
+
 def test_answers_of_one_span():
     table = tables_of("Answers of one span: SQuAD 1.1 in small")[0]
     for line, method in zip(table[1:], ("fine_tuning", "deep_prompt"), strict=True):
@@ -335,6 +346,9 @@ def test_few_labels_beside_the_peers():
     page = tables_of("Few labels, beside SetFit and a probe")
     assert page[0] == grid(few_labels.table(stored("few_labels"), "accuracy").split("\n\n")[1])
     assert page[2] == grid(few_labels.table(stored("many_classes"), "accuracy").split("\n\n")[1])
+    amounts = few_labels.table(stored("few_labels_amounts"), "accuracy").split("\n\n")
+    assert page[3:5] == [grid(amounts[1]), grid(amounts[3])]
+    assert page[5] == grid(few_labels.table(stored("few_labels_more_sets"), "accuracy").split("\n\n")[1])
 
 
 def test_differences_with_few_labels():

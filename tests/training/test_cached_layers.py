@@ -1,7 +1,9 @@
 """Training with cached lower layers ends with the weights of training without."""
 
 import copy
+import json
 import logging
+import os
 
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ from transformers import (
 )
 
 from dpt_peft import DeepPromptConfig, DPTForSequenceClassification
-from dpt_peft.training.cached_layers import ROW_COLUMN, LowerLayerCache
+from dpt_peft.training.cached_layers import ROW_COLUMN, LowerLayerCache, StatesFile
 from tests.training.tiny import write_discriminator
 
 SIZES = {"vocab_size": 20, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32, "pad_token_id": 0}
@@ -257,3 +259,11 @@ def test_rows_that_are_not_those_cached_are_refused(collator, tmp_path):
             model(**collator([longer]))
         with pytest.raises(ValueError, match="no cached row 9"):
             model(**collator([{**cached[0], ROW_COLUMN: 9}]))
+
+
+def test_a_file_may_be_larger_than_the_memory(tmp_path):
+    path = tmp_path / "states.bin"
+    path.touch()
+    os.truncate(path, 2**40)
+    path.with_suffix(".json").write_text(json.dumps({"offsets": [0, 2**29, 2**30], "facts": {}}))
+    assert len(StatesFile(path, torch.bfloat16)) == 2

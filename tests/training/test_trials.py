@@ -143,7 +143,7 @@ def test_trials_are_not_called_like_something_in_the_model(files, name):
         join_trials([Trial(name, 4, 1e-2)], builder(files, "deep_prompt"))
 
 
-@pytest.mark.parametrize("name", ["lr=0.01", "items", ""])
+@pytest.mark.parametrize("name", ["lr=0.01", "items", "training", "copy", ""])
 def test_names_that_torch_cannot_have_are_refused(files, name):
     with pytest.raises(ValueError, match="`adapter_name` cannot be"):
         join_trials([Trial(name, 1, 1e-2)], builder(files, "deep_prompt"))

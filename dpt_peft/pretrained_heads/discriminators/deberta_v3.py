@@ -73,7 +73,7 @@ class DebertaV2ForReplacedTokenDetection(DebertaV2PreTrainedModel):
             token_type_ids=token_type_ids,
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
-            **kwargs,
+            **{**kwargs, "return_dict": True},
         )
         return ElectraForPreTrainingOutput(
             logits=self.mask_predictions(outputs.last_hidden_state),

@@ -285,12 +285,15 @@ class QuestionFeatures(Features):
             tokenizer: A fast tokenizer that pads on the right.
             max_length: See `make_windows`.
             doc_stride: See `make_windows`.
-            **options: The family's own attributes.
+            **options: The family's own attributes, see the class.
 
         Raises:
             ValueError: The tokenizer pads on the left.
             TypeError, ValueError: See `make_windows` and `read_examples`.
         """
+        unknown = options.keys() - {known.name for known in fields(cls)}
+        if unknown:
+            raise TypeError(f"{cls.__name__} has no {', '.join(sorted(unknown))}")
         if tokenizer.padding_side != "right":
             raise ValueError(
                 "`tokenizer` pads on the left, but labels and scores count from the left: "

@@ -252,6 +252,8 @@ class QuestionAnswering(QuestionTask):
         """Raise a `ValueError` for questions without an answer in SQuAD 1.1, or a threshold that there is not."""
         if args.version_2_with_negative:
             return
+        if args.null_score_diff_threshold is not None:
+            raise ValueError("`null_score_diff_threshold` needs `version_2_with_negative`.")
         if args.tune_threshold:
             raise ValueError("`tune_threshold` needs `version_2_with_negative`: otherwise there is no threshold.")
         for split, rows in splits.items():
@@ -262,7 +264,7 @@ class QuestionAnswering(QuestionTask):
                 )
 
     def settings(self, args: Any, config: Any) -> dict[str, Any]:
-        """Return the threshold, which the pipeline reads from the config."""
+        """Return the threshold, which the pipeline reads from the config; SQuAD 1.1 has none."""
         if not args.version_2_with_negative:
             return {self.threshold_name: None}
         known = get_null_threshold(config) or 0.0

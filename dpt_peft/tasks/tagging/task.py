@@ -213,6 +213,7 @@ class WordTagging(Task):
 
     pipeline_tag = "token-classification"
     task_type = TaskType.TOKEN_CLS
+    cuts = False  # but splits
     heads: ClassVar[Mapping[str, Head]] = {NEW_HEAD: new_head(AutoModelForTokenClassification)}
     metric: ClassVar[type[evaluate.Metric]]
     plain: ClassVar[Plain]
