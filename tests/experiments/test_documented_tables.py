@@ -293,14 +293,26 @@ def test_names_with_the_papers_number_of_epochs():
 
 
 def test_names_by_size():
-    table = tables_of("Names: CoNLL-2004 and WikiANN")[2]
-    for line, model in zip(table[1:], ("minilm-l3", "minilm-l6", "all-mpnet-base-v2"), strict=True):
-        mine = [record for record in stored("names_by_size") if record["run"]["model"] == model]
-        parts = [[r for r in mine if r["run"]["method"] == method] for method in ("fine_tuning", "deep_prompt")]
-        tuned, prompts = (values_of(part, "f1") for part in parts)
-        assert line[2:4] == [f"{part[0]['trained_parameters']:,}" for part in parts]
-        assert line[4:6] == [mean_and_spread(tuned), mean_and_spread(prompts)]
-        assert line[6] == f"{mean(prompts) - mean(tuned):+.1f}"
+    table, records = tables_of("Names: CoNLL-2004 and WikiANN")[2], stored("names_by_size")
+    rows = [("minilm-l3", 6e-2), ("minilm-l6", 6e-2), ("all-mpnet-base-v2", 6e-2), ("all-mpnet-base-v2", 2e-2)]
+    shown = 0
+    for line, (model, rate) in zip(table[1:], rows, strict=True):
+        tuned, prompts = (
+            {
+                record["run"]["seed"]: record
+                for record in records
+                if (record["run"]["model"], record["run"]["method"]) == (model, method)
+                and record["run"]["learning_rate"] in (1e-4, 5e-5, rate)
+            }
+            for method in ("fine_tuning", "deep_prompt")
+        )
+        assert line[2:4] == [f"{next(iter(part.values()))['trained_parameters']:,}" for part in (tuned, prompts)]
+        for cell, part in zip(line[4:6], (tuned, prompts), strict=True):
+            assert cell == ", ".join(percent(part[seed], "f1") if seed in part else "not run" for seed in (1, 2))
+        gaps = {seed: 100 * (prompts[seed]["metrics"]["f1"] - tuned[seed]["metrics"]["f1"]) for seed in prompts}
+        assert line[6] == ", ".join(f"{gaps[seed]:+.1f}" if seed in gaps else "-" for seed in (1, 2))
+        shown += len(prompts)
+    assert shown == sum(record["run"]["method"] == "deep_prompt" for record in records)
 
 
 def test_answers_of_one_span():
