@@ -168,7 +168,9 @@ def test_longest_row(config, limit, longest):
     assert longest_row(None, tokenizer, config) == longest
     assert longest_row(7, tokenizer, config) == 7
     if longest < 2**31 - 1:
-        with pytest.raises(ValueError, match=f"`max_length` must be between 1 and {longest}, the most that the model and"):
+        with pytest.raises(
+            ValueError, match=f"`max_length` must be between 1 and {longest}, the most that the model and"
+        ):
             longest_row(longest + 1, tokenizer, config)
     with pytest.raises(ValueError, match="must be between 1 and"):
         longest_row(0, tokenizer, config)
