@@ -165,11 +165,11 @@ class RunTrainer(TaskTrainer):
         return self.by_length[split].restore(output.predictions), output.metrics or {}
 
     def record(self, split: str, values: dict[str, float]) -> None:
-        """Keep metrics and, if files are written, log and save them.
+        """Keep metrics and, if files are written, log and save them, as "train", "eval" or "test".
 
         Of a split without labels, whose loss is on labels that were made up, there is none.
         """
-        if not self.measured.get(split, True):
+        if not self.measured.get("validation" if split == "eval" else split, True):
             values = {name: value for name, value in values.items() if not name.endswith("_loss")}
         self.all_metrics.update(values)
         if self.show:
@@ -275,7 +275,7 @@ def run(
             found = trainer.evaluate()
             if not trainer.measured.get("validation", "eval_loss" in found):
                 logger.warning("The validation data has no labels: nothing was measured.")
-            trainer.record("validation", found)
+            trainer.record("eval", found)
         if args.do_predict:
             predictions, metrics = trainer.predict_split("test")
             trainer.record("test", metrics)

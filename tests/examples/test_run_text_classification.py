@@ -364,4 +364,5 @@ def test_a_loss_alone_is_kept(script, files, tmp_path, caplog):
         script, files, tmp_path, "dpt", "--do_train", "--max_steps", 1, "--do_eval", "--prediction_loss_only"
     )
     assert metrics["eval_loss"] > 0
+    assert json.loads((tmp_path / "eval_results.json").read_text())["eval_loss"] == metrics["eval_loss"]
     assert "no labels" not in caplog.text
