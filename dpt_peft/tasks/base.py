@@ -117,6 +117,8 @@ class Task(ABC):
         can_cache: Whether frozen lower layers can be cached (`dpt_peft.training.LowerLayerCache`): one row of tokens
             an example.
         default_length: Longest row where the arguments name none; None: as much as the model takes.
+        names_argument: Name of the field of `arguments` that gives the classes where no training data does; None:
+            none is needed, or none is enough.
     """
 
     name: ClassVar[str]
@@ -129,6 +131,7 @@ class Task(ABC):
     cuts: ClassVar[bool] = True
     can_cache: ClassVar[bool] = False
     default_length: ClassVar[int | None] = None
+    names_argument: ClassVar[str | None] = None
 
     # --- data ---
 

@@ -334,18 +334,26 @@ def check_columns(dataset: Dataset, split: str, columns: dict[str, str], answers
         raise ValueError(f"The {split} data has no rows.")
 
 
-def check_training_data(splits: Mapping[str, Dataset]) -> None:
-    """Raise a `ValueError` if there is no training data."""
-    if "train" not in splits:
+def check_splits(
+    splits: Mapping[str, Dataset], columns: dict[str, str], answers: dict[str, str], *, classes: str | None = None
+) -> None:
+    """Check every split as `check_columns` does, and that there is training data where it has to tell the classes.
+
+    Args:
+        splits: As loaded.
+        columns: Name of an argument -> the column that it names.
+        answers: The same for columns that only training data must have.
+        classes: Name of the argument that could give the classes, where it does not. None: they are known, or there
+            are none.
+
+    Raises:
+        ValueError: If not.
+    """
+    if classes is not None and "train" not in splits:
         raise ValueError(
-            "There is no training data: give `train_file`, or a `dataset_name` with a training split. (The lines in a "
-            "saved model's README.md predict without.)"
+            "There is no training data, whose labels are the classes: give `train_file`, or a `dataset_name` with a "
+            f"training split; or, to use a trained model, its classes in their order as `{classes}`."
         )
-
-
-def check_splits(splits: Mapping[str, Dataset], columns: dict[str, str], answers: dict[str, str]) -> None:
-    """Check that there is training data, and every split as `check_columns` does."""
-    check_training_data(splits)
     for split, dataset in splits.items():
         check_columns(dataset, split, columns, answers)
 

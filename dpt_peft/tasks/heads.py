@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 from transformers.hf_argparser import HfArg
 
 from dpt_peft._compatibility import load_with_new_head
 from dpt_peft.pretrained_heads import DPTForSequenceClassification, VerbalizerForSequenceClassification
-from dpt_peft.pretrained_heads.base import HUB_ARGUMENTS
+from dpt_peft.pretrained_heads.base import HUB_ARGUMENTS, PretrainedHeadConfig
 from dpt_peft.pretrained_heads.template_presets import PRESETS, preset_options
 
 NEW_HEAD, DISCRIMINATOR, LANGUAGE_MODEL = "new head", "discriminator", "language model"
@@ -47,7 +47,13 @@ def new_head(auto_class: Any, label_names: Sequence[str] | None = None, **fixed:
 
     def load(path: str, data: Any, _options: NoOptions, **kwargs: Any) -> PreTrainedModel:
         classes = config_of_classes(data) if label_names is None else names_of_classes(label_names)
-        return load_with_new_head(auto_class, path, **{**classes, **fixed, **kwargs})
+        model = load_with_new_head(auto_class, path, **{**classes, **fixed, **kwargs})
+        if isinstance(model.config, PretrainedHeadConfig):
+            raise ValueError(
+                f"`model_name_or_path`: {path!r} is a {type(model).__name__}, which has its own head: choose a "
+                "`method` that keeps it, or name the model that it was made of."
+            )
+        return model
 
     return Head(load)
 
@@ -83,6 +89,31 @@ def words_of_classes(label_names: Sequence[str], label_words: Sequence[str] | Ma
     return list(label_words)
 
 
+def saved_wrapper(path: str, label_names: Sequence[str], arguments: Mapping[str, Any]) -> Any:
+    """Return the config of a task wrapper that was saved for the same classes, in whatever order; None: it is none.
+
+    What it says of the classes (words, tree) belongs to the weights, so that it is kept where nothing else is given.
+
+    Args:
+        path: Folder or Hub id.
+        label_names: Names of the classes.
+        arguments: Those of `from_pretrained`.
+    """
+    where = {name: arguments[name] for name in HUB_ARGUMENTS if name in arguments}
+    config = AutoConfig.from_pretrained(path, **where)
+    same = isinstance(config, PretrainedHeadConfig) and set((config.id2label or {}).values()) == set(label_names)
+    return config if same else None
+
+
+def _words(path: str, data: Any, given: Sequence[str] | None, arguments: Mapping[str, Any]) -> list[str]:
+    """Return the words of the classes: those given, else those of a saved wrapper, else the classes' names."""
+    saved = None if given is not None else saved_wrapper(path, data.label_names, arguments)
+    if saved is not None and getattr(saved, "label_words", None):
+        names = [saved.id2label[index] for index in range(len(saved.id2label))]
+        given = [dict(zip(names, saved.label_words, strict=True))[name] for name in data.label_names]
+    return words_of_classes(data.label_names, given)
+
+
 def names_of_classes(label_names: Sequence[str]) -> dict[str, Any]:
     """Return a config's names of the classes; nothing where there are none."""
     if not label_names:
@@ -95,8 +126,9 @@ def names_of_classes(label_names: Sequence[str]) -> dict[str, Any]:
 
 def config_of_classes(data: Any) -> dict[str, Any]:
     """Return what a config says of a task's classes: the data's own names, which predictions are to say."""
-    several = {"problem_type": "multi_label_classification"} if getattr(data, "several_labels", False) else {}
-    return {**names_of_classes(data.label_names), **several}
+    several = getattr(data, "several_labels", False)  # None goes before what a model was saved with
+    kind = {"problem_type": "multi_label_classification" if several else None}
+    return {**names_of_classes(data.label_names), **kind}
 
 
 @dataclass
@@ -104,7 +136,9 @@ class LabelWordOptions:
     """Words in the place of classes."""
 
     label_words: list[str] | None = HfArg(
-        default=None, help="One word (or words) per class, in the order of the labels. Default: the label names."
+        default=None,
+        help="One word (or words) per class, in the order of the labels. Default: a saved classifier's own, "
+        "else the label names.",
     )
     template: str | None = HfArg(
         default=None,
@@ -157,7 +191,7 @@ def load_dpt_classifier(path: str, data: Any, options: DPTOptions, **kwargs: Any
     label_words, preset, calibrate = (chosen.pop(name) for name in ("label_words", "template_preset", "calibrate"))
     if label_words is None and preset is not None:
         label_words = preset_options(preset).get("label_words")
-    words = words_of_classes(data.label_names, label_words)
+    words = _words(path, data, label_words, kwargs)
     given = {name: value for name, value in chosen.items() if value is not None}
     if not options.prototypes:
         given["short_list"] = options.short_list  # also where a saved classifier has one
@@ -174,7 +208,7 @@ def load_verbalizer(path: str, data: Any, options: LabelWordOptions, **kwargs: A
     """Load a masked language model that is read at a gap (`Head.load`)."""
     return VerbalizerForSequenceClassification.from_pretrained(
         path,
-        label_words=words_of_classes(data.label_names, options.label_words),
+        label_words=_words(path, data, options.label_words, kwargs),
         template=options.template,
         **config_of_classes(data),
         **kwargs,

@@ -24,6 +24,7 @@ from dpt_peft.tasks.heads import (
     Head,
     load_dpt_classifier,
     new_head,
+    saved_wrapper,
     words_of_classes,
 )
 from dpt_peft.tasks.text_classification import (
@@ -57,9 +58,11 @@ class HierarchicalData(TaskData):
 
     Attributes:
         tree: The tree; its classes are `label_names`. None where no levels are given.
+        has_words: Whether a file gives words to the tree's names.
     """
 
     tree: LabelTree | None = None
+    has_words: bool = False
 
 
 def _read_words(file: str | None, names: list[str]) -> dict[str, str]:
@@ -84,10 +87,24 @@ class HierarchyOptions(DPTOptions):
         "template. Default: given if there are level columns, else built.",
     )
     max_children: int = HfArg(default=16, help="Most names below a branch of a built hierarchy.")
-    beam_width: int = HfArg(default=2, help="Branches followed at a level.")
-    beam_threshold: float = HfArg(
-        default=0.3, help="A branch is followed if it has this share of the best one's score (0 to 1)."
+    beam_width: int | None = HfArg(
+        default=None, help="Branches followed at a level. Default: a saved classifier's own, else 2."
     )
+    beam_threshold: float | None = HfArg(
+        default=None,
+        help="A branch is followed if it has this share of the best one's score (0 to 1). Default: a saved "
+        "classifier's own, else 0.3.",
+    )
+
+
+def _saved_tree(path: str, data: TaskData, arguments: Mapping[str, Any]) -> LabelTree | None:
+    """Return the tree of a saved classifier of the same classes, unless the data has another one, or words for it."""
+    saved = getattr(saved_wrapper(path, data.label_names, arguments), "tree", None)
+    if saved is None or getattr(data, "has_words", False):
+        return None
+    given = getattr(data, "tree", None) or saved
+    same = all(saved.path(name) == given.path(name) for name in data.label_names)
+    return LabelTree(saved.root.children, data.label_names) if same else None
 
 
 def load_hierarchical(path: str, data: TaskData, options: HierarchyOptions, **kwargs: Any) -> PreTrainedModel:
@@ -96,18 +113,22 @@ def load_hierarchical(path: str, data: TaskData, options: HierarchyOptions, **kw
     Raises:
         ValueError: If there is no such hierarchy, or an option is of no use with it.
     """
-    kind, tree = options.label_hierarchy, getattr(data, "tree", None)
+    kind, tree, defaults = options.label_hierarchy, getattr(data, "tree", None), HierarchyOptions()
+    if options.label_words is None and kind in ("auto", "given") and options.max_children == defaults.max_children:
+        tree = _saved_tree(path, data, kwargs) or tree
     if kind == "auto":
         kind = "built" if tree is None else "given"
     if kind == "given" and tree is None:
         raise ValueError("`label_hierarchy` is 'given', but there are no `level_column_names` that give one.")
     words = options.label_words
-    if words is None and tree is not None:
+    own_words = (
+        kind == "none" and not getattr(data, "has_words", False) and saved_wrapper(path, data.label_names, kwargs)
+    )
+    if words is None and tree is not None and not own_words:
         # All classes in one template, or a hierarchy built of them, take the same words.
         words = tree.class_words
     if kind == "none":
         return load_dpt_classifier(path, data, replace(options, label_words=words), **kwargs)
-    defaults = HierarchyOptions()
     for name in ("score_function", "template_preset", "classes_per_pass", "calibrate", "prototypes", "short_list"):
         if getattr(options, name) != getattr(defaults, name):
             raise ValueError(
@@ -118,15 +139,9 @@ def load_hierarchical(path: str, data: TaskData, options: HierarchyOptions, **kw
         where = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
         tree = LabelTree.from_label_words(words, path, max_children=options.max_children, **where)
         tree = tree.rename_classes(dict(zip(words, data.label_names, strict=True)))
-    return DPTForHierarchicalClassification.from_pretrained(
-        path,
-        label_tree=tree,
-        template=options.template,
-        wordpieces=options.wordpieces,
-        beam_width=options.beam_width,
-        beam_threshold=options.beam_threshold,
-        **kwargs,
-    )
+    chosen = {name: getattr(options, name) for name in ("template", "wordpieces", "beam_width", "beam_threshold")}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    return DPTForHierarchicalClassification.from_pretrained(path, label_tree=tree, **given, **kwargs)
 
 
 @dataclass(frozen=True)
@@ -169,6 +184,7 @@ class HierarchicalClassification(TextClassification):
         NEW_HEAD: new_head(AutoModelForSequenceClassification),
         DISCRIMINATOR: Head(load_hierarchical, HierarchyOptions),
     }
+    names_argument = None  # names alone make no tree
 
     def shape(self, splits: Mapping[str, Dataset], args: HierarchicalClassificationArguments) -> HierarchicalData:
         """Check splits of texts and labels, and read the tree of the classes off the label columns.
@@ -182,6 +198,11 @@ class HierarchicalClassification(TextClassification):
                 something that is not there, or what `shape_text_classification` refuses.
             FileNotFoundError: If there is no such file of words.
         """
+        if "train" not in splits:
+            raise ValueError(
+                "There is no training data, whose labels are the classes of the tree: give `train_file`, or a "
+                "`dataset_name` with a training split. (The lines in a trained model's README.md predict without.)"
+            )
         if args.level_column_names is None:
             flat = shape_text_classification(splits, args)
             return HierarchicalData(flat.splits, flat.label_names)
@@ -200,7 +221,7 @@ class HierarchicalClassification(TextClassification):
         names = LabelTree.from_table(table, args.level_column_names, classes=texts.label_names).names
         words = {name: name.replace("_", " ") for name in names} | _read_words(args.tree_words_file, names)
         tree = LabelTree.from_table(table, args.level_column_names, label_words=words, classes=texts.label_names)
-        return HierarchicalData(texts.splits, texts.label_names, tree)
+        return HierarchicalData(texts.splits, texts.label_names, tree, has_words=args.tree_words_file is not None)
 
     def features(
         self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: TaskData, args: Any, max_length: int

@@ -39,13 +39,13 @@ def read_labels(
     class_names: list[str] | None,
     argument: str = "label_column_name",
 ) -> Labels:
-    """Find the classes of the training data and give every row of every split its class id.
+    """Find the classes of the training data, or those named, and give every row of every split its class id.
 
     A null, NaN or blank label is none, and so is -1, as the Hub writes it, unless `class_names` names it. The classes'
-    order is that of the `ClassLabel`, else of `class_names`, else sorted: numbers by value, names by alphabet.
+    order is that of `class_names`, else of the `ClassLabel`, else sorted: numbers by value, names by alphabet.
 
     Args:
-        splits: The splits, "train" among them. A split without the column has no labels.
+        splits: The splits, "train" among them unless `class_names` is given. One without the column has no labels.
         column: Name of the column of labels.
         class_names: The classes as the data spells them; or names for labels that are numbers: of 0, 1, ..., or, with
             as many names as numbers, of numbers without a gap (1 to 5) or -1 and 1. False and True count as 0 and 1.
@@ -66,7 +66,9 @@ def read_labels(
         for split, rows in splits.items()
         if column in rows.column_names
     }
-    minus_one_is_a_class = _names_minus_one({key for key in spelled["train"] if key is not None}, class_names)
+    decisive = {"train"} & splits.keys() or spelled.keys()
+    told = chain.from_iterable(spelled[split] for split in decisive)
+    minus_one_is_a_class = _names_minus_one({key for key in told if key is not None}, class_names)
     keys = {
         split: [None if key == "-1" and not minus_one_is_a_class else key for key in values]
         for split, values in spelled.items()
@@ -74,8 +76,9 @@ def read_labels(
     for split, values in keys.items():
         minus_one = " If -1 is a class, spell all classes in `class_names`." if "-1" in spelled[split] else ""
         check_missing(values, split, column, minus_one)
-    feature = splits["train"].features[column]
-    names, ids = _classes({key for key in keys["train"] if key is not None}, feature, class_names)
+    feature = next((splits[split].features[column] for split in decisive), None)
+    present = chain.from_iterable(keys[split] for split in decisive)
+    names, ids = _classes({key for key in present if key is not None}, feature, class_names)
     _check_alike(set(chain.from_iterable(keys.values())) - {None, *(class_names or ())}, column, argument)
     if len(names) < 2:
         raise ValueError(f"The train data has only one label: {listed(names)}.")
@@ -116,6 +119,30 @@ def check_missing(
             f"{len(without)} of {len(labels)} rows of the {split} data have no label in column {column!r} "
             f"({counted} count as none); the first is row {without[0]}, counted from 0.{way_round}"
         )
+
+
+def names_by_number(own: Sequence[str], given: Sequence[str] | None, argument: str) -> list[str]:
+    """Return what the numbers of a `ClassLabel` are called: as it says, unless others are given.
+
+    Args:
+        own: The names of the `ClassLabel`.
+        given: Other names, by number. The same ones in another order are an order, and rename nothing.
+        argument: Name of the argument that gives them, for messages.
+
+    Raises:
+        ValueError: If there are more or fewer, or one class would get the name that another one has in the data.
+    """
+    if given is None or set(given) == set(own):
+        return list(own)
+    if len(given) != len(own):
+        raise ValueError(f"`{argument}` has {len(given)} names, but the data has {len(own)} classes: {listed(own)}.")
+    moved = [name for name, place in zip(given, own, strict=True) if name in own and name != place]
+    if moved:
+        raise ValueError(
+            f"`{argument}` would give to other classes names that classes of the data have: {listed(moved)}. The data "
+            f"has {listed(own)}: give all of these names in another order, or new ones in this order."
+        )
+    return list(given)
 
 
 def number(value: object) -> float | None:
@@ -182,13 +209,9 @@ def _names_minus_one(keys: set[str], class_names: list[str] | None) -> bool:
 def _classes(present: set[str], feature: object, class_names: list[str] | None) -> tuple[list[str], dict[str, int]]:
     """Return the classes' names by id, and the id of every label as the data spells it."""
     if isinstance(feature, ClassLabel):
-        classes = list(feature.names)
-        if class_names is not None and len(class_names) != len(classes):
-            raise ValueError(
-                f"`class_names` has {len(class_names)} names, but the data has {len(classes)} classes: "
-                f"{listed(classes)}."
-            )
-        return class_names or classes, {name: place for place, name in enumerate(classes)}
+        names = names_by_number(feature.names, class_names, "class_names")
+        order = class_names or names
+        return order, {own: order.index(name) for own, name in zip(feature.names, names, strict=True)}
     truth_values = {"False": 0, "True": 1} if getattr(feature, "dtype", None) == "bool" else {}
     numbers = {key: truth_values.get(key, whole_number(key)) for key in present}
     values = sorted({value for value in numbers.values() if value is not None})
@@ -207,7 +230,7 @@ def _classes(present: set[str], feature: object, class_names: list[str] | None) 
         values = list(range(len(class_names)))
     elif not _can_be_named(values, len(class_names)):
         raise ValueError(
-            f"`class_names` names the labels 0 to {len(class_names) - 1}, but the train data has the label "
+            f"`class_names` names the labels 0 to {len(class_names) - 1}, but the data has the label "
             f"{values[0] if values[0] < 0 else values[-1]}. Spell the labels as the data does: "
             f"{', '.join(map(str, values))}."
         )

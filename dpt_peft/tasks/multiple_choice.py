@@ -18,7 +18,6 @@ from dpt_peft.tasks.data import (
     DatasetArguments,
     as_texts,
     check_columns,
-    check_training_data,
     is_missing,
     special_tokens_as_text,
 )
@@ -198,14 +197,13 @@ class MultipleChoice(Task):
             where a split has no labels), and names of the choices by number: "choice 0", ...
 
         Raises:
-            ValueError: If there is no training data or a split is empty; if a column is missing (those there are get
-                listed); if rows or splits differ in their number of choices, or there are fewer than two; if a label
-                is missing or out of range (the row is named); if `question_words` is not like 'cause=because'.
+            ValueError: If a split is empty; if a column is missing (those there are get listed); if rows or splits
+                differ in their number of choices, or there are fewer than two; if a label is missing or out of range
+                (the row is named); if `question_words` is not like 'cause=because'.
         """
         words = _words_by_value(args.question_words)
         shaped: dict[str, Dataset] = {}
         sizes: dict[str, int] = {}
-        check_training_data(splits)
         for split, dataset in splits.items():
             question = args.question_column_name or ("question" if "question" in dataset.column_names else None)
             columns = {"context_column_name": args.context_column_name}
@@ -230,10 +228,11 @@ class MultipleChoice(Task):
                 if labels is not None:
                     out["labels"] = labels
             shaped[split] = Dataset.from_dict(out)
-        if len(set(sizes.values())) > 1 or sizes["train"] < 2:
+        count = min(sizes.values(), default=0)
+        if len(set(sizes.values())) > 1 or count < 2:
             counts = ", ".join(f"{split} {count}" for split, count in sizes.items())
             raise ValueError(f"All rows must have the same number of choices, at least two; there are: {counts}.")
-        return TaskData(shaped, [f"choice {number}" for number in range(sizes["train"])])
+        return TaskData(shaped, [f"choice {number}" for number in range(count)])
 
     def classes(self, data: TaskData, rows: Dataset) -> Sequence[str]:
         """Return the place of every row's right choice."""

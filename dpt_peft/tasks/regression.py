@@ -117,7 +117,7 @@ class Regression(Task):
         """Check splits of texts and numbers.
 
         A missing text is an empty text. A validation or test split in which no row has a number is kept for
-        prediction; so is one that has -1 in every row, as the Hub writes it, where the training data has no number
+        prediction; so is one that has -1 in every row, as the Hub writes it, where no training data has a number
         below 0.
 
         Args:
@@ -129,7 +129,7 @@ class Regression(Task):
             none).
 
         Raises:
-            ValueError: If there is no training data or a split is empty; if a column is missing (those there are get
+            ValueError: If a split is empty; if a column is missing (those there are get
                 listed); if a row has no number, or something that is none (it is named); if all training rows have
                 the same number.
         """
@@ -147,7 +147,7 @@ class Regression(Task):
             for split, dataset in splits.items()
             if label in dataset.column_names
         }
-        has_negative = any(value is not None and value < 0 for value in numbers["train"])
+        has_negative = any(value is not None and value < 0 for value in numbers.get("train", ()))
         shaped = {}
         for split, dataset in splits.items():
             columns, found = read_texts(dataset, texts), numbers.get(split, [None])
@@ -156,7 +156,7 @@ class Regression(Task):
             if None not in found and not hidden:
                 columns["labels"] = found
             shaped[split] = Dataset.from_dict(columns)
-        if len(set(numbers["train"])) == 1:
+        if len(set(numbers.get("train", ()))) == 1:
             raise ValueError(f"`label_column_name`: all rows of the train data have the number {numbers['train'][0]}.")
         return TaskData(shaped)
 
@@ -168,6 +168,8 @@ class Regression(Task):
 
     def details(self, data: TaskData, args: Any, model: Any, max_length: int) -> dict[str, Any]:
         """Return what the numbers of the training data are like."""
+        if "train" not in data.splits:
+            return {}
         numbers = np.asarray(data.splits["train"]["labels"][:])
         return {"Numbers": f"{numbers.min():g} to {numbers.max():g}, mean {numbers.mean():g}"}
 

@@ -284,6 +284,7 @@ class RelationExtraction(TextClassification):
 
     name = "relation-extraction"
     arguments = RelationExtractionArguments
+    names_argument = "class_names"
     heads: ClassVar[Mapping[str, Head]] = {
         NEW_HEAD: new_head(AutoModelForSequenceClassification),
         DISCRIMINATOR: Head(load_relation_reader, DPTOptions),
@@ -302,9 +303,10 @@ class RelationExtraction(TextClassification):
             sentences also those of `PLACE`, see `one_row_a_relation`.
 
         Raises:
-            ValueError: If there is no training data or a split is empty; if a column is missing (those there are get
-                listed); if words are no list of strings, or a span does not lie in its sentence (the row is named); if
-                `no_relation_name` is no class; or what `one_row_a_relation` and `read_labels` refuse.
+            ValueError: If there is neither training data nor `class_names`, or a split is empty; if a column is
+                missing (those there are get listed); if words are no list of strings, or a span does not lie in its
+                sentence (the row is named); if `no_relation_name` is no class; or what `one_row_a_relation` and
+                `read_labels` refuse.
         """
         there = next(iter(splits.values())).column_names if splits else []
         tokens = args.tokens_column_name or ("token" if "token" in there and "tokens" not in there else "tokens")
@@ -317,7 +319,10 @@ class RelationExtraction(TextClassification):
             columns = {name: name for name in ("subj_start", "subj_end", "obj_start", "obj_end")}
         inclusive = args.span_end == "inclusive" or (args.span_end == "auto" and tacred)
         check_splits(
-            splits, {"tokens_column_name": tokens, **columns}, {"relation_column_name": args.relation_column_name}
+            splits,
+            {"tokens_column_name": tokens, **columns},
+            {"relation_column_name": args.relation_column_name},
+            classes=None if args.class_names else "class_names",
         )
         labels = read_labels(splits, args.relation_column_name, args.class_names, "relation_column_name")
         no_relation = args.no_relation_name

@@ -28,7 +28,7 @@ from dpt_peft.tasks.heads import (
     load_verbalizer,
     new_head,
 )
-from dpt_peft.tasks.labels import read_labels
+from dpt_peft.tasks.labels import names_by_number, read_labels
 from dpt_peft.tasks.sampling import ClassSamplingArguments
 
 
@@ -75,11 +75,12 @@ def shape_text_classification(splits: Mapping[str, Dataset], args: TextClassific
         labels), and the names of the classes.
 
     Raises:
-        ValueError: If there is no training data or a split is empty; if a column is missing (those there are get
-            listed); or what `read_labels` refuses.
+        ValueError: If there is neither training data nor `class_names`, or a split is empty; if a column is missing
+            (those there are get listed); or what `read_labels` refuses.
     """
     texts = text_columns(args.text_column_name, args.text_pair_column_name)
-    check_splits(splits, texts, {"label_column_name": args.label_column_name})
+    unknown = None if args.class_names else "class_names"
+    check_splits(splits, texts, {"label_column_name": args.label_column_name}, classes=unknown)
     labels = read_labels(splits, args.label_column_name, args.class_names)
     shaped = {}
     for split, dataset in splits.items():
@@ -116,12 +117,13 @@ def shape_several_labels(splits: Mapping[str, Dataset], args: TextClassification
         has no labels), and the names of the classes.
 
     Raises:
-        ValueError: If there is no training data, a split is empty, a column is missing, a row's labels are no list, a
-            label is none of the classes, zeros and ones have no names, or there are fewer than two classes.
+        ValueError: If there is neither training data nor `class_names`, a split is empty, a column is missing, a row's
+            labels are no list, a label is none of the classes, zeros and ones have no names, or there are fewer than
+            two classes.
     """
     column = args.label_column_name
     texts = text_columns(args.text_column_name, args.text_pair_column_name)
-    check_splits(splits, texts, {"label_column_name": column})
+    check_splits(splits, texts, {"label_column_name": column}, classes=None if args.class_names else "class_names")
     found = {
         split: [
             _label_list(value, args.label_separator, f"row {row} of the {split} data")
@@ -130,14 +132,16 @@ def shape_several_labels(splits: Mapping[str, Dataset], args: TextClassification
         for split, rows in splits.items()
         if column in rows.column_names
     }
-    inner = getattr(splits["train"].features[column], "feature", None)
-    names = list(args.class_names or (inner.names if isinstance(inner, ClassLabel) else ()))
-    width = len(found["train"][0]) if found.get("train") else 0
+    decisive = "train" if "train" in splits else next(iter(found), None)
+    inner = None if decisive is None else getattr(splits[decisive].features[column], "feature", None)
+    by_number = names_by_number(inner.names, args.class_names, "class_names") if isinstance(inner, ClassLabel) else []
+    names = list(args.class_names or by_number)
+    told = found.get(decisive or "", [])
+    width = len(told[0]) if told else 0
     flags = not isinstance(inner, ClassLabel) and all(
-        len(row) == width > 1 and all(isinstance(flag, int) for flag in row) and set(row) <= {0, 1}
-        for row in found["train"]
+        len(row) == width > 1 and all(isinstance(flag, int) for flag in row) and set(row) <= {0, 1} for row in told
     )
-    if flags and len(names) > width and all(len(set(row)) == width for row in found["train"]):
+    if flags and len(names) > width and all(len(set(row)) == width for row in told):
         flags = False  # numbers of the first two classes
     elif flags and len(names) != width:
         raise ValueError(
@@ -148,10 +152,11 @@ def shape_several_labels(splits: Mapping[str, Dataset], args: TextClassification
     def named(row: list[Any]) -> list[str]:
         if flags:
             return [name for name, flag in zip(names, row, strict=True) if flag]
-        return [names[label] if names and isinstance(label, int) else str(label) for label in row]
+        numbers = by_number or names
+        return [numbers[label] if numbers and isinstance(label, int) else str(label) for label in row]
 
     labels = {split: [named(row) for row in rows] for split, rows in found.items()}
-    names = names or sorted({label for row in labels["train"] for label in row})
+    names = names or sorted({label for row in labels[decisive or ""] for label in row})
     if len(names) < 2:
         raise ValueError(f"There must be at least two classes, but the train data has {', '.join(names) or 'none'}.")
     shaped = {}
@@ -320,6 +325,7 @@ class TextClassification(Task):
     }
     prompts_as_tokens = True
     can_cache = True
+    names_argument: ClassVar[str | None] = "class_names"
 
     def shape(self, splits: Mapping[str, Dataset], args: Any) -> TaskData:
         """Check texts and labels, see `shape_text_classification` and `shape_several_labels`."""

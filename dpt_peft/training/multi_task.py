@@ -14,7 +14,7 @@ from datasets import Dataset
 from transformers import EvalPrediction, set_seed
 from transformers.hf_argparser import HfArg
 
-from dpt_peft.tasks.base import Features, Task, TaskData
+from dpt_peft.tasks.base import Task, TaskData
 from dpt_peft.tasks.data_sets import DATA_SETS, data_arguments
 from dpt_peft.tasks.heads import NEW_HEAD, Head
 from dpt_peft.tasks.registry import TASKS
@@ -155,10 +155,6 @@ def _refuse_what_is_for_one_task(training: ScriptTrainingArguments) -> None:
         )
 
 
-def _measure(features: Features, config: Any, prediction: EvalPrediction) -> dict[str, float]:
-    return features.metrics(prediction.predictions, config)
-
-
 def run_multi_task(arguments: RunArguments) -> dict[str, Any]:
     """Train prompts on several tasks, evaluate and predict task by task, and write one adapter per task.
 
@@ -215,9 +211,17 @@ def run_multi_task(arguments: RunArguments) -> dict[str, Any]:
         }
         for split in used
     }
+    made_up: set[str] = set()  # losses on labels that rows without labels were given
+
+    def measure(split: str, name: str, prediction: EvalPrediction) -> dict[str, float]:
+        found = features[split][name].metrics(prediction.predictions, model.tasks[name].config)
+        if not found:
+            part = "eval" if split == "validation" else split
+            made_up.update((f"{part}_{name}_loss", f"{part}_mean_loss"))
+        return found
+
     metrics = {
-        split: {name: partial(_measure, made, model.tasks[name].config) for name, made in of_tasks.items()}
-        for split, of_tasks in features.items()
+        split: {name: partial(measure, split, name) for name in of_tasks} for split, of_tasks in features.items()
     }
     datasets = {split: {name: made.dataset for name, made in of_tasks.items()} for split, of_tasks in features.items()}
     args = resolve_training(arguments, sum(len(task.rows.get("train", ())) for task in tasks.values()))
@@ -235,6 +239,7 @@ def run_multi_task(arguments: RunArguments) -> dict[str, Any]:
     results: dict[str, float] = {}
 
     def record(part: str, values: dict[str, float]) -> None:
+        values = {name: value for name, value in values.items() if name not in made_up}
         results.update(values)
         trainer.log_metrics(part, values)
         trainer.save_metrics(part, values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -210,7 +210,7 @@ def run(
         ValueError: If arguments, data or labels do not fit; the message names the argument.
         FileNotFoundError: If a file is missing.
     """
-    data = task.load(arguments.data) if data is None else data
+    data = task.load(with_saved_names(task, arguments)) if data is None else data
     splits = task.select(data, arguments.sampling)
     _check_splits(task, arguments, splits)
     name = arguments.model.resolve()
@@ -281,10 +281,10 @@ def run(
             trainer.record("test", metrics)
             if write_files and args.process_index == 0:
                 features["test"].write(predictions, model.config, folder)
-        if write_files:
-            trainer.create_model_card()
-            if args.push_to_hub:
-                trainer.push_to_hub()
+        if write_files and args.do_train:
+            trainer.create_model_card()  # of what was saved; its metrics are all of this run
+        if write_files and args.push_to_hub:
+            trainer.push_to_hub()
     results = {
         **trainer.all_metrics,
         **task.results(model.config),
@@ -347,19 +347,46 @@ def check_classes(arguments: RunArguments, model: Any, data: TaskData) -> None:
     Raises:
         ValueError: If the names that were saved with the model differ.
     """
-    if arguments.training.do_train or (isinstance(model.config, PretrainedHeadConfig) and not has_prototypes(model)):
+    if arguments.training.do_train:
         return
+    name, saved = arguments.model.resolve(), saved_config(arguments)
+    several = getattr(saved, "problem_type", None) == "multi_label_classification"
+    if several and model.config.problem_type != saved.problem_type:
+        raise ValueError(
+            f"`model_name_or_path`: {name!r} was trained to give a text several labels. The label column of the data "
+            "must hold lists, or `label_separator` must say that a cell holds several."
+        )
     told = model.config.id2label or {}
     if [told[index] for index in sorted(told)] != data.label_names:
         return  # the choices of multiple choice are no classes
-    name = arguments.model.resolve()
-    saved = AutoConfig.from_pretrained(name, revision=arguments.model.model_revision).id2label or {}
-    names = [saved[index] for index in sorted(saved)]
-    if names != [f"LABEL_{index}" for index in range(len(names))] and data.label_names != names:
+    if isinstance(model.config, PretrainedHeadConfig) and not has_prototypes(model):
+        return  # it scores the words of any classes
+    names = names_in(saved)
+    if names and data.label_names != names:
         raise ValueError(
             f"`model_name_or_path`: {name!r} was trained for the classes {', '.join(names)}, and those of the data "
             f"are {', '.join(data.label_names)}. To predict with it, they must be the same, in the same order."
         )
+
+
+def with_saved_names(task: Task, arguments: RunArguments) -> Any:
+    """Return the data arguments; of files without training data with the classes that a trained model has."""
+    given, argument = arguments.data, task.names_argument
+    alone = not arguments.training.do_train and given.dataset_name is None and given.train_file is None
+    if not alone or argument is None or getattr(given, argument) is not None:
+        return given
+    return replace(given, **{argument: names_in(saved_config(arguments)) or None})
+
+
+def saved_config(arguments: RunArguments) -> Any:
+    """Return the config of the pretrained model."""
+    return AutoConfig.from_pretrained(arguments.model.resolve(), revision=arguments.model.model_revision)
+
+
+def names_in(config: Any) -> list[str]:
+    """Return the names of the classes that a config has by id; none where these are only "LABEL_0", ..."""
+    names = [name for _, name in sorted((config.id2label or {}).items())]
+    return [] if names == [f"LABEL_{index}" for index in range(len(names))] else names
 
 
 def take_over_label_smoothing(task: Task, model: Any, args: ScriptTrainingArguments) -> None:

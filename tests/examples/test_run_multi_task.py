@@ -117,6 +117,18 @@ def test_the_adapters_give_the_metrics_of_the_run(files, tmp_path):
     assert AutoTokenizer.from_pretrained(tmp_path / "one").is_fast
 
 
+def test_of_rows_without_labels_there_is_no_loss(files, tmp_path):
+    tasks = json.loads((files / "tasks.json").read_text())
+    rows = [json.loads(line) for line in Path(tasks["one"]["test_file"]).read_text().splitlines()]
+    path = files / "unknown.jsonl"
+    path.write_text("".join(json.dumps({"tokens": row["tokens"]}) + "\n" for row in rows))
+    tasks["one"]["test_file"] = str(path)
+    (files / "unknown.json").write_text(json.dumps(tasks))
+    metrics = run(files, tmp_path, "--do_train", "--max_steps", 1, "--do_predict", tasks="unknown")
+    assert {"test_both_loss", "test_both_f1"} <= metrics.keys()
+    assert not {"test_one_loss", "test_one_f1", "test_mean_loss", "test_mean_f1"} & metrics.keys()
+
+
 def test_predictions_stay_beside_their_rows(files, tmp_path):
     # Rows of like length in a batch: the Trainer would predict them in that order, and not in that of their words.
     tasks = json.loads((files / "tasks.json").read_text())

@@ -181,3 +181,25 @@ def test_public_data_has_the_columns_and_the_names(shared, name):
     )
     assert set(data.words) <= set(tree.names)
     assert (name, len(tree.root.children), len(tree)) in {("trec", 6, 50), ("hwu64", 18, 64)}
+
+
+def test_a_saved_tree_keeps_its_words_and_its_beam(discriminator, tmp_path):
+    def build(path, tree, classes=CLASSES, has_words=False, **options):
+        data = HierarchicalData({}, list(classes), tree, has_words=has_words)
+        return build_model(HierarchicalClassification(), "dpt", str(path), data, **options)
+
+    worded = LabelTree.from_nested(NESTED, label_words={"good": "positive", "bad": "negative"})
+    saved = build(discriminator, worded, has_words=True, beam_width=1)
+    saved.save_pretrained(tmp_path)
+    HierarchicalClassification().load_tokenizer(str(discriminator)).save_pretrained(tmp_path)
+    for tree in (MOODS, None):  # levels without words; classes alone
+        again = build(tmp_path, tree)
+        assert again.config.tree == worded
+        assert (again.config.beam_width, again.config.beam_threshold) == (1, 0.3)
+    assert build(tmp_path, MOODS, beam_width=3).config.beam_width == 3
+    turned = build(tmp_path, None, CLASSES[::-1]).config.tree
+    assert (turned.root, turned.classes) == (worded.root, tuple(CLASSES[::-1]))
+    assert build(tmp_path, MOODS, has_words=True).config.tree == MOODS
+    assert build(tmp_path, MOODS, label_hierarchy="built").config.tree != worded
+    flat = LabelTree.from_nested({"good": ["great", "poor"], "bad": ["fine", "dull"]})
+    assert build(tmp_path, flat).config.tree.root == flat.root

@@ -4,7 +4,7 @@ import json
 import unicodedata
 
 import pytest
-from datasets import Dataset
+from datasets import ClassLabel, Dataset, Features
 
 from dpt_peft.tasks.labels import read_labels, whole_number
 from dpt_peft.tasks.text_classification import TextClassification, TextClassificationArguments
@@ -76,7 +76,7 @@ def test_classes_and_their_order(values, class_names, names, ids):
         ([0.5, 1.0], None, r"names or whole numbers, but row 0 of the train data has 0.5.*spell all.*`class_names`"),
         (["1", "1e-3"], None, "row 1 of the train data has '1e-3'"),
         ([["a"], ["b"]], None, r"row 0 of the train data has \['a'\]"),
-        ([0, 5], ["a", "b"], r"names the labels 0 to 1, but the train data has the label 5.*0, 5"),
+        ([0, 5], ["a", "b"], r"names the labels 0 to 1, but the data has the label 5.*0, 5"),
         ([1, 2], ["a", "b", "c", "d"][:1], r"names the labels 0 to 0"),
         (["a", "b"], ["a", "c"], r"does not name the labels b\."),
         (["a ", "b"], ["a", "b"], r"does not name the labels 'a '\."),
@@ -141,3 +141,35 @@ def test_labels_of_files(tmp_path):
 )
 def test_whole_numbers(value, number):
     assert whole_number(value) == number
+
+
+def numbered(values, names):
+    return Dataset.from_dict({"label": values}, features=Features({"label": ClassLabel(names=names)}))
+
+
+def test_the_names_of_a_class_label_in_another_order_are_an_order():
+    found = read_labels({"train": numbered([0, 1, 1], ["neg", "pos"])}, "label", ["pos", "neg"])
+    assert (found.names, found.ids) == (["pos", "neg"], {"train": [1, 0, 0]})
+    found = read_labels({"train": numbered([0, 1, 1], ["neg", "pos"])}, "label", ["bad", "good"])
+    assert (found.names, found.ids) == (["bad", "good"], {"train": [0, 1, 1]})
+
+
+def test_a_class_does_not_get_the_name_of_another():
+    with pytest.raises(
+        ValueError, match="give to other classes names that classes of the data have: pos. The data has"
+    ):
+        read_labels({"train": numbered([0, 1, 1], ["neg", "pos"])}, "label", ["pos", "other"])
+    found = read_labels({"train": numbered([0, 1, 2], ["neg", "so", "pos"])}, "label", ["neg", "neutral", "pos"])
+    assert found.names == ["neg", "neutral", "pos"]
+
+
+def test_without_training_data_the_classes_are_those_named():
+    rows = {"test": Dataset.from_dict({"label": ["b", "b", "c"]})}
+    assert read_labels(rows, "label", ["c", "b", "a"]).ids == {"test": [1, 1, 0]}
+    assert read_labels({"test": Dataset.from_dict({"text": ["x"]})}, "label", ["c", "b"]).ids == {"test": None}
+    assert read_labels({"test": Dataset.from_dict({"label": [1, 1, 3]})}, "label", ["x", "y", "z", "w"]).ids == {
+        "test": [1, 1, 3]
+    }
+    assert read_labels({"test": numbered([1, 0], ["b", "a"])}, "label", ["a", "b"]).ids == {"test": [0, 1]}
+    with pytest.raises(ValueError, match="`class_names` does not name the labels d"):
+        read_labels({"test": Dataset.from_dict({"label": ["b", "d"]})}, "label", ["c", "b"])

@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Sequence, Value
 from sklearn.metrics import accuracy_score, f1_score
 from transformers import BertTokenizer, EvalPrediction
 
@@ -197,3 +197,14 @@ def test_metrics_are_those_of_scikit_learn_and_of_the_definition():
     assert scores["accuracy"] == accuracy_score(references, predictions)
     assert scores["macro_f1"] == f1_score(references, predictions, average="macro", zero_division=0)
     assert classification_metrics()(EvalPrediction(predictions=(logits, None), label_ids=references)) == scores
+
+
+def test_numbers_of_several_labels_keep_their_names_in_another_order(tmp_path):
+    features = Features({"text": Value("string"), "label": Sequence(ClassLabel(names=["a", "b", "c"]))})
+    rows = Dataset.from_dict({"text": ["x", "y"], "label": [[0, 2], [1]]}, features=features)
+    rows.to_parquet(tmp_path / "train.parquet")
+    data = load(dataset_name=str(tmp_path), class_names=["c", "b", "a"])
+    assert data.splits["train"]["labels"][:] == [[1, 0, 1], [0, 1, 0]]
+    assert data.label_names == ["c", "b", "a"]
+    with pytest.raises(ValueError, match="`class_names` would give to other classes names that classes of the data"):
+        load(dataset_name=str(tmp_path), class_names=["c", "b", "d"])

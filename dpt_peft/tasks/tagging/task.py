@@ -23,6 +23,7 @@ from transformers.hf_argparser import HfArg
 from dpt_peft.tasks.base import Features, Predictions, Task, TaskData, is_adapter
 from dpt_peft.tasks.data import DatasetArguments, check_splits
 from dpt_peft.tasks.heads import NEW_HEAD, Head, new_head
+from dpt_peft.tasks.labels import names_by_number
 from dpt_peft.tasks.tagging.conll import (
     PropositionColumns,
     TaggedColumns,
@@ -150,7 +151,9 @@ def _named_tags(
 def _known_names(dataset: Dataset, args: WordTaggingArguments) -> list[str]:
     """Return the tags' names by number, as the arguments or the data say; none if neither does."""
     inner = getattr(dataset.features[args.tags_column_name], "feature", None)
-    return args.tag_names or (inner.names if isinstance(inner, ClassLabel) else [])
+    if isinstance(inner, ClassLabel):
+        return names_by_number(inner.names, args.tag_names, "tag_names")
+    return args.tag_names or []
 
 
 @dataclass(frozen=True)
@@ -214,6 +217,7 @@ class WordTagging(Task):
     pipeline_tag = "token-classification"
     task_type = TaskType.TOKEN_CLS
     cuts = False  # but splits
+    names_argument = "tag_names"
     heads: ClassVar[Mapping[str, Head]] = {NEW_HEAD: new_head(AutoModelForTokenClassification)}
     metric: ClassVar[type[evaluate.Metric]]
     plain: ClassVar[Plain]
@@ -232,15 +236,20 @@ class WordTagging(Task):
             -1.
 
         Raises:
-            ValueError: If there is no training data or a split is empty; a column is missing; words or tags are no
-                list of strings; words and tags differ in number; a predicate is no word of its sentence; `tag_names`
-                does not have a tag; the tags are of no one scheme, or there is only one.
+            ValueError: If there is neither training data nor `tag_names`, or a split is empty; a column is missing;
+                words or tags are no list of strings; words and tags differ in number; a predicate is no word of its
+                sentence; `tag_names` does not have a tag; the tags are of no one scheme, or there is only one.
         """
         splits = {split: dataset.with_format(None) for split, dataset in splits.items()}
         predicates = getattr(args, "predicate_column_name", None)
         columns = {"tokens_column_name": args.tokens_column_name}
         columns |= {} if predicates is None else {"predicate_column_name": predicates}
-        check_splits(splits, columns, {"tags_column_name": args.tags_column_name})
+        check_splits(
+            splits,
+            columns,
+            {"tags_column_name": args.tags_column_name},
+            classes=None if args.tag_names else "tag_names",
+        )
         words: dict[str, list[list[str]]] = {}
         tags: dict[str, list[list[str | int]]] = {}
         for split, dataset in splits.items():
@@ -252,7 +261,7 @@ class WordTagging(Task):
                 tags[split] = _checked_tags(
                     column, words[split], f"`tags_column_name` {args.tags_column_name!r}", split
                 )
-        given = _known_names(splits["train"], args)
+        given = args.tag_names or _known_names(splits["train"], args)
         named = _named_tags(splits, tags, args)
         try:
             scheme = recognise_scheme(named, self.plain, args.tag_names or ())
@@ -260,7 +269,7 @@ class WordTagging(Task):
             raise ValueError(f"`tags_column_name` {args.tags_column_name!r}: {error}") from error
         iob2 = {split: [scheme.read(row) for row in rows] for split, rows in named.items()}
         label_names = label_names_of(
-            chain.from_iterable(iob2["train"]),
+            chain.from_iterable(iob2.get("train", ())),
             [parts[1] for parts in map(scheme.split, given) if parts is not None],
             one_word=scheme.plain == "single",
         )

@@ -347,3 +347,37 @@ def test_test_files_of_words_alone_and_files_without_sentences(tmp_path):
         TokenClassification().load(TokenClassificationArguments(**train, test_file=str(tmp_path / "empty.txt")))
     with pytest.raises(ValueError, match="The train data has no column 'ner_tags'"):
         TokenClassification().load(TokenClassificationArguments(train_file=str(tmp_path / "new.txt")))
+
+
+def test_names_of_class_labels_in_another_order_are_an_order(tmp_path):
+    features = Features(
+        {
+            "tokens": Sequence(Value("string")),
+            "ner_tags": Sequence(ClassLabel(names=["O", "B-X", "I-X", "B-A", "I-A"])),
+        }
+    )
+    rows = Dataset.from_dict({"tokens": [["a", "b"]], "ner_tags": [[0, 3]]}, features=features)
+    rows.to_parquet(tmp_path / "data" / "train.parquet")
+
+    def load(*tags):
+        given = TokenClassificationArguments(dataset_name=str(tmp_path / "data"), tag_names=list(tags))
+        return TokenClassification().load(given)
+
+    data = load("O", "B-A", "I-A", "B-X", "I-X")
+    assert data.label_names == ["O", "B-A", "I-A", "B-X", "I-X"]
+    assert data.splits["train"]["tags"][:] == [["O", "B-A"]]
+    assert load("O", "B-P", "I-P", "B-Q", "I-Q").splits["train"]["tags"][:] == [["O", "B-Q"]]
+    with pytest.raises(ValueError, match="`tag_names` would give to other classes names.*B-A, I-A"):
+        load("O", "B-A", "I-A", "B-Q", "I-Q")
+
+
+def test_without_training_data_the_tags_are_those_named(tmp_path):
+    rows = [{"tokens": ["a", "b"], "ner_tags": ["O", "B-X"]}, {"tokens": ["c"], "ner_tags": ["B-Z"]}]
+    path = tmp_path / "test.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(ValueError, match="no training data, whose labels are the classes.*`tag_names`"):
+        TokenClassification().load(TokenClassificationArguments(test_file=str(path)))
+    tags = ["O", "B-Z", "I-Z", "B-X", "I-X"]
+    data = TokenClassification().load(TokenClassificationArguments(test_file=str(path), tag_names=tags))
+    assert data.label_names == tags
+    assert data.splits["test"]["tags"][:] == [["O", "B-X"], ["B-Z"]]

@@ -1,0 +1,153 @@
+"""A trained model predicts rows of a file, with no training data beside it, and as it did when it was trained."""
+
+import json
+from pathlib import Path
+
+import pytest
+from transformers import AutoConfig
+
+from dpt_peft.tasks import TASKS
+from dpt_peft.training import RunArguments, ScriptTrainingArguments, run
+from dpt_peft.training.run import ModelArguments
+
+ROWS = [("the film was great", "positive"), ("the film was poor", "negative"), ("really good", "positive")]
+TAGGED = [
+    {"tokens": ["the", "film", "was", "great"], "ner_tags": ["O", "B-good", "I-good", "O"]},
+    {"tokens": ["really", "bad"], "ner_tags": ["O", "B-bad"]},
+]
+SPANS = {"head": {"start": 1, "end": 2}, "tail": {"start": 3, "end": 4}}
+RELATIONS = [
+    {"tokens": ["the", "film", "was", "great"], **SPANS, "relation": "positive"},
+    {"tokens": ["the", "film", "was", "poor"], **SPANS, "relation": "negative"},
+]
+
+
+def write(path: Path, rows: list[dict], *without: str) -> str:
+    kept = [{name: value for name, value in row.items() if name not in without} for row in rows]
+    path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+    return str(path)
+
+
+def start(family: str, method: str, model: Path, folder: Path, *, options: dict | None = None, **data):
+    task = TASKS[family]
+    trains = "train_file" in data
+    training = ScriptTrainingArguments(
+        str(folder), do_train=trains, do_predict=True, max_steps=2, use_cpu=True, report_to="none", disable_tqdm=True
+    )
+    arguments = RunArguments(
+        task.arguments(**data), method, training, options=options or {}, model=ModelArguments(str(model))
+    )
+    return run(task, arguments, show=False)
+
+
+TEXTS = [{"text": text, "label": label} for text, label in ROWS]
+NUMBERS = [{"text": text, "label": len(text)} for text, _ in ROWS]
+CHOICES = [{"context": "the film", "ending0": "was good", "ending1": "was bad", "label": n} for n in (0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("family", "method", "rows", "unknown", "data"),
+    [
+        ("text-classification", "fine_tuning", TEXTS, "label", {}),
+        ("text-classification", "dpt", TEXTS, "label", {}),
+        ("text-classification", "dpt_prototypes", TEXTS, "label", {}),
+        ("token-classification", "fine_tuning", TAGGED, "ner_tags", {}),
+        ("relation-extraction", "fine_tuning", RELATIONS, "relation", {}),
+        ("regression", "fine_tuning", NUMBERS, "label", {}),
+        (
+            "multiple-choice",
+            "fine_tuning",
+            CHOICES,
+            "label",
+            {"context_column_name": "context", "choice_column_names": ["ending0", "ending1"]},
+        ),
+    ],
+)
+@pytest.mark.parametrize("labels_known", [False, True])
+def test_the_file_of_rows_is_enough(family, method, rows, unknown, data, labels_known, discriminator, tmp_path):
+    train = write(tmp_path / "train.jsonl", rows)
+    test = write(tmp_path / "test.jsonl", rows, *([] if labels_known else [unknown]))
+    start(family, method, discriminator, tmp_path / "trained", train_file=train, test_file=test, **data)
+    outcome = start(family, method, tmp_path / "trained", tmp_path / "again", test_file=test, **data)
+    told = [(tmp_path / folder / "predictions.tsv").read_text() for folder in ("trained", "again")]
+    assert told[0] == told[1]
+    assert any(name.startswith("test_") and "loss" in name for name in outcome.results) is labels_known
+    assert not (tmp_path / "again" / "README.md").exists()  # there is no model beside it
+
+
+def test_without_saved_names_the_classes_are_asked_for(discriminator, tmp_path):
+    test = write(tmp_path / "test.jsonl", TEXTS, "label")
+    with pytest.raises(ValueError, match="no training data, whose labels are the classes.*`class_names`"):
+        start("text-classification", "dpt", discriminator, tmp_path / "out", test_file=test)
+    outcome = start(
+        "text-classification", "dpt", discriminator, tmp_path / "out", test_file=test, class_names=["bad", "good"]
+    )
+    assert outcome.model.config.label_words == ["bad", "good"]
+
+
+def test_a_tree_needs_the_data_that_it_was_read_off(discriminator, tmp_path):
+    test = write(tmp_path / "test.jsonl", TEXTS, "label")
+    with pytest.raises(ValueError, match="the classes of the tree: give `train_file`"):
+        start("hierarchical-classification", "dpt", discriminator, tmp_path / "out", test_file=test)
+
+
+@pytest.mark.parametrize("method", ["dpt", "verbalizer"])
+def test_a_saved_classifier_keeps_its_words(method, discriminator, language_model, tmp_path):
+    train, test = write(tmp_path / "train.jsonl", TEXTS), write(tmp_path / "test.jsonl", TEXTS, "label")
+    base = language_model if method == "verbalizer" else discriminator
+    task, words = TASKS["text-classification"], ["bad", "good"]
+    head = task.heads["discriminator" if method == "dpt" else "language model"]
+    data = task.load(task.arguments(train_file=train))
+    if method == "dpt":
+        start(
+            task.name, method, base, tmp_path / "m", options={"label_words": words}, train_file=train, test_file=test
+        )
+    else:
+        head.load(str(base), data, head.options(words)).save_pretrained(tmp_path / "m")
+        task.load_tokenizer(str(base)).save_pretrained(tmp_path / "m")
+    assert head.load(str(tmp_path / "m"), data, head.options()).config.label_words == words
+    turned = task.load(task.arguments(train_file=train, class_names=["positive", "negative"]))
+    assert head.load(str(tmp_path / "m"), turned, head.options()).config.label_words == words[::-1]
+    others = task.load(
+        task.arguments(
+            train_file=write(
+                tmp_path / "other.jsonl", [{"text": "a", "label": "dull"}, {"text": "b", "label": "fine"}]
+            )
+        )
+    )
+    assert head.load(str(tmp_path / "m"), others, head.options()).config.label_words == ["dull", "fine"]
+    assert head.load(str(tmp_path / "m"), data, head.options(["poor", "great"])).config.label_words == [
+        "poor",
+        "great",
+    ]
+    if method == "dpt":
+        start(task.name, method, tmp_path / "m", tmp_path / "again", train_file=train, test_file=test)
+        told = [(tmp_path / folder / "predictions.tsv").read_text() for folder in ("m", "again")]
+        assert told[0] == told[1]
+
+
+def test_several_labels_are_not_read_as_one(discriminator, tmp_path):
+    rows = [{"text": text, "label": [label]} for text, label in ROWS]
+    train, test = write(tmp_path / "train.jsonl", rows), write(tmp_path / "test.jsonl", rows, "label")
+    for method in ("fine_tuning", "dpt"):
+        folder = tmp_path / method
+        start("text-classification", method, discriminator, folder, train_file=train, test_file=test)
+        assert AutoConfig.from_pretrained(folder).problem_type == "multi_label_classification"
+        with pytest.raises(ValueError, match="was trained to give a text several labels.*`label_separator`"):
+            start("text-classification", method, folder, tmp_path / "out", test_file=test)
+        start("text-classification", method, folder, tmp_path / "out", test_file=test, label_separator=",")
+        written = [(f / "predictions.jsonl").read_text() for f in (folder, tmp_path / "out")]
+        assert written[0] == written[1]
+
+
+def test_a_new_head_is_not_put_on_a_wrapper(discriminator, tmp_path):
+    train, test = write(tmp_path / "train.jsonl", TEXTS), write(tmp_path / "test.jsonl", TEXTS, "label")
+    start("text-classification", "dpt", discriminator, tmp_path / "m", train_file=train, test_file=test)
+    for method in ("fine_tuning", "deep_prompt"):
+        with pytest.raises(ValueError, match="m' is a DPTForSequenceClassification, which has its own head"):
+            start("text-classification", method, tmp_path / "m", tmp_path / "out", train_file=train, test_file=test)
+    rows = [{"text": text, "label": [label]} for text, label in ROWS]
+    several = write(tmp_path / "several.jsonl", rows)
+    start("text-classification", "dpt", discriminator, tmp_path / "s", train_file=several, test_file=test)
+    outcome = start("text-classification", "dpt", tmp_path / "s", tmp_path / "out", train_file=train, test_file=test)
+    assert outcome.model.config.problem_type == "single_label_classification"
