@@ -223,7 +223,7 @@ def run(
     check_classes(arguments, model, data)
     check_trained(arguments, model)
     configure(model, task.settings(arguments.data, model.config))
-    if arguments.cache.cache_lower_layers and has_prototypes(model):
+    if arguments.cache.cache_lower_layers and has_prototypes(model.config):
         raise ValueError("`cache_lower_layers` is not possible with `prototypes`, which read texts in other rows.")
     max_length = task.longest_row(arguments.data, tokenizer, model)
     if (task.cuts and arguments.data.max_seq_length is not None) or METHODS[arguments.method].prompts_as_tokens:
@@ -324,7 +324,7 @@ def check_trained(arguments: RunArguments, model: Any) -> None:
     wrapper = model.get_base_model() if is_adapter(model) else model
     if is_adapter(model) and "init_from" not in arguments.options:
         new = "an adapter"
-    elif has_prototypes(model) and not wrapper.class_prototypes.weight.any():
+    elif has_prototypes(model.config) and not wrapper.class_prototypes.weight.any():
         new = "prototypes of classes"
     elif getattr(wrapper, "has_new_head", False):
         new = "a head"
@@ -337,7 +337,7 @@ def check_trained(arguments: RunArguments, model: Any) -> None:
 
 
 def check_classes(arguments: RunArguments, model: Any, data: TaskData) -> None:
-    """Refuse to measure or predict with a saved head whose classes are others than the data's, or in another order.
+    """Refuse to measure or predict with a saved model as if it were trained for other answers than it was.
 
     Args:
         arguments: The run's arguments.
@@ -345,7 +345,8 @@ def check_classes(arguments: RunArguments, model: Any, data: TaskData) -> None:
         data: The data.
 
     Raises:
-        ValueError: If the names that were saved with the model differ.
+        ValueError: If its classes are others than the data's, or in another order; if it gives a text several labels,
+            and the data one; or if the method leaves out its prototypes.
     """
     if arguments.training.do_train:
         return
@@ -356,10 +357,15 @@ def check_classes(arguments: RunArguments, model: Any, data: TaskData) -> None:
             f"`model_name_or_path`: {name!r} was trained to give a text several labels. The label column of the data "
             "must hold lists, or `label_separator` must say that a cell holds several."
         )
+    if has_prototypes(saved) and not has_prototypes(model.config):
+        raise ValueError(
+            f"`method`: {name!r} compares texts with prototypes of its classes, which {arguments.method!r} leaves "
+            "out. Take a method that has them, such as 'dpt_prototypes'."
+        )
     told = model.config.id2label or {}
     if [told[index] for index in sorted(told)] != data.label_names:
         return  # the choices of multiple choice are no classes
-    if isinstance(model.config, PretrainedHeadConfig) and not has_prototypes(model):
+    if isinstance(model.config, PretrainedHeadConfig) and not has_prototypes(model.config):
         return  # it scores the words of any classes
     names = names_in(saved)
     if names and data.label_names != names:
@@ -413,14 +419,14 @@ def take_over_label_smoothing(task: Task, model: Any, args: ScriptTrainingArgume
         )
 
 
-def has_prototypes(model: Any) -> bool:
-    """Return whether a model compares texts with prototypes of the classes."""
-    return bool(getattr(model.config, "prototypes", False))
+def has_prototypes(config: Any) -> bool:
+    """Return whether a model with this config compares texts with prototypes of the classes."""
+    return bool(getattr(config, "prototypes", False))
 
 
 def set_prototypes(model: Any, rows: Dataset, collator: Any) -> None:
     """Set the prototypes of classes from the training rows, where the model has prototypes."""
-    if has_prototypes(model):
+    if has_prototypes(model.config):
         wrapper = model.get_base_model() if is_adapter(model) else model
         wrapper.set_prototypes(DataLoader(rows, batch_size=32, collate_fn=collator))
 
