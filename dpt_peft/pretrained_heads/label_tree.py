@@ -133,7 +133,7 @@ class LabelTree:
         Args:
             table: A `datasets.Dataset` (`Dataset.from_csv` reads a file), a mapping from column names to columns, or
                 rows such as `[("animal", "cat"), ("animal", "dog")]`. Rows may repeat; cells at the end of a row may
-                be empty or `None`, where a branch is shorter than others.
+                be empty, `None` or NaN, where a branch is shorter than others. Numbers are names: 1 and 1.0 are "1".
             columns: The columns from the top level down to the classes; needed unless rows are given.
             label_words: As for `from_nested`.
             classes: Order of the class indices; default: sorted by name, or the order of the `ClassLabel` in the last
@@ -382,12 +382,19 @@ def _rows(table: Any, columns: Sequence[str] | None) -> tuple[list[tuple[str, ..
 def _row(cells: Sequence[Any]) -> tuple[str, ...]:
     if isinstance(cells, str) or not isinstance(cells, Sequence):
         raise TypeError(f"a row of a label table is a tuple of names from the top down to the class, got {cells!r}")
-    names = ["" if cell is None else str(cell) for cell in cells]
+    names = list(map(_name, cells))
     while names and not names[-1].strip():
         names.pop()
     if not names or not all(name.strip() for name in names):
         raise ValueError(f"the row {tuple(cells)} of the label table is empty or has a gap")
     return tuple(names)
+
+
+def _name(cell: Any) -> str:
+    """Return a cell as a name; the missing values of pandas are empty, and its whole numbers may be floats."""
+    if cell is None or (not isinstance(cell, str) and str(cell) in ("nan", "NaT", "<NA>")):
+        return ""
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
 
 
 def _show(path: tuple[str, ...]) -> str:

@@ -19,7 +19,7 @@ from peft import PeftModel, TaskType
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from dpt_peft.pretrained_heads.base import evaluating, longest_row
-from dpt_peft.tasks.data import DatasetArguments, load_splits, load_tokenizer
+from dpt_peft.tasks.data import DatasetArguments, as_cell, load_splits, load_tokenizer
 from dpt_peft.tasks.heads import Head
 from dpt_peft.tasks.sampling import SamplingArguments, select_rows
 
@@ -67,9 +67,9 @@ class Features(ABC):
 
 
 def write_predictions(folder: Path, columns: Mapping[str, Iterable[Any]]) -> None:
-    """Write `predictions.tsv`: the columns by name, a line a row."""
+    """Write `predictions.tsv`: the columns by name, a line a row. Tabs and line ends in a cell become blanks."""
     rows = zip(*columns.values(), strict=True)
-    lines = ["\t".join(columns), *("\t".join(map(str, row)) for row in rows), ""]
+    lines = ["\t".join(columns), *("\t".join(map(as_cell, row)) for row in rows), ""]
     (folder / "predictions.tsv").write_text("\n".join(lines), encoding="utf-8")
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import csv
+import gzip
 import json
+import lzma
 import math
 import re
 from collections import Counter
@@ -30,6 +33,8 @@ from dpt_peft._compatibility import (
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 #: File endings that `load_file` reads.
 FORMATS = (*SEPARATORS, ".json", ".jsonl")
+#: What opens compressed files, by a second file ending.
+COMPRESSED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 SPLITS = ("train", "validation", "test")
 
 
@@ -69,7 +74,8 @@ def load_file(path: str, argument: str, read_other: FileReader | None = None) ->
     """Read one local file.
 
     Args:
-        path: A csv (comma), tsv (tab), json or jsonl file; the ending decides.
+        path: A csv (comma), tsv (tab), json or jsonl file, or one of these compressed (.gz, .bz2, .xz); the ending
+            decides.
         argument: Name of the argument the path came from, for messages.
         read_other: Reads files with any ending but csv, json and jsonl.
 
@@ -82,8 +88,12 @@ def load_file(path: str, argument: str, read_other: FileReader | None = None) ->
         ValueError: If the ending is none of these, or the file cannot be read as what its ending says; the message
             names the line.
     """
-    file = Path(path)
-    ending = file.suffix.lower()
+    file, ending = Path(path), ending_of(path)
+    if ending in (".parquet", ".arrow"):
+        raise ValueError(
+            f"`{argument}` must end in {', '.join(FORMATS)}, got {path!r}. Put parquet files into a folder, under the "
+            "names of the splits, and give the folder as `dataset_name`."
+        )
     if read_other is not None and ending not in (".csv", ".json", ".jsonl"):
         return read_other(path, argument)
     if not file.is_file():
@@ -91,10 +101,33 @@ def load_file(path: str, argument: str, read_other: FileReader | None = None) ->
     if ending not in FORMATS:
         raise ValueError(f"`{argument}` must end in {', '.join(FORMATS)}, got {path!r}.")
     try:
-        text = decode(file.read_bytes())
+        text = decode(read_bytes(file))
         return read_table(text, SEPARATORS[ending]) if ending in SEPARATORS else read_json(text)
     except ValueError as error:
         raise ValueError(f"`{argument}`: {path!r} cannot be read as {ending[1:]}: {error}") from error
+
+
+def ending_of(path: str | Path) -> str:
+    """Return a file's ending, before that of a compression: ".csv" of "a.csv" and of "a.CSV.gz"."""
+    file = Path(path)
+    return Path(file.stem if file.suffix.lower() in COMPRESSED else file.name).suffix.lower()
+
+
+def read_bytes(file: Path) -> bytes:
+    """Read a file, compressed or not.
+
+    Raises:
+        ValueError: If it is not what its ending says.
+    """
+    open_file = COMPRESSED.get(file.suffix.lower(), open)
+    try:
+        with open_file(file, "rb") as stream:
+            raw: bytes = stream.read()
+        return raw
+    except (EOFError, OSError, lzma.LZMAError) as error:
+        if file.suffix.lower() not in COMPRESSED:
+            raise
+        raise ValueError(f"it is no {file.suffix} file: {error}.") from error
 
 
 def decode(raw: bytes) -> str:
@@ -104,7 +137,7 @@ def decode(raw: bytes) -> str:
         ValueError: If they are not; the message names the line.
     """
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise ValueError("it is in UTF-16; save it as UTF-8.")
+        raise ValueError("it is in UTF-16 or UTF-32; save it as UTF-8.")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -132,7 +165,8 @@ def read_table(text: str, separator: str) -> Dataset:
 
     Raises:
         ValueError: If a line has more or fewer cells than the first; if a quote is not closed; if two columns have one
-            name; if cells are separated by something else; if a file of one column has an empty line within.
+            name; if cells are separated by something else; if there is a blank before a cell's quotes in a csv; if a
+            file of one column has an empty line within, or, as a tsv, a quote that a later line may close.
     """
     quoted = separator == "," or text.startswith('"')
     quoted = quoted or any(
@@ -150,8 +184,13 @@ def read_table(text: str, separator: str) -> Dataset:
             f"its first line, {names[0]!r}, is one cell, with {others[other]} in it; between cells must be "
             f"{others[separator]}."
         )
+    if separator == "\t" and not quoted and len(names) == 1:
+        _check_open_quotes(lines)
     rows: list[list[str]] = []
     for line, cells in lines[1:]:
+        for cell in filter(_BLANK_BEFORE_QUOTES.fullmatch, cells if separator == "," else []):
+            if re.search(f"(^|,){re.escape(cell)}", text, re.M):  # a cell that has its blank in quotes does not
+                raise ValueError(f"line {line} has a blank before the quotes of {cell!r}; delete it.")
         if len(cells) != len(names):
             way = "put a cell with commas in quotes" if separator == "," else "a cell cannot hold a tab or a line end"
             raise ValueError(
@@ -164,6 +203,20 @@ def read_table(text: str, separator: str) -> Dataset:
         {name: list(cells) for name, cells in zip(names, columns, strict=True)},
         features=Features({name: Value("string") for name in names}),
     )
+
+
+_BLANK_BEFORE_QUOTES = re.compile(r'[ \t]+"[^"]*"[ \t]*')
+
+
+def _check_open_quotes(lines: Sequence[tuple[int, list[str]]]) -> None:
+    """Refuse a column of texts with a quote that is open at a line's end and closed at another's: one text or two?"""
+    odd = [(line, cell) for line, (cell,) in lines if cell.count('"') % 2]
+    begins = next((line for line, cell in odd if cell.startswith('"')), None)
+    if begins is not None and any(line > begins and cell.endswith('"') for line, cell in odd):
+        raise ValueError(
+            f"the quote at the beginning of line {begins} is not closed there, so that the text may go on in the next "
+            "line; with one column that cannot be told. Write csv or json lines."
+        )
 
 
 def _has_csv_quotes(cell: str) -> bool:
@@ -214,7 +267,7 @@ def read_json(text: str) -> Dataset:
         ValueError: If it is not json, a row is no object, or an object has a key twice; the message names the line or
             the row. If an older `datasets` cannot keep the values of a column, because their types differ.
     """
-    decoder, values, text = json.JSONDecoder(object_pairs_hook=_object), [], text.rstrip()
+    decoder, values, text = json.JSONDecoder(object_pairs_hook=no_key_twice), [], text.rstrip()
     place = 0
     while place < len(text):
         blanks = _BLANKS.match(text, place)
@@ -254,7 +307,8 @@ def _infer_features(columns: dict[str, list[Any]]) -> Dataset:
 _BLANKS = re.compile(r"\s*")
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of json, as `object_pairs_hook`; raise a `ValueError` if it has a key twice."""
     keys = [key for key, _ in pairs]
     if len(set(keys)) < len(keys):
         raise ValueError(f"an object has the key {next(key for key in keys if keys.count(key) > 1)!r} twice.")
@@ -294,21 +348,40 @@ def load_splits(args: DatasetArguments, read_other: FileReader | None = None) ->
 
 
 def _load_folder(args: DatasetArguments) -> DatasetDict | None:
-    """Read a local folder of files that `load_file` reads; `None` if it is no such folder.
+    """Read a local folder: a saved `DatasetDict`, parquet files, or files that `load_file` reads; else `None`.
 
-    Which file is of which split is left to `datasets` ("dev.csv" is validation data, say).
+    Which file is of which split is left to `datasets` ("dev.csv" is validation data, say). Each split is read alone:
+    `load_dataset` would put the names of the first one's classes on the numbers of all.
     """
-    if args.dataset_name is None or not Path(args.dataset_name).is_dir():
+    folder = Path(args.dataset_name or "")
+    if args.dataset_name is None or not folder.is_dir():
         return None
+    if (folder / "dataset_dict.json").is_file():
+        return DatasetDict.load_from_disk(args.dataset_name)
+    if (folder / "state.json").is_file():
+        raise ValueError(
+            f"`dataset_name`: {args.dataset_name!r} is one saved `Dataset`. Save the splits together: "
+            'DatasetDict({"train": ...}).save_to_disk(folder).'
+        )
     files: Any = load_dataset_builder(args.dataset_name, args.dataset_config_name).config.data_files or {}
-    if any(Path(file).suffix.lower() not in FORMATS for paths in files.values() for file in paths):
+    endings = {ending_of(file) for paths in files.values() for file in paths}
+    if endings == {".parquet"}:
+        return DatasetDict({str(split): Dataset.from_parquet(list(paths)) for split, paths in files.items()})
+    if not endings <= {*FORMATS}:
         return None
-    return DatasetDict(
-        {
-            str(split): concatenate_datasets([load_file(file, "dataset_name") for file in paths])
-            for split, paths in files.items()
-        }
-    )
+    return DatasetDict({str(split): _joined(str(split), paths) for split, paths in files.items()})
+
+
+def _joined(split: str, paths: Sequence[str]) -> Dataset:
+    parts = [load_file(file, "dataset_name") for file in paths]
+    for path, part in zip(paths, parts, strict=True):
+        if {*part.column_names} != {*parts[0].column_names}:
+            raise ValueError(
+                f"`dataset_name`: the {split} data is in {len(paths)} files of different columns: "
+                f"{Path(paths[0]).name} has {', '.join(parts[0].column_names)}, {Path(path).name} has "
+                f"{', '.join(part.column_names)}."
+            )
+    return concatenate_datasets(parts)
 
 
 def check_columns(dataset: Dataset, split: str, columns: dict[str, str], answers: dict[str, str]) -> None:
@@ -358,31 +431,38 @@ def check_splits(
         check_columns(dataset, split, columns, answers)
 
 
-def as_texts(values: Sequence[object]) -> list[str]:
+def as_texts(values: Sequence[object], where: str = "A column of texts") -> list[str]:
     """Turn a column into texts: a missing value is the empty text, a number its digits, true is "true".
 
     Args:
         values: The column's values.
+        where: What the column is, for messages.
 
     Returns:
         One string per value.
 
     Raises:
-        ValueError: If a value is a list or an object; the message names the row.
+        ValueError: If a value is a list, an object or bytes; the message names the row.
     """
     for row, value in enumerate(values):
-        if isinstance(value, (list, dict)):
-            raise ValueError(
-                f"A column of texts has, in row {row} counted from 0, {str(value)[:80]!r}, which is no text."
-            )
+        if isinstance(value, (list, dict, bytes)):
+            raise ValueError(f"{where} has, in row {row} counted from 0, {str(value)[:80]!r}, which is no text.")
     return [
         "" if is_missing(value) else str(value).lower() if isinstance(value, bool) else str(value) for value in values
     ]
 
 
+def as_cell(value: object) -> str:
+    """Return a value as a cell of a tsv without quotes: tabs and line ends become a space."""
+    return re.sub(r"[\t\r\n]+", " ", str(value))
+
+
+_MISSING = ("NAType", "NaTType")
+
+
 def is_missing(value: object) -> bool:
-    """Return whether a value is missing: null, or the number NaN."""
-    return value is None or (isinstance(value, float) and math.isnan(value))
+    """Return whether a value is missing: null, the number NaN, or pandas' NA and NaT."""
+    return value is None or (isinstance(value, float) and math.isnan(value)) or type(value).__name__ in _MISSING
 
 
 def load_tokenizer(path: str, **kwargs: Any) -> PreTrainedTokenizerBase:

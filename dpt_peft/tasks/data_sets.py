@@ -184,7 +184,7 @@ def data_arguments(name: str, data_dir: str | Path | None = None) -> dict[str, A
             hold "_train" and so on. None: the Hub.
 
     Raises:
-        ValueError: If there is no such data set.
+        ValueError: If there is no such data set, or the folder has more than one file for a split.
         FileNotFoundError: If the folder has no file for it, or no folder is given and it is not on the Hub; the
             message says where to get it.
     """
@@ -205,7 +205,7 @@ def data_arguments(name: str, data_dir: str | Path | None = None) -> dict[str, A
     folder = Path(data_dir) / where
     any_ending = data.family in (_NAMES, _ROLES)  # CoNLL files have all sorts
     files = {
-        f"{split}_file": str(found[0])
+        f"{split}_file": str(_only(found, split))
         for split in ("train", "validation", "test")
         if (found := _files(folder, f"{split}*", any_ending) or _files(folder, f"*_{split}*", any_ending))
     }
@@ -217,6 +217,15 @@ def data_arguments(name: str, data_dir: str | Path | None = None) -> dict[str, A
     if data.tested_on == "validation" and "validation_file" in files:
         files["test_file"] = files.pop("validation_file")
     return {**files, **data.columns, **data.options}
+
+
+def _only(files: list[Path], split: str) -> Path:
+    if len(files) > 1:
+        raise ValueError(
+            f"`data_dir`: {files[0].parent} has {len(files)} files of the {split} data: "
+            f"{', '.join(file.name for file in files)}. Leave one of them there."
+        )
+    return files[0]
 
 
 def _files(folder: Path, pattern: str, any_ending: bool) -> list[Path]:

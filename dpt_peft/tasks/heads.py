@@ -71,6 +71,7 @@ def words_of_classes(label_names: Sequence[str], label_words: Sequence[str] | Ma
     if label_words is None:
         return list(label_names)
     if isinstance(label_words, Mapping):
+        label_words = {str(name): word for name, word in label_words.items()}  # classes 0 and 1 are called so
         if set(label_words) != set(label_names):
             raise ValueError(
                 f"`label_words` must have the names of the classes as keys: {', '.join(label_names)}; got "

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.hf_argparser import HfArg
 
 from dpt_peft.pretrained_heads import DPTForHierarchicalClassification, LabelTree
 from dpt_peft.pretrained_heads.base import HUB_ARGUMENTS
 from dpt_peft.tasks.base import Predictions, TaskData
-from dpt_peft.tasks.data import check_columns
+from dpt_peft.tasks.data import check_columns, is_missing
 from dpt_peft.tasks.heads import (
     DISCRIMINATOR,
     NEW_HEAD,
@@ -27,6 +27,7 @@ from dpt_peft.tasks.heads import (
     saved_wrapper,
     words_of_classes,
 )
+from dpt_peft.tasks.labels import listed
 from dpt_peft.tasks.text_classification import (
     ClassFeatures,
     TextClassification,
@@ -75,6 +76,28 @@ def _read_words(file: str | None, names: list[str]) -> dict[str, str]:
     if unknown:
         raise ValueError(f"`tree_words_file` has words for {', '.join(unknown)}, which the data does not have.")
     return words
+
+
+def _check_levels(train: Dataset, columns: list[str], classes: list[str]) -> None:
+    """Refuse rows without a name at a level above the classes, and classes without a row to give them a place."""
+    for level, column in enumerate(columns[:-1]):
+        of_names = isinstance(train.features[column], ClassLabel)
+        for row, name in enumerate(train[column][:]):
+            if is_missing(name) or (isinstance(name, str) and not name.strip()) or (of_names and name < 0):
+                raise ValueError(
+                    f"`level_column_names[{level}]`: row {row} of the train data has no name in column {column!r}, "
+                    f"but {name!r}; every level above a class needs one."
+                )
+    feature = train.features[columns[-1]]
+    if isinstance(feature, ClassLabel):
+        there = {feature.int2str(label) for label in set(train[columns[-1]][:])}
+        absent = [name for name in classes if name not in there]
+        if absent:
+            raise ValueError(
+                f"`level_column_names[{len(columns) - 1}]`: column {columns[-1]!r} has the classes {listed(absent)}, "
+                "of which the train data has no row, so that their place in the tree is not known. Give each a row, "
+                "or save the data as json lines with the names in place of the `ClassLabel`."
+            )
 
 
 @dataclass
@@ -194,14 +217,20 @@ class HierarchicalClassification(TextClassification):
             args: Columns. With `level_column_names` the last of them is the label column.
 
         Raises:
-            ValueError: If the label columns do not make a tree (a class has two parents, say), the file of words names
-                something that is not there, or what `shape_text_classification` refuses.
+            ValueError: If the label columns do not make a tree (a class has two parents, a row has a gap, no row has a
+                class, say), the file of words names something that is not there, there is a `label_separator`, or what
+                `shape_text_classification` refuses.
             FileNotFoundError: If there is no such file of words.
         """
         if "train" not in splits:
             raise ValueError(
                 "There is no training data, whose labels are the classes of the tree: give `train_file`, or a "
                 "`dataset_name` with a training split. (The lines in a trained model's README.md predict without.)"
+            )
+        if args.label_separator is not None:
+            raise ValueError(
+                "`label_separator` is for texts with several labels; in a hierarchy every text has one class. Leave "
+                "it out, or take the family 'text-classification'."
             )
         if args.level_column_names is None:
             flat = shape_text_classification(splits, args)
@@ -217,6 +246,7 @@ class HierarchicalClassification(TextClassification):
         train = splits["train"]
         levels = {f"level_column_names[{i}]": name for i, name in enumerate(args.level_column_names)}
         check_columns(train, "train", levels, {})
+        _check_levels(train, args.level_column_names, texts.label_names)
         table = train.select_columns(args.level_column_names)
         names = LabelTree.from_table(table, args.level_column_names, classes=texts.label_names).names
         words = {name: name.replace("_", " ") for name in names} | _read_words(args.tree_words_file, names)

@@ -9,8 +9,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
-from datasets import ClassLabel, Dataset
+from datasets import ClassLabel, Dataset, Features
 
 from dpt_peft.tasks.data import is_missing
 
@@ -38,6 +39,8 @@ def read_labels(
     column: str,
     class_names: list[str] | None,
     argument: str = "label_column_name",
+    *,
+    rows: Mapping[str, Sequence[int]] | None = None,
 ) -> Labels:
     """Find the classes of the training data, or those named, and give every row of every split its class id.
 
@@ -50,6 +53,7 @@ def read_labels(
         class_names: The classes as the data spells them; or names for labels that are numbers: of 0, 1, ..., or, with
             as many names as numbers, of numbers without a gap (1 to 5) or -1 and 1. False and True count as 0 and 1.
         argument: Name of the argument that names the column, for messages.
+        rows: Row of every label by split, for messages, where a row has several. Default: every row has one.
 
     Returns:
         The classes and ids.
@@ -62,9 +66,11 @@ def read_labels(
     if class_names is not None and len(set(class_names)) != len(class_names):
         raise ValueError(f"`class_names` names a class twice: {listed(class_names)}.")
     spelled = {
-        split: _spell(rows, column, split, set(class_names or ()), argument)
-        for split, rows in splits.items()
-        if column in rows.column_names
+        split: _spell(
+            dataset, column, split, set(class_names or ()), argument, rows[split] if rows else range(len(dataset))
+        )
+        for split, dataset in splits.items()
+        if column in dataset.column_names
     }
     decisive = {"train"} & splits.keys() or spelled.keys()
     told = chain.from_iterable(spelled[split] for split in decisive)
@@ -96,6 +102,126 @@ def read_labels(
             for split in splits
         },
     )
+
+
+def read_label_lists(
+    splits: Mapping[str, Dataset], column: str, class_names: list[str] | None, separator: str | None
+) -> tuple[list[str], dict[str, list[list[int]] | None]]:
+    """Give every row of every split its class ids, of which there may be any number.
+
+    A row holds a list of labels (as `read_labels` reads them), or a zero or one for each class; as a list, or in one
+    cell with something between. An empty list, or cell, is a text of no class; but a split all of whose rows are empty
+    or null, or hold nothing but -1, has no labels.
+
+    Args:
+        splits: The splits, "train" among them unless `class_names` is given. One without the column has no labels.
+        column: Name of the column of labels.
+        class_names: As of `read_labels`; of zeros and ones, the names in their order.
+        separator: What stands between the labels of a cell.
+
+    Returns:
+        Names of the classes, and the ids of every row's classes, by split; `None` where a split has no labels.
+
+    Raises:
+        ValueError: If a row has no list, or nulls in it; if rows of zeros and ones are of other lengths than there are
+            classes, or have no names; or what `read_labels` refuses.
+    """
+    if separator is not None and not separator:
+        raise ValueError("`label_separator` must be what stands between the labels of a cell, got ''.")
+    lists = {
+        split: [_label_list(value, separator, f"row {row} of the {split} data") for row, value in enumerate(values)]
+        for split, rows in splits.items()
+        if column in rows.column_names and not _are_no_labels(values := rows[column][:], split)
+    }
+    decisive = "train" if "train" in lists else next(iter(lists), None)
+    told = [] if decisive is None else lists[decisive]
+    inner = None if decisive is None else getattr(splits[decisive].features[column], "feature", None)
+    names, width = list(class_names or ()), len(told[0]) if told else 0
+    # [0, 1] in each row with three names are numbers of the first two classes
+    numbers = len(names) > width and all(len(set(row)) == width for row in told)
+    if not isinstance(inner, ClassLabel) and not numbers and _are_flags(told, width):
+        return _named_flags(lists, splits, column, names, width)
+    for split, rows in lists.items():
+        hidden = next((row for row, labels in enumerate(rows) if -1 in map(whole_number, labels)), None)
+        if hidden is not None and "-1" not in names:
+            raise ValueError(
+                f"`label_column_name`: row {hidden} of the {split} data has -1, which means no label, beside rows "
+                "that have some. If -1 is a class, spell all classes in `class_names`."
+            )
+    rows_of = {split: [row for row, labels in enumerate(rows) for _ in labels] for split, rows in lists.items()}
+    flat = {split: _flat(splits[split], column, lists.get(split)) for split in splits}
+    labels = read_labels(flat, column, class_names, rows=rows_of)
+    ids: dict[str, list[list[int]] | None] = dict.fromkeys(splits)
+    for split, rows in lists.items():
+        of_all = iter(labels.ids[split] or ())
+        ids[split] = [[next(of_all) for _ in row] for row in rows]
+    return labels.names, ids
+
+
+def _are_no_labels(values: Sequence[Any], split: str) -> bool:
+    """Return whether a split is one to predict: all its rows are empty, or nothing but -1."""
+    return split != "train" and all(
+        is_missing(value)
+        or (isinstance(value, str) and value.strip() in ("", "-1"))
+        or (isinstance(value, list) and all(is_missing(each) or whole_number(each) == -1 for each in value))
+        for value in values
+    )
+
+
+def _label_list(value: Any, separator: str | None, where: str) -> list[Any]:
+    if separator is not None and (isinstance(value, str) or is_missing(value)):
+        return [part.strip() for part in (value or "").split(separator) if part.strip()] if value else []
+    blank = isinstance(value, list) and any(
+        is_missing(label) or (isinstance(label, str) and not label.strip()) for label in value
+    )
+    if not isinstance(value, list) or blank:
+        raise ValueError(f"`label_column_name`: {where} must hold a list of labels, got {value!r}.")
+    return value
+
+
+def _are_flags(rows: Sequence[Sequence[Any]], width: int) -> bool:
+    return width > 1 and all(
+        len(row) == width and {whole_number(_as_int(flag)) for flag in row} <= {0, 1} for row in rows
+    )
+
+
+def _as_int(value: Any) -> Any:
+    return int(value) if isinstance(value, bool) else value
+
+
+def _named_flags(
+    lists: Mapping[str, Sequence[Sequence[Any]]],
+    splits: Mapping[str, Dataset],
+    column: str,
+    names: list[str],
+    width: int,
+) -> tuple[list[str], dict[str, list[list[int]] | None]]:
+    if len(names) != width or len(set(names)) != width:
+        raise ValueError(
+            f"`class_names`: the rows of column {column!r} are {width} zeros and ones each, so they need the names of "
+            f"{width} classes, in that order; got {names or None}."
+        )
+    ids: dict[str, list[list[int]] | None] = dict.fromkeys(splits)
+    for split, rows in lists.items():
+        for number, row in enumerate(rows):
+            if not _are_flags([row], width):
+                raise ValueError(
+                    f"`label_column_name`: row {number} of the {split} data must hold {width} zeros and ones, got "
+                    f"{row!r}."
+                )
+        ids[split] = [[place for place, flag in enumerate(row) if whole_number(_as_int(flag))] for row in rows]
+    return names, ids
+
+
+def _flat(rows: Dataset, column: str, lists: Sequence[Sequence[Any]] | None) -> Dataset:
+    """Return a split with a row a label, or without the column where it has no labels."""
+    if lists is None:
+        return Dataset.from_dict({})
+    feature = getattr(rows.features[column], "feature", None)
+    values = list(chain.from_iterable(lists))
+    if isinstance(feature, ClassLabel):
+        return Dataset.from_dict({column: values}, features=Features({column: feature}))
+    return Dataset.from_dict({column: values if len({*map(type, values)}) == 1 else list(map(str, values))})
 
 
 def check_missing(
@@ -171,13 +297,15 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(map(show, names))
 
 
-def _spell(dataset: Dataset, column: str, split: str, named: set[str], argument: str) -> list[str | None]:
+def _spell(
+    dataset: Dataset, column: str, split: str, named: set[str], argument: str, rows: Sequence[int]
+) -> list[str | None]:
     """Return a split's labels as strings ("3" for 3 and 3.0), None where there is none."""
     feature, values = dataset.features[column], dataset[column][:]
     if isinstance(feature, ClassLabel):
         return [None if value is None or value < 0 else feature.int2str(value) for value in values]
     keys: list[str | None] = []
-    for row, value in enumerate(values):
+    for row, value in zip(rows, values, strict=True):
         if is_missing(value) or (isinstance(value, str) and not value.strip()):
             keys.append(None)
             continue
@@ -236,7 +364,8 @@ def _classes(present: set[str], feature: object, class_names: list[str] | None) 
         )
     ids = {value: place for place, value in enumerate(values)}
     of_values = {} if truth_values else {str(value): place for value, place in ids.items()}
-    return class_names, of_values | {key: ids[value] for key, value in numbers.items() if value is not None}
+    by_name = {name: place for place, name in enumerate(class_names)}  # another split may have the names themselves
+    return class_names, by_name | of_values | {key: ids[value] for key, value in numbers.items() if value is not None}
 
 
 def _bare(name: str) -> str:

@@ -22,7 +22,7 @@ from dpt_peft.tasks.data import (
     special_tokens_as_text,
 )
 from dpt_peft.tasks.heads import NEW_HEAD, Head, new_head
-from dpt_peft.tasks.labels import check_missing, whole_number
+from dpt_peft.tasks.labels import check_missing, listed, whole_number
 from dpt_peft.tasks.sampling import ClassSamplingArguments
 from dpt_peft.tasks.text_classification import ClassFeatures
 
@@ -36,7 +36,7 @@ class MultipleChoiceArguments(DatasetArguments):
 
     context_column_name: str = HfArg(default="premise", help="Column of the text that comes first.")
     question_column_name: str | None = HfArg(
-        default=None, help="Column of the question. Default: 'question' where there is such a column."
+        default=None, help="Column of the question. Default: 'question' where a split has such a column."
     )
     question_place: Literal["context", "choice"] = HfArg(
         default="context", help="The question stands behind the context, or (SWAG) at the beginning of every choice."
@@ -50,10 +50,13 @@ class MultipleChoiceArguments(DatasetArguments):
         default_factory=lambda: ["choice1", "choice2"], help="Columns of the choices, one a choice."
     )
     choices_column_name: str | None = HfArg(
-        default=None, help="Column of a list of the choices, in the place of `choice_column_names`."
+        default=None,
+        help="Column of a list of the choices, in the place of `choice_column_names`; or of ARC's objects: "
+        "{'text': [the choices], 'label': [what the labels call them]}.",
     )
     label_column_name: str = HfArg(
-        default="label", help="Column of the right choice: its number from 0, or its letter from A."
+        default="label",
+        help="Column of the right choice: its number from 0, its letter from A, or what ARC's objects call it.",
     )
 
 
@@ -72,14 +75,19 @@ def _choices(dataset: Dataset, split: str, args: MultipleChoiceArguments) -> lis
         columns = [as_texts(dataset[name][:]) for name in args.choice_column_names]
         found: list[Any] = [list(choices) for choices in zip(*columns, strict=True)]
     else:
-        found = dataset[args.choices_column_name][:]
+        found = [_part(choices, "text") or choices for choices in dataset[args.choices_column_name][:]]
     for row, choices in enumerate(found):
         if isinstance(choices, str):
             raise ValueError(
                 f"`choices_column_name`: row {row} of the {split} data has no list but the text {choices!r}. A csv "
                 "file has no lists: write json, or name a column for each choice (`choice_column_names`)."
             )
-        if not isinstance(choices, list) or len(choices) != len(found[0]):
+        if not isinstance(choices, list):
+            raise ValueError(
+                f"`choices_column_name`: row {row} of the {split} data has {choices!r}, but must have a list of the "
+                "choices, or ARC's object {'text': [...], 'label': [...]}."
+            )
+        if len(choices) != len(found[0]):
             raise ValueError(
                 f"`choices_column_name`: all rows must have as many choices as the first, {found[0]!r}, but row {row} "
                 f"of the {split} data has {choices!r}."
@@ -90,11 +98,23 @@ def _choices(dataset: Dataset, split: str, args: MultipleChoiceArguments) -> lis
     return [as_texts(choices) for choices in found]
 
 
-def _label(value: Any, choices: int, where: str) -> int | None:
-    """Return the number of the right choice; None where there is none (the Hub writes -1)."""
+def _part(choices: Any, name: str) -> Any:
+    """Return a part of ARC's object of choices; None of a list, which has no parts."""
+    return choices.get(name) if isinstance(choices, dict) else None
+
+
+def _label(value: Any, choices: int, where: str, called: Any = None) -> int | None:
+    """Return the number of the right choice, by what the choices are called; None: there is none (Hub: -1)."""
     number, letter = whole_number(value), str(value).strip().upper()
     if is_missing(value) or not letter or number == -1:
         return None
+    if called is not None:
+        names = [str(name).strip().upper() for name in called]
+        if letter not in names or len(set(names)) != choices:
+            raise ValueError(
+                f"`label_column_name`: {where} must be one of {choices} choices {called!r}, got {value!r}."
+            )
+        return names.index(letter)
     if number is None and len(letter) == 1:
         number = ascii_uppercase.find(letter)
     if number is not None and 0 <= number < choices:
@@ -105,15 +125,33 @@ def _label(value: Any, choices: int, where: str) -> int | None:
     )
 
 
-def _labels(dataset: Dataset, split: str, column: str, choices: int) -> list[int] | None:
+def _labels(dataset: Dataset, split: str, args: MultipleChoiceArguments, choices: int) -> list[int] | None:
+    column = args.label_column_name
     feature, values = dataset.features[column], dataset[column][:]
-    if isinstance(feature, ClassLabel) and feature.num_classes != choices:
-        raise ValueError(
-            f"`label_column_name`: {column!r} has {feature.num_classes} classes, but there are {choices} choices."
-        )
-    labels = [_label(value, choices, f"row {row} of the {split} data") for row, value in enumerate(values)]
+    called: list[Any] = [None] * len(values)
+    if args.choices_column_name is not None:
+        called = [_part(row, "label") for row in dataset[args.choices_column_name][:]]
+    if isinstance(feature, ClassLabel):
+        names: Sequence[Any] = feature.names
+        if called[0] is None:
+            names = _places(feature.names, column, args, choices)
+        values = [None if value is None or value < 0 else names[value] for value in values]
+    labels = [
+        _label(value, choices, f"row {row} of the {split} data", own)
+        for row, (value, own) in enumerate(zip(values, called, strict=True))
+    ]
     check_missing(labels, split, column)
     return None if None in labels else [label for label in labels if label is not None]
+
+
+def _places(names: list[str], column: str, args: MultipleChoiceArguments, choices: int) -> Sequence[int | None]:
+    """Return the choices that the names of a `ClassLabel` mean: columns by name, or as a file's labels are read."""
+    if len(names) != choices:
+        raise ValueError(f"`label_column_name`: {column!r} has {len(names)} classes, but there are {choices} choices.")
+    columns = _choice_columns(args)
+    if set(names) <= set(columns):
+        return [columns.index(name) for name in names]
+    return [_label(name, choices, f"every class of column {column!r} ({listed(names)})") for name in names]
 
 
 def _choice_columns(args: MultipleChoiceArguments) -> list[str]:
@@ -197,15 +235,18 @@ class MultipleChoice(Task):
             where a split has no labels), and names of the choices by number: "choice 0", ...
 
         Raises:
-            ValueError: If a split is empty; if a column is missing (those there are get listed); if rows or splits
-                differ in their number of choices, or there are fewer than two; if a label is missing or out of range
-                (the row is named); if `question_words` is not like 'cause=because'.
+            ValueError: If a split is empty; if a column is missing (those there are get listed), also that of the
+                question where another split has one; if rows or splits differ in their number of choices, or there
+                are fewer than two; if a label is missing or out of range (the row is named); if the names of a
+                `ClassLabel` do not say which choices they mean; if `question_words` is not like 'cause=because'.
         """
         words = _words_by_value(args.question_words)
         shaped: dict[str, Dataset] = {}
         sizes: dict[str, int] = {}
+        question = args.question_column_name
+        if question is None and args.context_column_name != "question":
+            question = "question" if any("question" in rows.column_names for rows in splits.values()) else None
         for split, dataset in splits.items():
-            question = args.question_column_name or ("question" if "question" in dataset.column_names else None)
             columns = {"context_column_name": args.context_column_name}
             if question is not None:
                 columns["question_column_name"] = question
@@ -224,7 +265,7 @@ class MultipleChoice(Task):
             sizes[split] = len(choices[0])
             out: dict[str, list[Any]] = {"context": contexts, "choices": choices}
             if args.label_column_name in dataset.column_names:
-                labels = _labels(dataset, split, args.label_column_name, sizes[split])
+                labels = _labels(dataset, split, args, sizes[split])
                 if labels is not None:
                     out["labels"] = labels
             shaped[split] = Dataset.from_dict(out)

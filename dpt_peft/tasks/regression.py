@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 from peft import TaskType
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 from transformers.hf_argparser import HfArg
@@ -36,7 +36,10 @@ class RegressionArguments(DatasetArguments):
     )
 
 
-def _numbers(values: list[Any], where: str, column: str) -> list[float | None]:
+def _numbers(dataset: Dataset, where: str, column: str) -> list[float | None]:
+    feature, values = dataset.features[column], dataset[column][:]
+    if isinstance(feature, ClassLabel):
+        values = [None if value is None or value < 0 else feature.int2str(value) for value in values]
     found = [number(value) for value in values]
     for row, (value, read) in enumerate(zip(values, found, strict=True)):
         if read is None and not is_missing(value) and str(value).strip():
@@ -116,9 +119,9 @@ class Regression(Task):
     def shape(self, splits: Mapping[str, Dataset], args: RegressionArguments) -> TaskData:
         """Check splits of texts and numbers.
 
-        A missing text is an empty text. A validation or test split in which no row has a number is kept for
-        prediction; so is one that has -1 in every row, as the Hub writes it, where no training data has a number
-        below 0.
+        A missing text is an empty text; of a `ClassLabel` the names are the numbers. A validation or test split in
+        which no row has a number is kept for prediction; so is one that has -1 in every row, as the Hub writes it,
+        where no training data has a number below 0.
 
         Args:
             splits: As loaded.
@@ -143,14 +146,14 @@ class Regression(Task):
         texts = text_columns(text, pair)
         check_splits(splits, texts, {"label_column_name": label})
         numbers = {
-            split: _numbers(dataset[label][:], f"the {split} data", label)
+            split: _numbers(dataset, f"the {split} data", label)
             for split, dataset in splits.items()
             if label in dataset.column_names
         }
         has_negative = any(value is not None and value < 0 for value in numbers.get("train", ()))
         shaped = {}
         for split, dataset in splits.items():
-            columns, found = read_texts(dataset, texts), numbers.get(split, [None])
+            columns, found = read_texts(dataset, texts, split), numbers.get(split, [None])
             check_missing(found, split, label, counted="null, NaN and empty")
             hidden = split != "train" and not has_negative and set(found) == {-1}
             if None not in found and not hidden:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
+from textwrap import shorten
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -82,7 +83,8 @@ def one_row_a_relation(dataset: Dataset, split: str, tokens: str, args: Relation
     """Turn SpERT's sentences into one row a relation, in their order; a sentence may have several relations or none.
 
     Two entities without a relation are a row too if `no_relation_name` says what that is called, and in a split that
-    has no column of relations, where any two may have one. They stand behind the sentence's relations.
+    has no column of relations, or null in every row of it (not of train), where any two may have one. They stand
+    behind the sentence's relations.
 
     Args:
         dataset: Sentences with the columns of words, `entities` and `relations`.
@@ -99,6 +101,8 @@ def one_row_a_relation(dataset: Dataset, split: str, tokens: str, args: Relation
             is not between two entities of its sentence (row and relation are named), or there is no row.
     """
     check_columns(dataset, split, {"tokens_column_name": tokens, "entities": "entities"}, {"relations": "relations"})
+    if split != "train" and "relations" in dataset.column_names and all(map(is_missing, dataset["relations"][:])):
+        dataset = dataset.remove_columns("relations")
     known = "relations" in dataset.column_names
     names = (tokens, args.head_column_name, args.tail_column_name, args.relation_column_name)
     found: dict[str, list[Any]] = {name: [] for name in (*names, *PLACE)}
@@ -219,7 +223,9 @@ def _marked(
     return words, distances
 
 
-def _fit(words: list[str], distances: list[int], tokenizer: PreTrainedTokenizerBase, max_length: int, row: int) -> str:
+def _fit(
+    words: list[str], distances: list[int], tokenizer: PreTrainedTokenizerBase, max_length: int, row: Mapping[str, Any]
+) -> str:
     """Leave out the words that are farthest from both spans until a sentence has at most `max_length` tokens."""
     pieces = tokenizer([f" {word}" for word in words], add_special_tokens=False)["input_ids"]
     free = max_length - tokenizer.num_special_tokens_to_add(pair=False)
@@ -227,11 +233,19 @@ def _fit(words: list[str], distances: list[int], tokenizer: PreTrainedTokenizerB
     for place in sorted(range(len(words)), key=lambda place: (distances[place], place)):
         free -= len(pieces[place])
         if free < 0 and distances[place] == 0:
-            raise ValueError(f"`max_seq_length` {max_length} is too short for the marked spans of row {row}.")
+            raise ValueError(f"`max_seq_length` {max_length} is too short for the marked spans of {_described(row)}.")
         if free < 0:
             break
         kept.append(place)
     return " ".join(words[place] for place in sorted(kept))
+
+
+def _described(row: Mapping[str, Any]) -> str:
+    """Say which example of the data a row is; a sample's own numbers are not those of the file."""
+    tokens = row["tokens"]
+    head, tail = (shorten(" ".join(tokens[slice(*row[role])]), 60) for role in ("head", "tail"))
+    place = f" (relation {row['number']} of row {row['row']} of its split)" if "row" in row else ""
+    return f"{head!r} and {tail!r} in the sentence {shorten(' '.join(tokens), 60)!r}{place}"
 
 
 def relation_words(name: str) -> str:
@@ -372,7 +386,7 @@ class RelationExtraction(TextClassification):
         """Mark the spans, see `mark_spans`, shorten what is too long, and tokenize.
 
         Raises:
-            ValueError: If the spans of a row alone are too long.
+            ValueError: If the spans of a row alone are too long (spans and sentence are named).
         """
         assert isinstance(data, RelationData)
         marked = [_marked(row["tokens"], row["head"], row["tail"], row["head_type"], row["tail_type"]) for row in rows]
@@ -381,7 +395,7 @@ class RelationExtraction(TextClassification):
             lengths = [len(ids) for ids in tokenizer(texts, verbose=False)["input_ids"]]
             for row, length in enumerate(lengths):
                 if length > max_length:
-                    texts[row] = _fit(*marked[row], tokenizer, max_length, row)
+                    texts[row] = _fit(*marked[row], tokenizer, max_length, rows[row])
         columns = {"text": texts} | ({"labels": rows["labels"][:]} if "labels" in rows.column_names else {})
         dataset = tokenize_texts(Dataset.from_dict(columns), tokenizer, max_length)
         places = {name: rows[name][:] for name in PLACE if name in rows.column_names}

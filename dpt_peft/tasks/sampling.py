@@ -10,6 +10,8 @@ import numpy as np
 from datasets import Dataset
 from transformers.hf_argparser import HfArg
 
+from dpt_peft.tasks.data import is_missing
+
 
 @dataclass
 class SamplingArguments:
@@ -55,8 +57,9 @@ def select_rows(
         The splits to use.
 
     Raises:
-        ValueError: If the sample cannot be drawn, there is no training data to take from, or `validation_size` is
-            given although there is validation data.
+        ValueError: If the sample cannot be drawn, there is no training data to take from, a class would have no row
+            left to train on, `validation_size` is given although there is validation data, or no evaluation rows are
+            asked for.
     """
     chosen = dict(splits)
     per_class = getattr(sampling, "examples_per_class", None)
@@ -66,10 +69,14 @@ def select_rows(
         raise ValueError("`validation_size` is for data without a validation split, but this data has one.")
     if per_class is not None and classes is None:
         raise ValueError("`examples_per_class`: rows are of no one class here; give `train_fraction`.")
+    for name in ("max_eval_samples", "max_predict_samples"):
+        if (limit := getattr(sampling, name)) is not None and limit < 1:
+            raise ValueError(f"`{name}` must be at least 1, got {limit}.")
     if "train" in chosen:
         train = chosen["train"]
         rows, held_out = _train_and_held_out(len(train), sampling, classes, groups)
         if rows is not None:
+            _check_classes_left(classes or (), rows, sampling)
             chosen["train"] = train.select(rows)
         if held_out is not None:
             chosen["validation"] = train.select(held_out)
@@ -77,6 +84,17 @@ def select_rows(
         if limit is not None and split in chosen:
             chosen[split] = chosen[split].select(range(min(limit, len(chosen[split]))))
     return chosen
+
+
+def _check_classes_left(classes: Sequence[Hashable], rows: Sequence[int], sampling: SamplingArguments) -> None:
+    """Refuse a training sample that lost a class to the held-out rows."""
+    lost = set(classes) - {classes[row] for row in rows} if classes else set()
+    if lost:
+        raise ValueError(
+            f"`validation_size` {sampling.validation_size} with `sample_seed` {sampling.sample_seed} leaves no row to "
+            f"train on of the class {', '.join(sorted(map(repr, lost)))}: take another `sample_seed`, a smaller "
+            "`validation_size`, or give validation data."
+        )
 
 
 def _train_and_held_out(
@@ -101,7 +119,7 @@ def _train_and_held_out(
         rows, held_out = hold_out_groups(groups or range(count), size, seed=seed)
     if fraction is not None or per_class is not None:
         free = list(range(count)) if rows is None else rows
-        of_free = [None if classes is None else classes[row] for row in free]
+        of_free = [0 if classes is None else classes[row] for row in free]
         sample = sample_per_class(of_free, fraction=fraction, examples_per_class=per_class, seed=seed)
         rows = [free[index] for index in sample]
     return rows, held_out
@@ -110,8 +128,14 @@ def _train_and_held_out(
 def _indices_by_class(labels: Sequence[Hashable]) -> dict[Hashable, list[int]]:
     by_class: dict[Hashable, list[int]] = {}
     for index, label in enumerate(labels):
+        if is_missing(label):
+            raise ValueError(f"`labels`: row {index} has none, but {label}; leave such rows out.")
         by_class.setdefault(label, []).append(index)
-    return {label: by_class[label] for label in sorted(by_class)}  # type: ignore[type-var]
+    try:
+        return {label: by_class[label] for label in sorted(by_class)}  # type: ignore[type-var]
+    except TypeError as error:
+        kinds = ", ".join(sorted({type(label).__name__ for label in by_class}))
+        raise ValueError(f"`labels` must be of one type, so that classes have an order, got {kinds}.") from error
 
 
 def sample_per_class(
@@ -133,7 +157,7 @@ def sample_per_class(
     16 examples a class are 8 of them and 8 more.
 
     Args:
-        labels: The label of every training example, `(n,)`; anything hashable (ids or names).
+        labels: The label of every training example, `(n,)`; anything hashable (ids or names) that can be sorted.
         fraction: Share of each class to keep, in (0, 1]. Give this or `examples_per_class`.
         examples_per_class: Number of examples to keep of every class, at least 1.
         seed: Seed of the sample, at least 0; independent of the training seed and of every global generator.
@@ -143,7 +167,8 @@ def sample_per_class(
 
     Raises:
         ValueError: If not exactly one of `fraction` and `examples_per_class` is given or it is out of range, if
-            `labels` is empty, or if a class has fewer than `examples_per_class` examples (the class is named).
+            `labels` is empty, if a label is missing (null, NaN), if labels are of types without an order, or if a
+            class has fewer than `examples_per_class` examples (the class is named).
     """
     if (fraction is None) == (examples_per_class is None):
         raise ValueError("Give exactly one of `fraction` and `examples_per_class`.")

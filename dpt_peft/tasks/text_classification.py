@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from datasets import ClassLabel, Dataset
+from datasets import Dataset
 from peft import TaskType
 from transformers import AutoModelForSequenceClassification, EvalPrediction, PreTrainedTokenizerBase
 from transformers.hf_argparser import HfArg
@@ -28,7 +28,7 @@ from dpt_peft.tasks.heads import (
     load_verbalizer,
     new_head,
 )
-from dpt_peft.tasks.labels import names_by_number, read_labels
+from dpt_peft.tasks.labels import read_label_lists, read_labels
 from dpt_peft.tasks.sampling import ClassSamplingArguments
 
 
@@ -54,10 +54,13 @@ def text_columns(text: str, pair: str | None) -> dict[str, str]:
     return {"text_column_name": text} | ({} if pair is None else {"text_pair_column_name": pair})
 
 
-def read_texts(dataset: Dataset, columns: Mapping[str, str]) -> dict[str, list[Any]]:
+def read_texts(dataset: Dataset, columns: Mapping[str, str], split: str) -> dict[str, list[Any]]:
     """Return the columns that `text_columns` names as `text` and, of pairs, `text_pair`."""
-    names = zip(("text", "text_pair"), columns.values(), strict=False)
-    return {name: as_texts(dataset[column][:]) for name, column in names}
+    names = zip(("text", "text_pair"), columns.items(), strict=False)
+    return {
+        name: as_texts(dataset[column][:], f"`{argument}`: column {column!r} of the {split} data")
+        for name, (argument, column) in names
+    }
 
 
 def shape_text_classification(splits: Mapping[str, Dataset], args: TextClassificationArguments) -> TaskData:
@@ -84,7 +87,7 @@ def shape_text_classification(splits: Mapping[str, Dataset], args: TextClassific
     labels = read_labels(splits, args.label_column_name, args.class_names)
     shaped = {}
     for split, dataset in splits.items():
-        columns, ids = read_texts(dataset, texts), labels.ids[split]
+        columns, ids = read_texts(dataset, texts, split), labels.ids[split]
         if ids is not None:
             columns["labels"] = ids
         shaped[split] = Dataset.from_dict(columns)
@@ -105,7 +108,7 @@ def has_several_labels(splits: Mapping[str, Dataset], args: TextClassificationAr
 
 
 def shape_several_labels(splits: Mapping[str, Dataset], args: TextClassificationArguments) -> SeveralLabelsData:
-    """Check splits of texts whose label column holds lists: names, numbers of a `ClassLabel`, or zeros and ones.
+    """Check splits of texts whose label column holds lists, see `labels.read_label_lists`.
 
     Args:
         splits: As loaded.
@@ -117,66 +120,21 @@ def shape_several_labels(splits: Mapping[str, Dataset], args: TextClassification
         has no labels), and the names of the classes.
 
     Raises:
-        ValueError: If there is neither training data nor `class_names`, a split is empty, a column is missing, a row's
-            labels are no list, a label is none of the classes, zeros and ones have no names, or there are fewer than
-            two classes.
+        ValueError: If there is neither training data nor `class_names`, a split is empty, a column is missing, or what
+            `read_label_lists` refuses.
     """
     column = args.label_column_name
     texts = text_columns(args.text_column_name, args.text_pair_column_name)
-    check_splits(splits, texts, {"label_column_name": column}, classes=None if args.class_names else "class_names")
-    found = {
-        split: [
-            _label_list(value, args.label_separator, f"row {row} of the {split} data")
-            for row, value in enumerate(rows[column][:])
-        ]
-        for split, rows in splits.items()
-        if column in rows.column_names
-    }
-    decisive = "train" if "train" in splits else next(iter(found), None)
-    inner = None if decisive is None else getattr(splits[decisive].features[column], "feature", None)
-    by_number = names_by_number(inner.names, args.class_names, "class_names") if isinstance(inner, ClassLabel) else []
-    names = list(args.class_names or by_number)
-    told = found.get(decisive or "", [])
-    width = len(told[0]) if told else 0
-    flags = not isinstance(inner, ClassLabel) and all(
-        len(row) == width > 1 and all(isinstance(flag, int) for flag in row) and set(row) <= {0, 1} for row in told
-    )
-    if flags and len(names) > width and all(len(set(row)) == width for row in told):
-        flags = False  # numbers of the first two classes
-    elif flags and len(names) != width:
-        raise ValueError(
-            f"`class_names`: the rows of column {column!r} are {width} zeros and ones each, so they need the names of "
-            f"{width} classes, in that order; got {names or None}."
-        )
-
-    def named(row: list[Any]) -> list[str]:
-        if flags:
-            return [name for name, flag in zip(names, row, strict=True) if flag]
-        numbers = by_number or names
-        return [numbers[label] if numbers and isinstance(label, int) else str(label) for label in row]
-
-    labels = {split: [named(row) for row in rows] for split, rows in found.items()}
-    names = names or sorted({label for row in labels[decisive or ""] for label in row})
-    if len(names) < 2:
-        raise ValueError(f"There must be at least two classes, but the train data has {', '.join(names) or 'none'}.")
+    unknown = None if args.class_names else "class_names"
+    check_splits(splits, texts, {"label_column_name": column}, classes=unknown)
+    names, ids = read_label_lists(splits, column, args.class_names, args.label_separator)
     shaped = {}
     for split, rows in splits.items():
-        columns = read_texts(rows, texts)
-        if split in labels:
-            unknown = sorted({label for row in labels[split] for label in row} - set(names))
-            if unknown:
-                raise ValueError(f"The {split} data has labels that are none of the classes: {', '.join(unknown)}.")
-            columns["labels"] = [[float(name in row) for name in names] for row in labels[split]]
+        columns = read_texts(rows, texts, split)
+        if (found := ids[split]) is not None:
+            columns["labels"] = [[float(label in row) for label in range(len(names))] for row in found]
         shaped[split] = Dataset.from_dict(columns)
     return SeveralLabelsData(shaped, names)
-
-
-def _label_list(value: Any, separator: str | None, where: str) -> list[Any]:
-    if isinstance(value, str) and separator is not None:
-        return [part.strip() for part in value.split(separator) if part.strip()]
-    if not isinstance(value, list) or any(label is None for label in value):
-        raise ValueError(f"`label_column_name`: {where} must hold a list of labels, got {value!r}.")
-    return value
 
 
 def tokenize_texts(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> Dataset:
@@ -190,14 +148,23 @@ def tokenize_texts(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_len
 
     Returns:
         The tokenizer's columns (not padded) and `labels` where there are labels.
+
+    Raises:
+        ValueError: If `max_length` leaves no token to a text.
     """
+    texts = [column for column in ("text", "text_pair") if column in dataset.column_names]
+    own = tokenizer.num_special_tokens_to_add(pair=len(texts) == 2)
+    if max_length is not None and max_length < own + len(texts):
+        raise ValueError(
+            f"`max_seq_length` must be at least {own + len(texts)}, for {own} special tokens and one of each text, "
+            f"got {max_length}."
+        )
 
     def encode(batch: dict[str, list[str]]) -> dict[str, Any]:
         truncation: str | bool = "longest_first" if max_length is not None else False
         with special_tokens_as_text(tokenizer):
             return dict(tokenizer(batch["text"], batch.get("text_pair"), truncation=truncation, max_length=max_length))
 
-    texts = [column for column in ("text", "text_pair") if column in dataset.column_names]
     # Nothing is gained from a cache file of a map that takes a second, and it would outlive a change of tokenizer.
     return dataset.map(encode, batched=True, remove_columns=texts, keep_in_memory=True, load_from_cache_file=False)
 
@@ -218,7 +185,14 @@ def _scores(predicted: np.ndarray, right: np.ndarray, means: Sequence[str]) -> d
     check_scikit_learn()
     from sklearn.metrics import accuracy_score, f1_score
 
-    f1 = {f"{mean}_f1": float(f1_score(right, predicted, average=mean, zero_division=0)) for mean in means}
+    # Of several labels a row, scikit-learn would count all classes.
+    occurring = None if right.ndim == 1 else np.flatnonzero((right | predicted).any(axis=0))
+    f1 = {
+        f"{mean}_f1": float(f1_score(right, predicted, labels=occurring, average=mean, zero_division=0))
+        if occurring is None or len(occurring)
+        else 0.0
+        for mean in means
+    }
     return {"accuracy": float(accuracy_score(right, predicted)), **f1}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set, ValuesView
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from transformers.utils import find_adapter_config_file
 from dpt_peft._compatibility import no_progress_bars
 from dpt_peft.auto import AutoPeftModelForSequenceClassification, save_classes
 from dpt_peft.tasks.base import TaskData
+from dpt_peft.tasks.data import as_texts, is_missing
 from dpt_peft.tasks.text_classification import TextClassification, TextClassificationArguments, check_scikit_learn
 from dpt_peft.training.run import ModelArguments, RunArguments, run
 from dpt_peft.training.trainer import ScriptTrainingArguments
@@ -33,8 +34,8 @@ _TRAINING = {"report_to": "none", "save_strategy": "no", "logging_strategy": "no
 class Classifier(TextClassificationPipeline):
     """A text classification pipeline that knows what was measured, and saves adapters with the names of classes.
 
-    Beside what transformers' pipeline takes, it can be called with a column of a data frame, an array of texts, and
-    tuples of two texts for pairs.
+    Beside what transformers' pipeline takes, it can be called with a column of a data frame or of a data set, an array
+    of texts, and tuples of two texts for pairs; in these a missing text is an empty one, as in training.
 
     Attributes:
         metrics: What was measured after training; None for a pipeline that was loaded.
@@ -43,9 +44,15 @@ class Classifier(TextClassificationPipeline):
     metrics: dict[str, Any] | None = None
 
     def __call__(self, inputs: Any, **kwargs: Any) -> list[Any]:
-        """Classify a text, a pair, or a list of either; see transformers' pipeline for the arguments."""
+        """Classify a text, a pair, or a list of either; see transformers' pipeline for the arguments.
+
+        Raises:
+            ValueError: If a tuple is no pair.
+        """
         if hasattr(inputs, "tolist"):
             inputs = inputs.tolist()
+        if isinstance(inputs, Sequence | ValuesView) and not isinstance(inputs, str | tuple):
+            inputs = list(inputs)
         if isinstance(inputs, list):
             return super().__call__([_input(each) for each in inputs], **kwargs) if inputs else []
         found: list[Any] = super().__call__(_input(inputs), **kwargs)
@@ -61,10 +68,14 @@ class Classifier(TextClassificationPipeline):
 
 
 def _input(value: Any) -> Any:
-    """Return a pair of texts as transformers' pipeline takes it, anything else as it is."""
-    if isinstance(value, tuple) and len(value) == 2:
-        return {"text": value[0], "text_pair": value[1]}
-    return value
+    """Return a pair of texts as transformers' pipeline takes it, a missing text as "", anything else as it is."""
+    if isinstance(value, tuple):
+        if len(value) != 2:
+            raise ValueError(f"a tuple is a pair of texts, got {len(value)}: give a list of texts.")
+        value = {"text": value[0], "text_pair": value[1]}
+    if isinstance(value, dict):
+        return {name: "" if is_missing(text) else text for name, text in value.items()}
+    return "" if is_missing(value) else value
 
 
 def fit(
@@ -127,6 +138,10 @@ def fit(
     if eval_texts is not None:
         check_scikit_learn()
         splits["validation"] = _rows(eval_texts, eval_labels, eval_text_pairs, "eval_")
+        if eval_text_pairs is not None and "text_pair" not in splits["train"].column_names:
+            raise ValueError("`eval_text_pairs` are given, but no `text_pairs` to train on.")
+    if class_names is not None:
+        class_names = _names(class_names)
     task = TextClassification()
     pairs: dict[str, Any] = {}
     if "text_pair" in splits["train"].column_names:
@@ -135,7 +150,7 @@ def fit(
     source = TextClassificationArguments(
         train_file="rows in memory",
         max_seq_length=max_length,
-        class_names=None if class_names is None else list(class_names),
+        class_names=class_names,
         **pairs,
     )
     data: TaskData = task.shape(splits, source)
@@ -221,7 +236,7 @@ def _rows(texts: Any, labels: Any, text_pairs: Any, prefix: str) -> Dataset:
                 f"`{prefix}labels` is missing: give a label for every text, or a datasets.Dataset or data frame with "
                 "the columns 'text' and 'label'."
             )
-        rows = texts if isinstance(texts, Dataset) else Dataset.from_pandas(texts, preserve_index=False)
+        rows = texts.with_format(None) if isinstance(texts, Dataset) else _table(texts)
         if missing := {"text", "label"} - set(rows.column_names):
             raise ValueError(
                 f"`{prefix}texts` has no column {' and no column '.join(map(repr, sorted(missing)))}; there are "
@@ -245,10 +260,44 @@ def _rows(texts: Any, labels: Any, text_pairs: Any, prefix: str) -> Dataset:
             f"`{prefix}labels` must be one class for every text, or a list of classes for every text, but row "
             f"{lists.index(not lists[0])} differs from those before."
         )
-    return Dataset.from_dict(values)
+    texts_of = {name: as_texts(values[name], f"`{prefix}{name}s`") for name in ("text", "text_pair") if name in values}
+    return _table({**values, **texts_of}, prefix)
+
+
+def _table(columns: Any, prefix: str = "") -> Dataset:
+    """Return lists by name, or a data frame, as rows.
+
+    Raises:
+        ValueError: If a column's values are of several types.
+    """
+    try:
+        if isinstance(columns, dict):
+            return Dataset.from_dict(columns)
+        return Dataset.from_pandas(columns, preserve_index=False)
+    except (ValueError, TypeError) as error:  # pyarrow's
+        raise ValueError(f"`{prefix}texts` or `{prefix}labels` mix values of several types: {error}.") from error
 
 
 def _values(values: Any, argument: str) -> list[Any]:
-    if isinstance(values, str) or (not isinstance(values, Sequence) and not hasattr(values, "__iter__")):
-        raise ValueError(f"`{argument}` must be a list, got {values!r}.")
-    return values.tolist() if hasattr(values, "tolist") else list(values)
+    """Return a column as a list, None where a value is missing.
+
+    Raises:
+        ValueError: If it is no list, or has no order.
+    """
+    if (
+        isinstance(values, str | bytes | Set | Mapping)
+        or hasattr(values, "columns")
+        or not isinstance(values, Iterable)
+    ):
+        raise ValueError(f"`{argument}` must be a list, or one column of a table, got {type(values).__name__}.")
+    shape: tuple[int, ...] = getattr(values, "shape", ())
+    if len(shape) == 2 and shape[1] == 1:
+        raise ValueError(f"`{argument}` is an array of shape {shape}, a list in every row: give one dimension.")
+    found = values.tolist() if hasattr(values, "tolist") else list(values)
+    return [None if is_missing(value) else value for value in found]
+
+
+def _names(class_names: Any) -> list[str]:
+    if not isinstance(class_names, list | tuple) or not all(isinstance(name, str) for name in class_names):
+        raise ValueError(f"`class_names` must be a list of strings, in the order of the classes, got {class_names!r}.")
+    return list(class_names)

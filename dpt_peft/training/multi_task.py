@@ -8,13 +8,14 @@ from copy import copy
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from datasets import Dataset
 from transformers import EvalPrediction, set_seed
 from transformers.hf_argparser import HfArg
 
 from dpt_peft.tasks.base import Task, TaskData
+from dpt_peft.tasks.data import no_key_twice
 from dpt_peft.tasks.data_sets import DATA_SETS, data_arguments
 from dpt_peft.tasks.heads import NEW_HEAD, Head
 from dpt_peft.tasks.registry import TASKS
@@ -99,7 +100,10 @@ def read_tasks(args: MultiTaskArguments, sampling: SamplingArguments) -> dict[st
         path = Path(args.tasks_file)
         if not path.is_file():
             raise FileNotFoundError(f"`tasks_file`: there is no file {args.tasks_file!r}.")
-        described = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            described = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=no_key_twice)
+        except ValueError as error:
+            raise ValueError(f"`tasks_file`: {args.tasks_file!r} cannot be read as json: {error}") from error
         if not isinstance(described, dict) or not all(isinstance(entry, dict) for entry in described.values()):
             raise ValueError("`tasks_file` must map names of tasks to their arguments.")
     named = {name: {"family": DATA_SETS[name].family, **data_arguments(name, args.data_dir)} for name in args.tasks}
@@ -126,15 +130,36 @@ def read_tasks(args: MultiTaskArguments, sampling: SamplingArguments) -> dict[st
     return found
 
 
+def _fits(value: Any, kind: Any) -> bool:
+    """Return whether a value of json is of the type of a dataclass's field."""
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_origin(kind) is list:
+        return isinstance(value, list) and all(_fits(part, *get_args(kind)) for part in value)
+    if get_args(kind):  # a union
+        return any(_fits(value, part) for part in get_args(kind))
+    if kind in (int, float):
+        return isinstance(value, (int, kind)) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
 def _read_entry(
     name: str, entry: dict[str, Any], max_length: int | None, sampling: SamplingArguments
 ) -> tuple[Task, Any, SamplingArguments]:
     if not name.replace("-", "_").isidentifier():
         raise ValueError(f"`tasks_file`: a task's name must be of letters, digits, _ and -, got {name!r}.")
+    if name == "mean":
+        raise ValueError("`tasks_file`: no task can be called 'mean', as the mean over the tasks is in the metrics.")
     family = entry.pop("family", None)
     if family not in TASKS:
         raise ValueError(f"`tasks_file`: the `family` of {name!r} must be one of {', '.join(TASKS)}, got {family!r}.")
     task = TASKS[family]
+    for of in (task.sampling, task.arguments):
+        kinds = get_type_hints(of)
+        for key in sorted(entry.keys() & {known.name for known in fields(of)}):
+            if not _fits(entry[key], kinds[key]):
+                kind = kinds[key].__name__ if kinds[key] in (str, int, bool) else kinds[key]
+                raise ValueError(f"`tasks_file`: `{key}` of {name!r} must be {kind}, got {entry[key]!r}.")
     amount: dict[str, Any] = {f.name: getattr(sampling, f.name) for f in fields(task.sampling)}
     amount |= {key: entry.pop(key) for key in list(entry) if key in amount}
     unknown = sorted(entry.keys() - {f.name for f in fields(task.arguments)})
@@ -212,11 +237,13 @@ def run_multi_task(arguments: RunArguments) -> dict[str, Any]:
         for split in used
     }
     made_up: set[str] = set()  # losses on labels that rows without labels were given
+    measured: dict[str, dict[str, str]] = {name: {} for name in tasks}  # metric of a task -> its name among all
 
     def measure(split: str, name: str, prediction: EvalPrediction) -> dict[str, float]:
         found = features[split][name].metrics(prediction.predictions, model.tasks[name].config)
+        part = "eval" if split == "validation" else split
+        measured[name] |= {f"{part}_{metric}": f"{part}_{name}_{metric}" for metric in ("loss", *found)}
         if not found:
-            part = "eval" if split == "validation" else split
             made_up.update((f"{part}_{name}_loss", f"{part}_mean_loss"))
         return found
 
@@ -287,7 +314,7 @@ def run_multi_task(arguments: RunArguments) -> dict[str, Any]:
                 method=f"{arguments.method} shared by {', '.join(tasks)}",
                 details={**shared, **facts.details},
             )
-            own = {key.replace(f"_{name}_", "_", 1): value for key, value in results.items() if f"_{name}_" in key}
+            own = {key: results[full] for key, full in measured[name].items() if full in results}
             write_model_card(folder, facts, own)
     trained, total = count_parameters(model)
     return {

@@ -207,6 +207,17 @@ def write_tasks(tmp_path, tasks):
         (lambda tasks: tasks.update({"a.b": tasks.pop("one")}), "a task's name must be of letters"),
         (lambda tasks: tasks["one"].pop("validation_file"), "There is no validation data of one"),
         (lambda tasks: tasks["one"].update(family="text-classification"), "Tasks of different heads"),
+        (lambda tasks: tasks.update(mean=tasks.pop("one")), "no task can be called 'mean'"),
+        (
+            lambda tasks: tasks["one"].update(train_fraction="0.5"),
+            r"`tasks_file`: `train_fraction` of 'one' must be float \| None, got '0.5'",
+        ),
+        (
+            lambda tasks: tasks["one"].update(tag_names="O B-FINE"),
+            r"`tasks_file`: `tag_names` of 'one' must be list\[str\] \| None, got 'O B-FINE'",
+        ),
+        (lambda tasks: tasks["one"].update(sample_seed=True), "`sample_seed` of 'one' must be int, got True"),
+        (lambda tasks: tasks["one"].update(train_file=5), "`train_file` of 'one' must be str"),
     ],
 )
 def test_tasks_that_do_not_fit(files, tmp_path, change, message):
@@ -215,6 +226,32 @@ def test_tasks_that_do_not_fit(files, tmp_path, change, message):
     path = write_tasks(tmp_path, tasks)
     with pytest.raises(ValueError, match=message):
         run(files, tmp_path / "o", "--do_train", "--do_eval", "--tasks_file", path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"one": {"family": "regression"}, "two": {}, "one": {}}', "has the key 'one' twice"),
+        ('{"one": {"train_file": "a", "train_file": "b"}}', "has the key 'train_file' twice"),
+        ('{"one": ', "Expecting value"),
+    ],
+)
+def test_a_file_of_tasks_that_is_not_to_be_read(files, tmp_path, text, message):
+    (tmp_path / "tasks.json").write_text(text)
+    with pytest.raises(ValueError, match=f"`tasks_file`: .* cannot be read as json: .*{message}"):
+        run(files, tmp_path / "o", "--do_train", "--tasks_file", tmp_path / "tasks.json")
+
+
+def test_a_card_has_its_own_tasks_metrics(files, tmp_path):
+    tasks = json.loads((files / "texts.json").read_text())
+    named = {"films": tasks["films"], "films_old": tasks["reviews"]}
+    path = write_tasks(tmp_path, named)
+    metrics = run(files, tmp_path / "o", "--do_train", "--do_eval", "--max_steps", 1, "--tasks_file", path)
+    for name in named:
+        results = ModelCard.load(tmp_path / "o" / name / "README.md").data.eval_results
+        found = {result.metric_type: result.metric_value for result in results}
+        assert found.keys() == {"accuracy", "macro_f1", "majority_share"}
+        assert found["accuracy"] == pytest.approx(metrics[f"eval_{name}_accuracy"], abs=1e-4)
 
 
 def train(files, output_dir, batch_size):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pandas as pd
 import pytest
 from datasets import ClassLabel, Dataset
 from hypothesis import given, settings
@@ -56,12 +57,20 @@ ROWS = [("b", "z"), ("a", "y"), ("b", "z"), ("c", None), ("a", "x")]
             ["coarse", "fine"],
         ),
         ({"coarse": [row[0] for row in ROWS], "fine": [row[1] for row in ROWS]}, ["coarse", "fine"]),
+        (pd.DataFrame(ROWS, columns=["coarse", "fine"]).fillna(float("nan")), ["coarse", "fine"]),
+        (pd.DataFrame(ROWS, columns=["coarse", "fine"]).astype("string"), ["coarse", "fine"]),
     ],
 )
 def test_from_table(table, columns):
     tree = LabelTree.from_table(table, columns)
     assert tree.classes == ("c", "x", "y", "z"), "sorted, whatever the order of the rows"
     assert tree == LabelTree.from_nested({"a": ["x", "y"], "b": ["z"], "c": None}, classes=["c", "x", "y", "z"])
+
+
+def test_whole_numbers_that_pandas_wrote_as_floats():
+    table = pd.DataFrame({"coarse": [1, 1, 2, 3.5], "fine": [10, 11, None, 30]})
+    tree = LabelTree.from_table(table, ["coarse", "fine"])
+    assert [tree.path(name) for name in tree.classes] == [("1", "10"), ("1", "11"), ("2",), ("3.5", "30")]
 
 
 def test_from_table_keeps_the_order_of_class_labels(tmp_path):
@@ -116,6 +125,8 @@ def test_bad_words_and_orders():
         ([("a",), ("a", "x")], "'a' is a class in one row"),
         ([("a", "x"), ("a", "x", "y")], "'x' is a class in one row"),
         ([("a", None, "x"), ("a", "y")], "a gap"),
+        ([("a", float("nan"), "x"), ("a", "y")], "a gap"),
+        ([(pd.NA, "x"), ("a", "y")], "a gap"),
         ([("", ""), ("a", "y")], "is empty"),
     ],
 )

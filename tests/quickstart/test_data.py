@@ -113,6 +113,14 @@ def test_missing_column_names_those_there_are(own_csv) -> None:
         load_data(source(own_csv, label_column_name="topic"))
 
 
+def test_several_labels_a_text(tmp_path) -> None:
+    rows = [(f"text {number}", "good;cheap" if number % 2 else "bad") for number in range(12)]
+    path = write_csv(tmp_path / "several.csv", rows, ("body", "team"))
+    for more in ({}, {"test_file": path}):
+        with pytest.raises(ValueError, match="`label_column_name`: the quickstart is for texts of one class each"):
+            load_data(source(path, label_separator=";", **more))
+
+
 def test_label_of_the_test_file_only(own_csv, tmp_path) -> None:
     test = write_csv(tmp_path / "new.csv", [("lovely", "good"), ("what", "unsure")], ("body", "team"))
     with pytest.raises(ValueError, match="unsure"):

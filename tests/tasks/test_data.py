@@ -1,12 +1,15 @@
 """Files as users have them: what is in them comes out, or an error says why not."""
 
+import bz2
 import csv
+import gzip
 import io
 import json
+import lzma
 
 import datasets
 import pytest
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from hypothesis import given, settings, strategies as st
 
 from dpt_peft.tasks.data import DatasetArguments, as_texts, load_file, load_splits, read_table
@@ -112,7 +115,7 @@ def test_texts_longer_than_the_limit_of_pythons_csv(tmp_path):
         ("text,label,text\na,1,b\n", "x.csv", "names a column twice: text"),
         ("text\na\n\nb\n", "x.csv", "line 3 is empty: with one column"),
         ("text,label\ncaf\u00e9,1\n".encode("latin-1"), "x.csv", "line 2 has the byte 0xe9; save it as UTF-8"),
-        ("text,label\na,1\n".encode("utf-16"), "x.csv", "it is in UTF-16; save it as UTF-8"),
+        ("text,label\na,1\n".encode("utf-16"), "x.csv", "it is in UTF-16 or UTF-32; save it as UTF-8"),
         ("text,label\na,1\n".encode("utf-16-le"), "x.csv", "line 1 has a zero byte; save it as UTF-8"),
         ('{"text": "caf\u00e9"}'.encode("cp1252"), "x.json", "line 1 has the byte 0xe9"),
         ('{"text": "a"}\n{"text": }\n', "x.jsonl", "line 2 column 10"),
@@ -181,7 +184,69 @@ def test_a_folder_in_pieces_gives_all_rows(tmp_path):
     assert splits["train"].to_dict() == {"text": ["00", "01", "02"], "label": ["0", "1", "2"]}
 
 
-def test_a_folder_of_other_files_is_left_to_datasets(tmp_path):
+@pytest.mark.parametrize("ending", ["gz", "bz2", "xz"])
+def test_compressed_files_are_read_as_they_would_be_plain(tmp_path, ending):
+    content = "text,label\nNA,01\n007,02\n"
+    packed = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}[ending](content.encode())
+    assert read(tmp_path, packed, f"x.csv.{ending}") == read(tmp_path, content)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / f"train.csv.{ending}").write_bytes(packed)
+    (tmp_path / "data" / "test.csv").write_text("text,label\nnull,01\n")
+    splits = load_splits(DatasetArguments(dataset_name=str(tmp_path / "data")))
+    assert splits["train"].to_dict() == {"text": ["NA", "007"], "label": ["01", "02"]}
+    assert splits["test"].to_dict() == {"text": ["null"], "label": ["01"]}
+    with pytest.raises(ValueError, match=rf"`train_file`: .*cannot be read as csv: it is no \.{ending} file"):
+        read(tmp_path, content, f"y.csv.{ending}")
+
+
+def test_each_split_of_a_folder_has_its_own_classes(tmp_path):
+    def rows(names):
+        features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)})
+        return Dataset.from_dict({"text": ["x"], "label": [0]}, features=features)
+
+    splits = {"train": rows(["a", "b"]), "test": rows(["b", "a"])}
+    DatasetDict(splits).save_to_disk(tmp_path / "saved")
+    (tmp_path / "parquet").mkdir()
+    for name, part in splits.items():
+        part.to_parquet(tmp_path / "parquet" / f"{name}.parquet")
+    for folder in ("saved", "parquet"):
+        found = load_splits(DatasetArguments(dataset_name=str(tmp_path / folder)))
+        assert [found[name].features["label"].int2str(found[name]["label"][0]) for name in splits] == ["a", "b"]
+
+
+def test_a_saved_data_set_without_splits_is_refused(tmp_path):
+    Dataset.from_dict({"text": ["x"]}).save_to_disk(tmp_path)
+    with pytest.raises(ValueError, match="is one saved `Dataset`. Save the splits together"):
+        load_splits(DatasetArguments(dataset_name=str(tmp_path)))
+
+
+def test_files_of_a_split_must_have_the_same_columns(tmp_path):
+    (tmp_path / "train-0.csv").write_text("text,label\na,0\n")
+    (tmp_path / "train-1.csv").write_text("label,text\n1,b\n")
+    splits = load_splits(DatasetArguments(dataset_name=str(tmp_path)))
+    assert splits["train"].to_dict() == {"text": ["a", "b"], "label": ["0", "1"]}
+    (tmp_path / "train-1.csv").write_text("body,label\nb,1\n")
+    with pytest.raises(
+        ValueError, match="the train data is in 2 files of different columns: train-0.csv has text, la"
+    ):
+        load_splits(DatasetArguments(dataset_name=str(tmp_path)))
+
+
+def test_quotes_that_cannot_be_told_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="line 2 has a blank before the quotes of ' \"pos\"'; delete it"):
+        read(tmp_path, 'text,label\ngood, "pos"\n')
+    assert read(tmp_path, 'text,label\ngood," ""pos"""\n')["label"] == [' "pos"']
+    with pytest.raises(ValueError, match="the quote at the beginning of line 3 is not closed there"):
+        read(tmp_path, 'text\na\n"b\nc"\n', "x.tsv")
+    assert read(tmp_path, 'text\na\n"b\nc\n', "x.tsv") == {"text": ["a", '"b', "c"]}
+
+
+def test_parquet_is_for_folders(tmp_path):
+    with pytest.raises(ValueError, match="`train_file` must end in .*Put parquet files into a folder"):
+        load_file(str(tmp_path / "x.parquet"), "train_file")
+
+
+def test_a_folder_of_parquet_files(tmp_path):
     Dataset.from_dict({"text": ["a"], "label": [1]}).to_parquet(tmp_path / "train.parquet")
     splits = load_splits(DatasetArguments(dataset_name=str(tmp_path)))
     assert splits["train"].to_dict() == {"text": ["a"], "label": [1]}

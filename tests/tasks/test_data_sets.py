@@ -83,3 +83,13 @@ def test_what_is_not_on_the_hub_says_where_it_is(tmp_path):
         "conll_word_column": 3,
         "conll_tag_column": 10,
     }
+
+
+def test_one_file_a_split(tmp_path):
+    (tmp_path / "sst2").mkdir()
+    for shard in "01":
+        (tmp_path / "sst2" / f"train-{shard}.jsonl").write_text("{}")
+    with pytest.raises(
+        ValueError, match="`data_dir`: .*sst2 has 2 files of the train data: train-0.jsonl, train-1.jsonl"
+    ):
+        data_arguments("sst2", tmp_path)

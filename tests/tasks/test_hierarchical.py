@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 from hierarchical_data_sets import HIERARCHIES
 
 from dpt_peft import DPTForHierarchicalClassification, DPTForSequenceClassification, LabelTree
@@ -63,11 +63,50 @@ def test_a_test_split_needs_no_labels(train_file, tmp_path):
         ({"level_column_names": ["sort", "name"]}, r"no column 'sort' \(`level_column_names\[0\]`\)"),
         ({"level_column_names": LEVELS, "class_names": ["a"]}, "`class_names` is for labels in one column"),
         ({"level_column_names": ["text", "kind"]}, "stands twice in the label tree"),
+        ({"level_column_names": LEVELS, "label_separator": ";"}, "`label_separator` is for texts with several labels"),
+        ({"label_column_name": "name", "label_separator": ";"}, "`label_separator` is for texts with several labels"),
     ],
 )
 def test_refusals(train_file, kwargs, message):
     with pytest.raises(ValueError, match=message):
         load(train_file=train_file, **kwargs)
+
+
+def shape(rows, **features):
+    train = Dataset.from_dict(dict(zip(("text", *LEVELS), zip(*rows, strict=True), strict=True)))
+    for column, names in features.items():
+        train = train.cast_column(column, ClassLabel(names=names))
+    return HierarchicalClassification().shape(
+        {"train": train}, HierarchicalClassificationArguments(level_column_names=LEVELS)
+    )
+
+
+def test_levels_of_numbers(tmp_path):
+    data = shape([("a", 1.0, 10.0), ("b", 1.0, 11.0), ("c", 2.0, 20.0)])
+    assert [data.tree.path(name) for name in data.label_names] == [("1", "10"), ("1", "11"), ("2", "20")]
+    path = tmp_path / "train.json"
+    path.write_text('[{"text": "a", "kind": 1, "name": 10}, {"text": "b", "kind": 2.0, "name": 20.0}]')
+    tree = load(train_file=str(path), level_column_names=LEVELS).tree
+    assert list(map(tree.path, tree.classes)) == [("1", "10"), ("2", "20")]
+
+
+@pytest.mark.parametrize("gap", [None, float("nan")])
+def test_a_row_without_a_branch(gap):
+    message = r"`level_column_names\[0\]`: row 1 of the train data has no name in column 'kind'"
+    with pytest.raises(ValueError, match=message):
+        shape([("a", 1.0, "x"), ("b", gap, "y"), ("c", 2.0, "z")])
+    with pytest.raises(ValueError, match=message):
+        shape([("a", 0, "x"), ("b", -1, "y"), ("c", 1, "z")], kind=["A", "B"])
+    with pytest.raises(ValueError, match=message):
+        shape([("a", "A", "x"), ("b", " ", "y"), ("c", "B", "z")])
+
+
+def test_a_class_without_a_row_has_no_place():
+    rows = [("a", 0, 0), ("b", 1, 2)]
+    with pytest.raises(ValueError, match=r"`level_column_names\[1\]`: column 'name' has the classes y, of which"):
+        shape(rows, kind=["A", "B"], name=["x", "y", "z"])
+    data = shape([*rows, ("c", 1, 1)], kind=["A", "B", "C"], name=["x", "y", "z"])
+    assert [data.tree.path(name) for name in data.label_names] == [("A", "x"), ("B", "y"), ("B", "z")]
 
 
 def test_words_for_nothing_are_refused(train_file, tmp_path):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 from peft import TaskType, get_peft_model
 
 from dpt_peft import DeepPromptConfig
@@ -77,6 +77,60 @@ def test_labels_in_every_spelling(tmp_path):
 ROW = {"premise": "p", "choice1": "a", "choice2": "b", "label": 0}
 
 
+def shape_class_label(names, **kwargs):
+    columns = {**ROW, "o": ["a", "b"]}
+    rows = Dataset.from_list([{**columns, "label": label} for label in (0, 1)])
+    rows = rows.cast_column("label", ClassLabel(names=names))
+    return MultipleChoice().shape({"train": rows}, MultipleChoiceArguments(**kwargs)).splits["train"]["labels"][:]
+
+
+def test_the_names_of_a_class_label_say_which_choice():
+    assert shape_class_label(["B", "A"]) == shape_class_label(["1", "0"]) == [1, 0]
+    assert shape_class_label(["A", "B"]) == shape_class_label(["0", "1"]) == [0, 1]
+    assert shape_class_label(["choice1", "choice2"]) == [0, 1]
+    assert shape_class_label(["choice2", "choice1"]) == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["2", "1"], r"every class of column 'label' \(2, 1\) must be a number from 0 to 1 or one of .* got '2'"),
+        (["first", "second"], r"every class of column 'label' \(first, second\) must be .* got 'first'"),
+        (["A", "B", "C"], "'label' has 3 classes, but there are 2 choices"),
+    ],
+)
+def test_names_of_a_class_label_that_say_nothing(names, message):
+    with pytest.raises(ValueError, match=f"`label_column_name`: {message}"):
+        shape_class_label(names)
+
+
+ARC = {"question": "Why?", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answerKey": "B"}
+ARC_COLUMNS = {
+    "context_column_name": "question",
+    "choices_column_name": "choices",
+    "label_column_name": "answerKey",
+}
+
+
+def test_arcs_objects_of_choices(tmp_path):
+    numbered = {**ARC, "choices": {"text": ["c", "d"], "label": ["1", "2"]}, "answerKey": "1"}
+    data = load(tmp_path, [ARC, numbered], [{**ARC, "answerKey": ""}], **ARC_COLUMNS)
+    assert data.splits["train"][:] == {
+        "context": ["Why?", "Why?"],
+        "choices": [["a", "b"], ["c", "d"]],
+        "labels": [1, 0],
+    }
+    assert data.splits["test"].column_names == ["context", "choices"]
+    rows = Dataset.from_list([ARC, numbered]).class_encode_column("answerKey")
+    shaped = MultipleChoice().shape({"train": rows}, MultipleChoiceArguments(**ARC_COLUMNS))
+    assert shaped.splits["train"]["labels"][:] == [1, 0]
+
+
+def test_a_question_column_is_asked_of_every_split(tmp_path):
+    with pytest.raises(ValueError, match=r"The test data has no column 'question' \(`question_column_name`\)"):
+        load(tmp_path, [{**ROW, "question": "cause"}], [ROW])
+
+
 @pytest.mark.parametrize(
     ("rows", "kwargs", "message"),
     [
@@ -100,7 +154,9 @@ ROW = {"premise": "p", "choice1": "a", "choice2": "b", "label": 0}
             {"choices_column_name": "o"},
             "row 0 of the train data has no list but the text",
         ),
-        ([{**ROW, "o": None}], {"choices_column_name": "o"}, "row 0 of the train data has None"),
+        ([{**ROW, "o": None}], {"choices_column_name": "o"}, "row 0 of the train data has None, but must have a list"),
+        ([{**ROW, "o": {"A": "a"}}], {"choices_column_name": "o"}, "or ARC's object {'text': "),
+        ([{**ARC, "answerKey": "C"}], ARC_COLUMNS, r"row 0 of the train data must be one of 2 choices \['A', 'B'\]"),
         ([{**ROW, "o": ["a", None]}], {"choices_column_name": "o"}, "Row 0 of the train data has an empty choice, nu"),
         ([ROW, {**ROW, "choice2": None}], {}, "Row 1 of the train data has an empty choice, number 1 from 0"),
         ([{**ROW, "premise": ["p"]}], {}, r"row 0 counted from 0, \"\['p'\]\", which is no text"),

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from datasets import ClassLabel, Dataset
 from scipy.stats import pearsonr, spearmanr
 
 from dpt_peft.tasks import Regression, RegressionArguments, regression_scores
@@ -55,6 +56,18 @@ def test_numbers_of_a_table_are_read_as_numbers(tmp_path):
 def test_what_is_no_number_is_named(tmp_path, labels, message):
     with pytest.raises(ValueError, match=message):
         load(tmp_path, rows(*labels))
+
+
+def test_the_names_of_a_class_label_are_the_numbers():
+    data = Dataset.from_list(rows("1", "2", "10", "5")).class_encode_column("label")
+    shaped = Regression().shape({"train": data}, RegressionArguments())
+    assert shaped.splits["train"]["labels"][:] == [1, 2, 10, 5]
+    data = Dataset.from_list(rows(0, 1)).cast_column("label", ClassLabel(names=["bad", "good"]))
+    with pytest.raises(ValueError, match=r"row 0 of the train data has no number in column 'label': 'bad'"):
+        Regression().shape({"train": data}, RegressionArguments())
+    hidden = Dataset.from_list(rows(-1, -1)).cast_column("label", ClassLabel(names=["1", "2"]))
+    shaped = Regression().shape({"train": Dataset.from_list(rows(1, 2)), "test": hidden}, RegressionArguments())
+    assert "labels" not in shaped.splits["test"].column_names
 
 
 def test_splits_without_numbers(tmp_path):

@@ -141,6 +141,10 @@ def test_where_relations_are_not_known_any_two_entities_may_have_one(tmp_path, t
     asked = [{key: value for key, value in row.items() if key != "relations"} for row in (NONE, SPERT)]
     data = load(tmp_path, [SPERT], asked)
     rows = data.splits["test"]
+    nulls = load(tmp_path, [SPERT], [{**row, "relations": None} for row in asked])
+    assert nulls.splits["test"].to_dict() == rows.to_dict()
+    with pytest.raises(ValueError, match=r"row 0 of the train data must have a list .* as `relations`, .*got None"):
+        load(tmp_path, [{**SPERT, "relations": None}])
     assert "labels" not in rows.column_names
     assert len(rows) == 6
     features = TASK.features(rows, tokenizer, data, None, 40)
@@ -212,10 +216,20 @@ def test_of_a_long_sentence_the_words_around_the_spans_stay(tokenizer, tmp_path)
     assert " ".join(tokens) == "[CLS] w28 w29 @ w30 @ w31 w32 # w33 w34 # w35 [SEP]"
     far = tokens_of(tokenizer, long_row([50, 51], [5, 6]), 16, tmp_path)
     assert " ".join(far) == "[CLS] w3 w4 # w5 # w6 w7 w48 w49 @ w50 @ w51 w52 [SEP]"
-    with pytest.raises(ValueError, match="`max_seq_length` 12 is too short for the marked spans of row 0"):
+    with pytest.raises(ValueError, match="12 is too short for the marked spans of 'w0 w1 .*' and 'w40' in the senten"):
         tokens_of(tokenizer, long_row([0, 30], [40, 41]), 12, tmp_path)
     whole = tokens_of(tokenizer, long_row([0, 30], [40, 41]), 512, tmp_path)
     assert len(whole) == 60 + 4 + 2
+
+
+def test_spans_that_are_too_long_are_named_by_their_text_and_sentence(tokenizer, tmp_path):
+    tokens = [f"w{number}" for number in range(20)]
+    spans = [{"start": 0, "end": 1}, {"start": 3, "end": 20}]
+    sentence = {"tokens": tokens, "entities": spans, "relations": [{"type": "x", "head": 0, "tail": 1}]}
+    rows = load(tmp_path, [NONE, SPERT, sentence]).splits["train"]
+    message = r"spans of 'w0' and 'w3 w4 .*' in the sentence 'w0 w1 .*' \(relation 0 of row 2 of its split\)\."
+    with pytest.raises(ValueError, match=message):
+        TASK.features(rows.select([2]), tokenizer, load(tmp_path, [SPERT]), None, 20)
 
 
 def test_special_tokens_in_a_sentence_are_text(tokenizer, tmp_path):

@@ -74,6 +74,19 @@ def test_bad_arguments_are_named(kwargs, message):
         sample_per_class(SHUFFLED, **kwargs)
 
 
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["a", None, "b"], "`labels`: row 1 has none, but None"),
+        ([1.0, 2.0, float("nan")], "`labels`: row 2 has none, but nan"),
+        (["a", 1], "`labels` must be of one type, so that classes have an order, got int, str"),
+    ],
+)
+def test_labels_that_are_no_classes(labels, message):
+    with pytest.raises(ValueError, match=message):
+        sample_per_class(labels, examples_per_class=1)
+
+
 def test_no_labels():
     with pytest.raises(ValueError, match="empty"):
         sample_per_class([], fraction=0.1)
@@ -123,6 +136,49 @@ def test_rows_in_groups_are_held_out_then_sampled():
     assert {split: len(rows) for split, rows in chosen.items()} == {"train": 8, "validation": 3, "test": 2}
     assert not set(chosen["train"]["context"]) & set(chosen["validation"]["context"])
     assert select_rows({"train": train}, SamplingArguments())["train"][:] == train[:]
+
+
+def test_the_only_row_of_a_class_is_not_held_out():
+    classes = ["a"] * 10 + ["b"]
+    train = Dataset.from_dict({"label": classes})
+    refused = []
+    for seed in range(12):
+        sampling = ClassSamplingArguments(validation_size=3, sample_seed=seed)
+        expected, held_out = hold_out(11, None, 3, seed=seed)
+        if 10 in held_out:
+            refused.append(seed)
+            message = f"`validation_size` 3 with `sample_seed` {seed} leaves no row to train on of the class 'b'"
+            with pytest.raises(ValueError, match=message):
+                select_rows({"train": train}, sampling, classes)
+        else:
+            chosen = select_rows({"train": train}, sampling, classes)
+            assert chosen["train"]["label"][:] == [classes[row] for row in expected]
+    assert 0 < len(refused) < 12
+
+
+@pytest.mark.parametrize("amount", [{"examples_per_class": 1}, {"train_fraction": 0.5}, {}])
+def test_the_only_group_of_a_class_is_not_held_out(amount):
+    classes, groups = ["x", "y", "x", "y", "z"], [0, 1, 2, 3, 4]
+    train = Dataset.from_dict({"relation": classes})
+    refused = 0
+    for seed in range(12):
+        sampling = ClassSamplingArguments(validation_size=2, sample_seed=seed, **amount)
+        left = {classes[row] for row in hold_out_groups(groups, 2, seed=seed)[0]}
+        if lost := sorted({"x", "y", "z"} - left):
+            refused += 1
+            with pytest.raises(ValueError, match=f"no row to train on of the class '{lost[0]}'"):
+                select_rows({"train": train}, sampling, classes, groups)
+        else:
+            assert set(select_rows({"train": train}, sampling, classes, groups)["train"]["relation"]) == {*"xyz"}
+    assert 0 < refused < 12
+
+
+@pytest.mark.parametrize("name", ["max_eval_samples", "max_predict_samples"])
+@pytest.mark.parametrize("limit", [0, -1])
+def test_no_rows_to_measure_on_are_asked_for(name, limit):
+    rows = Dataset.from_dict({"text": ["a", "b"]})
+    with pytest.raises(ValueError, match=f"`{name}` must be at least 1, got {limit}"):
+        select_rows({"validation": rows, "test": rows}, SamplingArguments(**{name: limit}))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Sequence, Value
 from sklearn.metrics import accuracy_score, f1_score
 from transformers import BertTokenizer, EvalPrediction
 
+from dpt_peft.tasks.base import write_predictions
+from dpt_peft.tasks.labels import read_labels
 from dpt_peft.tasks.text_classification import (
     TextClassification,
     TextClassificationArguments,
@@ -208,3 +210,20 @@ def test_numbers_of_several_labels_keep_their_names_in_another_order(tmp_path):
     assert data.label_names == ["c", "b", "a"]
     with pytest.raises(ValueError, match="`class_names` would give to other classes names that classes of the data"):
         load(dataset_name=str(tmp_path), class_names=["c", "b", "d"])
+
+
+def test_a_text_that_is_none_is_named_by_argument_and_split(tmp_path):
+    path = tmp_path / "train.jsonl"
+    path.write_text('{"text": "a", "label": 0}\n{"text": ["b"], "label": 1}\n')
+    with pytest.raises(ValueError, match="`text_column_name`: column 'text' of the train data has, in row 1"):
+        load(train_file=str(path))
+
+
+def test_another_split_may_have_the_names_themselves():
+    splits = {"train": Dataset.from_dict({"label": [0, 1]}), "test": Dataset.from_dict({"label": ["good", "bad"]})}
+    assert read_labels(splits, "label", ["bad", "good"]).ids == {"train": [0, 1], "test": [1, 0]}
+
+
+def test_a_line_end_in_a_class_does_not_break_the_written_table(tmp_path):
+    write_predictions(tmp_path, {"index": range(2), "prediction": ["a\tb\nc", "d"]})
+    assert (tmp_path / "predictions.tsv").read_text() == "index\tprediction\n0\ta b c\n1\td\n"

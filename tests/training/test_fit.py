@@ -4,7 +4,8 @@ import importlib
 import logging
 import sys
 
-import pandas
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from datasets import Dataset
@@ -111,7 +112,7 @@ def test_what_can_be_asked(method, discriminator, tmp_path):
         listed = classify([(TEXTS[0], TEXTS[1]), (TEXTS[2], TEXTS[3])], top_k=1)
         assert listed[0] == classify({"text": TEXTS[0], "text_pair": TEXTS[1]}, top_k=1)
         assert listed[1] == classify({"text": TEXTS[2], "text_pair": TEXTS[3]}, top_k=1)
-        assert classify(pandas.Series(TEXTS)) == classify(TEXTS)
+        assert classify(pd.Series(TEXTS)) == classify(TEXTS)
         assert classify([]) == []
     assert dpt_peft.load(tmp_path).metrics is None
 
@@ -126,13 +127,13 @@ def test_metrics_that_cannot_be_computed_are_missed_before_training(discriminato
 def test_pairs_data_sets_and_data_frames(discriminator):
     rows = {"text": TEXTS, "text_pair": TEXTS[::-1], "label": NAMES}
     answers = []
-    for given in (Dataset.from_dict(rows), pandas.DataFrame(rows)):
+    for given in (Dataset.from_dict(rows), pd.DataFrame(rows)):
         classify = dpt_peft.fit(given, model=str(discriminator), **QUICK)
         answers.append(classify({"text": TEXTS[0], "text_pair": TEXTS[1]}))
     lists = dpt_peft.fit(TEXTS, NAMES, text_pairs=TEXTS[::-1], model=str(discriminator), **QUICK)
     answers.append(lists({"text": TEXTS[0], "text_pair": TEXTS[1]}))
     assert answers[0] == answers[1] == answers[2]
-    frame = pandas.DataFrame(rows)
+    frame = pd.DataFrame(rows)
     columns = dpt_peft.fit(frame["text"], frame["label"], model=str(discriminator), **QUICK)
     assert columns("fine")[0]["label"] in NAMES
 
@@ -143,8 +144,8 @@ def test_pairs_data_sets_and_data_frames(discriminator):
         ({"texts": TEXTS}, "`labels` is missing"),
         ({"texts": "one text", "labels": ["a"]}, "`texts` must be a list"),
         ({"texts": TEXTS, "labels": NAMES[:2]}, "6 texts, 2 labels"),
-        ({"texts": pandas.DataFrame({"body": TEXTS, "label": NAMES})}, "no column 'text'; there are body, label"),
-        ({"texts": pandas.DataFrame({"text": TEXTS}), "labels": NAMES}, "is a whole table, but `labels` is given"),
+        ({"texts": pd.DataFrame({"body": TEXTS, "label": NAMES})}, "no column 'text'; there are body, label"),
+        ({"texts": pd.DataFrame({"text": TEXTS}), "labels": NAMES}, "is a whole table, but `labels` is given"),
         ({"texts": Dataset.from_dict({"text": TEXTS}), "labels": NAMES}, "is a whole table, but `labels` is given"),
         ({"texts": {"text": TEXTS, "label": NAMES}, "labels": ["a", "b"]}, "is a whole table, but `labels` is given"),
         ({"texts": TEXTS, "labels": [["a"], "b"] * 3}, "but row 1 differs from those before"),
@@ -219,3 +220,54 @@ def test_what_is_no_classifier_of_texts_is_not_loaded_as_one(discriminator, tmp_
         dpt_peft.load(tmp_path / "adapter")
     with pytest.raises(ValueError, match="holds ElectraForPreTraining"):
         dpt_peft.load(discriminator)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"texts": {"a", "b"}, "labels": [0, 1]}, "`texts` must be a list, or one column of a table, got set"),
+        ({"texts": [b"a", b"b"], "labels": [0, 1]}, "`texts` has, in row 0 counted from 0, .*no text"),
+        ({"texts": ["a", "b"], "labels": np.array([[0], [1]])}, r"`labels` is an array of shape \(2, 1\)"),
+        ({"texts": ["a", "b"], "labels": pd.DataFrame({"x": [0, 1], "y": [1, 0]})}, "column of a table, got Da"),
+        ({"texts": ["a", "b"], "labels": ["x", 1]}, "`texts` or `labels` mix values of several types"),
+        ({"texts": ["a", "b"], "labels": [0, 1], "class_names": {"x", "y"}}, "`class_names` must be a list of"),
+        ({"texts": ["a", "b"], "labels": [0, 1], "class_names": {0: "x", 1: "y"}}, "`class_names` must be a list of"),
+        (
+            {"texts": ["a", "b"], "labels": [0, 1], "eval_texts": ["a"], "eval_labels": [0], "eval_text_pairs": ["b"]},
+            "`eval_text_pairs` are given, but no `text_pairs`",
+        ),
+        ({"texts": ["a", "b"], "labels": ["bad", "good"], "max_length": 2}, "`max_seq_length` must be at least 3"),
+    ],
+)  # fmt: skip
+def test_what_has_no_order_or_no_meaning_is_refused(given, message, discriminator):
+    with pytest.raises(ValueError, match=message):
+        dpt_peft.fit(**given, model=str(discriminator), **QUICK)
+
+
+def test_missing_texts_are_empty_in_training_and_in_use(discriminator):
+    series = pd.Series([*TEXTS[:-1], float("nan")])
+    classify = dpt_peft.fit(series, NAMES, model=str(discriminator), **QUICK)
+    expected = classify(["fine", ""])
+    for texts in (
+        ["fine", None],
+        ["fine", float("nan")],
+        pd.Series(["fine", pd.NA]),
+        {"a": "fine", "b": None}.values(),
+    ):
+        assert classify(texts) == expected
+    assert classify(Dataset.from_dict({"text": ["fine", ""]})["text"]) == expected
+    with pytest.raises(ValueError, match="a tuple is a pair of texts, got 3"):
+        classify(("a", "b", "c"))
+
+
+def test_a_formatted_data_set_is_read_as_it_is(discriminator):
+    rows = Dataset.from_dict({"text": TEXTS, "label": NAMES})
+    answers = [
+        dpt_peft.fit(given, model=str(discriminator), **QUICK)(TEXTS) for given in (rows, rows.with_format("numpy"))
+    ]
+    assert answers[0] == answers[1]
+
+
+def test_words_by_number_are_words_by_name(discriminator):
+    fitted = dpt_peft.fit(TEXTS, [0, 1] * 3, model=str(discriminator), label_words={0: "bad", 1: "good"}, **QUICK)
+    assert fitted.model.config.label_words == ["bad", "good"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -90,9 +91,10 @@ def shape_questions(splits: Mapping[str, Dataset], args: QuestionArguments) -> d
         number for one.
 
     Raises:
-        ValueError: A column is missing or a split is empty; a question or paragraph is null; answers are not what
-            they should be, or do not stand in the paragraph where their `answer_start` says; or two test questions
-            have one id, because predictions are written by id. The message names the rows.
+        ValueError: A column is missing or a split is empty; a question or paragraph is null or no text; a part of
+            SQuAD's json is missing; answers are not what they should be, or do not stand in the paragraph where their
+            `answer_start` says; or two test questions have one id, because predictions are written by id. The message
+            names the rows.
     """
     return {split: _checked(dataset, split, args) for split, dataset in splits.items()}
 
@@ -135,7 +137,7 @@ def _unfolded(dataset: Dataset, split: str) -> Dataset:
     """Return SQuAD's articles with paragraphs with questions as one row a question; other data as it is."""
     articles: list[Any] = []
     if "data" in dataset.column_names:
-        articles = [article for part in dataset["data"][:] if isinstance(part, list) for article in part]
+        articles = [article for part in dataset["data"][:] for article in (part if isinstance(part, list) else [part])]
     elif "paragraphs" in dataset.column_names:
         articles = dataset.to_list()
     elif isinstance(passage := dataset[0][dataset.column_names[0]], dict) and "qa_pairs" in passage:
@@ -143,10 +145,17 @@ def _unfolded(dataset: Dataset, split: str) -> Dataset:
             f"The {split} data is DROP's own json, whose answers have no places in their paragraphs and are often "
             "numbers: write a row for each question that spans answer, with the columns question, context, answers."
         )
-    paragraphs = [paragraph for article in articles if isinstance(article, dict) for paragraph in _parts(article)]
-    if not paragraphs:
+    if not any(map(_is_squads, articles)):
         return dataset
-    rows = [{**question, "context": paragraph["context"]} for paragraph in paragraphs for question in paragraph["qas"]]
+    rows = []
+    for number, article in enumerate(articles):
+        where = f"article {number} of the {split} data (SQuAD's json, counted from 0)"
+        for place, paragraph in enumerate(_parts(article, "paragraphs", where)):
+            here = f"paragraph {place} of {where}"
+            questions = _parts(paragraph, "qas", here)
+            if is_missing(paragraph.get("context")):
+                raise ValueError(f"`context`: {here} has none, but {str(paragraph)[:80]}.")
+            rows += [{**question, "context": paragraph["context"]} for question in questions]
     names = [
         name
         for name in ("id", "question", "context", "answers", "is_impossible")
@@ -155,10 +164,18 @@ def _unfolded(dataset: Dataset, split: str) -> Dataset:
     return Dataset.from_dict({name: [row.get(name) for row in rows] for name in names})
 
 
-def _parts(article: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return an article's paragraphs, if they are SQuAD's."""
-    parts = article.get("paragraphs") or []
-    return [part for part in parts if isinstance(part, dict) and part.keys() >= {"context", "qas"}]
+def _is_squads(article: Any) -> bool:
+    """Return whether an article has paragraphs with questions."""
+    paragraphs = article.get("paragraphs") if isinstance(article, dict) else None
+    return isinstance(paragraphs, list) and any(isinstance(part, dict) and "qas" in part for part in paragraphs)
+
+
+def _parts(whole: Any, name: str, where: str) -> list[dict[str, Any]]:
+    """Return the paragraphs of one of SQuAD's articles, or the questions of a paragraph."""
+    parts = whole.get(name) if isinstance(whole, dict) else None
+    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+        raise ValueError(f"`{name}`: {where} has no such list of objects, but {str(whole)[:80]}.")
+    return parts
 
 
 def _require_unique(ids: Sequence[str], split: str) -> None:
@@ -176,6 +193,8 @@ def _require_unique(ids: Sequence[str], split: str) -> None:
 def _text(value: Any, argument: str, where: str) -> str:
     if is_missing(value):
         raise ValueError(f"`{argument}`: {where} is null")
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        raise ValueError(f"`{argument}`: {where} must be one text, got {str(value)[:80]}")
     return str(value)
 
 
@@ -207,8 +226,15 @@ def _read_answers(answers: Any, context: str, where: str) -> tuple[list[str], li
 
 def _find(text: str, start: Any, context: str, where: str) -> int:
     """Return where an answer begins: where the data says, or if it does not, where alone the text stands."""
-    if not text:
-        raise ValueError(f"{where}: an answer is empty. A question without an answer has empty lists")
+    if not text.strip():
+        raise ValueError(f"{where}: an answer is empty, {text!r}. A question without an answer has empty lists")
+    forms = [unicodedata.normalize(form, text) for form in ("NFC", "NFD")]
+    other = next((form for form in forms if text not in context and form in context), None)
+    if other is not None:
+        raise ValueError(
+            f"{where}: the answer {text!a} stands in its paragraph in another Unicode form, {other!a}: "
+            "write both in one form, and count `answer_start` there"
+        )
     if is_missing(start):
         count = context.count(text)
         if count != 1:

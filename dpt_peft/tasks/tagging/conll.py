@@ -13,7 +13,7 @@ from pathlib import Path
 from datasets import Dataset
 from transformers.hf_argparser import HfArg
 
-from dpt_peft.tasks.data import decode
+from dpt_peft.tasks.data import as_cell, decode, read_bytes
 from dpt_peft.tasks.tagging.schemes import write_iob2
 
 #: Where the licensed corpora are to be had; shown when a file is missing.
@@ -104,7 +104,7 @@ def read_sentences(path: str | Path, argument: str, word_column: int) -> list[Se
 
     Raises:
         FileNotFoundError: If there is no such file; the message says where licensed data is to be had.
-        ValueError: If it is not text in UTF-8, or the words are their own numbers.
+        ValueError: If it is not text in UTF-8, its first line names the columns, or the words are their own numbers.
     """
     lines = _read_lines(path, argument)
     known = [line for line in lines if line and not _BREAK.match(line)]
@@ -124,6 +124,11 @@ def read_sentences(path: str | Path, argument: str, word_column: int) -> list[Se
                 numbers, columns = zip(*rows, strict=True)
                 sentences.append(Sentence(str(path), list(numbers), list(columns)))
             block = []
+    first = [cell.strip().lower() for cell in sentences[0].cells[0]] if sentences else []
+    if len(first) > 1 and {*first} <= _NAMES_OF_COLUMNS:
+        raise ValueError(
+            f"`{argument}`: line {sentences[0].numbers[0]} of {str(path)!r} names the columns; delete it."
+        )
     if (
         word_column == 0
         and any(len(sentence.cells) > 1 for sentence in sentences)
@@ -140,7 +145,7 @@ def _read_lines(path: str | Path, argument: str) -> list[str]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"`{argument}`: there is no file {str(path)!r}. If you need the data: {SOURCES}")
     try:
-        text = decode(Path(path).read_bytes())
+        text = decode(read_bytes(Path(path)))
     except ValueError as error:
         raise ValueError(f"`{argument}`: {str(path)!r} is not a text file in UTF-8: {error}") from error
     # an older system's line ends, and those that were translated twice
@@ -168,6 +173,11 @@ def _without_comments(block: list[tuple[int, str]], tabs: bool, widths: set[int]
 _BREAK = re.compile(r"-DOCSTART-|#(begin|end) document\b")
 #: A comment, or the word "#".
 _HASH = re.compile(r"#(\s|$)")
+#: What a first line that names the columns says.
+_NAMES_OF_COLUMNS = {
+    *("word", "words", "token", "tokens", "text", "form", "pos", "chunk", "lemma"),
+    *("tag", "tags", "label", "labels", "ner", "ner_tag", "ner_tags", "srl_tags", "predicate"),
+}
 #: CoNLL-U's numbers of words that were written as one ("1-2") and of words that were not written ("1.1").
 _BETWEEN = re.compile(r"\d+[-.]\d+")
 
@@ -295,5 +305,5 @@ def write_tagged(path: Path, sentences: Iterable[Sequence[Sequence[str]]]) -> No
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for columns in sentences:
             for cells in zip(*columns, strict=True):
-                file.write("\t".join(re.sub(r"[\t\r\n]+", " ", cell) for cell in cells) + "\n")
+                file.write("\t".join(map(as_cell, cells)) + "\n")
             file.write("\n")

@@ -81,14 +81,24 @@ class WordTaggingData(TaskData):
     scheme: TagScheme = field(default_factory=TagScheme)
 
 
-def _checked_predicates(column: Sequence[Any], sentences: Sequence[Sequence[str]], split: str) -> list[int]:
-    """Check that every predicate is a word of its sentence."""
+def _checked_predicates(
+    column: Sequence[Any], sentences: Sequence[Sequence[str]], split: str, roles: Sequence[Sequence[str]] | None
+) -> list[int]:
+    """Check that every predicate is a word of its sentence, and not always another one than that with the role V."""
     for row, (predicate, words) in enumerate(zip(column, sentences, strict=True)):
         if type(predicate) is not int or not 0 <= predicate < len(words):
             raise ValueError(
                 f"`predicate_column_name`: row {row} of the {split} data has {len(words)} words, but the predicate is "
                 f"at {predicate!r}."
             )
+    marked = [row for row, tags in enumerate(roles or []) if "B-V" in tags]
+    if roles and marked and all(roles[row][column[row]] not in ("B-V", "I-V") for row in marked):
+        row = marked[0]
+        raise ValueError(
+            f"`predicate_column_name`: row {row} of the {split} data has the predicate at {column[row]}, "
+            f"{sentences[row][column[row]]!r}, but the role V at {roles[row].index('B-V')}, and so it is in all rows; "
+            "predicates count from 0."
+        )
     return list(column)
 
 
@@ -287,7 +297,9 @@ class WordTagging(Task):
         for split, dataset in splits.items():
             out: dict[str, list[Any]] = {"words": words[split]}
             if predicates is not None:
-                out["predicate_index"] = _checked_predicates(dataset[predicates][:], words[split], split)
+                out["predicate_index"] = _checked_predicates(
+                    dataset[predicates][:], words[split], split, iob2.get(split)
+                )
             if split in iob2:
                 out["tags"] = iob2[split]
             shaped[split] = Dataset.from_dict(out)

@@ -47,7 +47,8 @@ def test_loading(files):
     [
         ({"answers": {"text": ["Bob"], "answer_start": [3]}}, "'Bob' does not stand at `answer_start` 3"),
         ({"answers": {"text": ["Bob"], "answer_start": []}}, "1 answer texts, but 0 values of `answer_start`"),
-        ({"answers": {"text": [""], "answer_start": [0]}}, "an answer is empty"),
+        ({"answers": {"text": [""], "answer_start": [0]}}, "an answer is empty, ''"),
+        ({"answers": {"text": [" \n"], "answer_start": [0]}}, "an answer is empty, ' \\n'"),
         ({"answers": "Bob"}, "must hold {'text'"),
     ],
 )
@@ -157,6 +158,33 @@ def test_the_official_json_of_squad(tmp_path, indent):
     assert load(test_file=str(lines))["test"].to_list() == rows
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            {"data": [{"paragraphs": [{"contxt": "Bob.", "qas": [SINGS]}, {"context": "Bob.", "qas": [SINGS]}]}]},
+            "`context`: paragraph 0 of article 0 of the train data (SQuAD's json, counted from 0) has none",
+        ),
+        ({"data": [{"paragraphs": [{"contxt": "Bob.", "qas": [SINGS]}]}]}, "`context`: paragraph 0 of article 0"),
+        (
+            {"data": [*squad(SINGS)["data"], {"paragraph": [{"context": "Bob.", "qas": [DRUMS]}]}]},
+            "`paragraphs`: article 2 of the train data (SQuAD's json, counted from 0) has no such list of objects",
+        ),
+        (
+            {"data": [{"paragraphs": [{"context": "Bob.", "qas": [SINGS]}, {"context": "Ann.", "questions": []}]}]},
+            "`qas`: paragraph 1 of article 0 of the train data",
+        ),
+        ([*squad(SINGS)["data"], question(0)], "`paragraphs`: article 2 of the train data"),
+        ([squad(SINGS), question(0)], "`paragraphs`: article 2 of the train data"),
+    ],
+)
+def test_no_part_of_squads_json_is_dropped(tmp_path, content, message):
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load(train_file=str(path))
+
+
 def test_an_impossible_question_with_an_answer(tmp_path):
     path = tmp_path / "train.json"
     path.write_text(json.dumps(squad({**SINGS, "is_impossible": True})))
@@ -184,6 +212,22 @@ def test_null_texts(tmp_path, name):
     path = write(tmp_path / "test.jsonl", [question(0), {**question(1), name: None}])
     with pytest.raises(ValueError, match=rf"`{name}_column_name`: row 1 of the test data \(test.jsonl, id 'q1'\)"):
         load(test_file=path)
+
+
+@pytest.mark.parametrize("name", ["question", "context"])
+@pytest.mark.parametrize("value", [["Bob", ["Bob sings."]], {"stem": "Who?"}])
+def test_texts_that_are_none(tmp_path, name, value):
+    path = write(tmp_path / "test.jsonl", [{**question(row), name: value} for row in range(2)])
+    with pytest.raises(ValueError, match=rf"`{name}_column_name`: row 0 of the test data .* must be one text, got .*"):
+        load(test_file=path)
+
+
+@pytest.mark.parametrize("start", [{"answer_start": [0]}, {}])
+def test_answers_in_another_unicode_form_than_their_paragraph(tmp_path, start):
+    for answer, context in (("caf\u00e9", "cafe\u0301 Bob"), ("cafe\u0301", "caf\u00e9 Bob")):
+        message = rf"the answer {answer!a} stands in its paragraph in another Unicode form, {context[:-4]!a}: write"
+        with pytest.raises(ValueError, match=re.escape(message)):
+            answers_of(tmp_path, {"text": [answer], **start}, context)
 
 
 def test_answers_that_are_null(tmp_path):

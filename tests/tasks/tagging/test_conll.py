@@ -3,6 +3,7 @@ import re
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from dpt_peft.tasks import TASKS
 from dpt_peft.tasks.tagging.conll import (
     PropositionColumns,
     TaggedColumns,
@@ -302,3 +303,14 @@ def files(draw):
 def test_sentences_and_words_are_those_of_the_file(tmp_path_factory, file):
     text, sentences = file
     assert read(tmp_path_factory.mktemp("file"), text) == sentences
+
+
+NAMES = TASKS["token-classification"]
+
+
+@pytest.mark.parametrize("line", ["word\ttag", "Token NER", "tokens\tpos\tner_tags"])
+def test_a_line_that_names_the_columns_is_refused(tmp_path, line):
+    path = tmp_path / "x.tsv"
+    path.write_text(f"{line}\n" + "\t".join(["Ann", "PER", "PER"][: len(line.split())]) + "\n")
+    with pytest.raises(ValueError, match="`train_file`: line 1 of .* names the columns; delete it"):
+        NAMES.load(NAMES.arguments(train_file=str(path)))

@@ -371,6 +371,17 @@ def test_names_of_class_labels_in_another_order_are_an_order(tmp_path):
         load("O", "B-A", "I-A", "B-Q", "I-Q")
 
 
+def test_a_predicate_that_is_another_word_than_the_one_with_the_role_v(tmp_path):
+    row = {"tokens": ["She", "left"], "srl_tags": ["B-ARG0", "B-V"], "predicate_index": 1}
+    roles = SemanticRoleLabeling()
+    path = tmp_path / "train.jsonl"
+    path.write_text(json.dumps(row))
+    assert roles.load(roles.arguments(train_file=str(path))).splits["train"]["predicate_index"][:] == [1]
+    path.write_text(json.dumps({**row, "predicate_index": 0}))
+    with pytest.raises(ValueError, match="row 0 of the train data has the predicate at 0, 'She', but the role V at 1"):
+        roles.load(roles.arguments(train_file=str(path)))
+
+
 def test_without_training_data_the_tags_are_those_named(tmp_path):
     rows = [{"tokens": ["a", "b"], "ner_tags": ["O", "B-X"]}, {"tokens": ["c"], "ner_tags": ["B-Z"]}]
     path = tmp_path / "test.jsonl"

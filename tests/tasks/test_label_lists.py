@@ -1,0 +1,89 @@
+"""Any number of classes a text: lists, cells and zeros and ones, as users' files hold them."""
+
+import numpy as np
+import pytest
+from datasets import ClassLabel, Dataset, Features, Sequence
+from sklearn.metrics import f1_score
+
+from dpt_peft.tasks.labels import read_label_lists
+from dpt_peft.tasks.text_classification import _scores
+
+
+def read(train, class_names=None, separator=None, **others):
+    splits = {name: Dataset.from_dict({"label": rows}) for name, rows in {"train": train, **others}.items()}
+    return read_label_lists(splits, "label", class_names, separator)
+
+
+@pytest.mark.parametrize(
+    ("rows", "class_names", "separator", "names", "ids"),
+    [
+        ([["b", "a"], [], ["b"]], None, None, ["a", "b"], [[1, 0], [], [1]]),
+        (["b; a", "", "b"], None, ";", ["a", "b"], [[1, 0], [], [1]]),
+        ([["10", "9"], ["2"]], None, None, ["2", "9", "10"], [[2, 1], [0]]),
+        ([[10, 9], [2]], None, None, ["2", "9", "10"], [[2, 1], [0]]),
+        ([[1, 3], [2]], ["x", "y", "z"], None, ["x", "y", "z"], [[0, 2], [1]]),
+        ([[0, 1], [1, 0]], ["x", "y", "z"], None, ["x", "y", "z"], [[0, 1], [1, 0]]),
+        # zeros and ones
+        ([[0, 1], [1, 1]], ["x", "y"], None, ["x", "y"], [[1], [0, 1]]),
+        ([[0.0, 1.0], [1.0, 0.0]], ["x", "y"], None, ["x", "y"], [[1], [0]]),
+        ([[False, True], [True, False]], ["x", "y"], None, ["x", "y"], [[1], [0]]),
+        (["0 1", "1 1"], ["x", "y"], " ", ["x", "y"], [[1], [0, 1]]),
+    ],
+)  # fmt: skip
+def test_classes_and_their_order(rows, class_names, separator, names, ids):
+    assert read(rows, class_names, separator) == (names, {"train": ids})
+
+
+@pytest.mark.parametrize("rows", [[[], []], [None, None], [[-1], [-1]], [[-1, -1], [-1, -1]]])
+def test_a_split_without_labels_is_for_prediction(rows):
+    assert read([["a"], ["b"]], test=rows)[1] == {"train": [[0], [1]], "test": None}
+    assert read([[0, 1], [1, 0]], ["a", "b"], test=rows)[1]["test"] is None
+
+
+def test_cells_without_labels():
+    assert read(["a", "b;a"], separator=";", test=["", "-1"])[1]["test"] is None
+    assert read(["a", "b;a"], separator=";", test=["", "b"])[1]["test"] == [[], [1]]
+
+
+def test_numbers_of_a_class_label_are_each_splits_own():
+    def rows(values, names):
+        return Dataset.from_dict({"label": values}, Features({"label": Sequence(ClassLabel(names=names))}))
+
+    splits = {"train": rows([[0, 1], [1]], ["a", "b"]), "test": rows([[0], [0, 1]], ["b", "a"])}
+    assert read_label_lists(splits, "label", None, None) == (
+        ["a", "b"],
+        {"train": [[0, 1], [1]], "test": [[1], [1, 0]]},
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "given", "message"),
+    [
+        ([["a"], ["b", None]], {}, "row 1 of the train data must hold a list of labels, got .'b', None."),
+        ([["a"], ["b", ""]], {}, "row 1 of the train data must hold a list of labels"),
+        ([[1, 0], [0], [-1]], {}, "row 2 of the train data has -1, which means no label"),
+        ([[0.0, 1.0], [1.0, 0.0]], {}, "2 zeros and ones each, so they need the names of 2 classes"),
+        ([[0, 1], [1, 0]], {"class_names": ["a", "a"]}, "so they need the names of 2 classes"),
+        ([[0, 1], [1, 0]], {"class_names": ["a", "b"], "test": [[1, 0], [2, 0]]}, "row 1 of the test data must hold"),
+        ([[0, 1], [1, 0]], {"class_names": ["a", "b"], "test": [[1, 0, 0]]}, "row 0 of the test data must hold 2"),
+        ([["a"], ["b"]], {"class_names": ["a", "b", "a"]}, "`class_names` names a class twice: a, b, a"),
+        ([["a"], ["b"]], {"test": [["a"], ["c"]]}, "labels that the train data does not have: c"),
+        ([["caf\u00e9"], ["cafe\u0301"]], {}, "differ only in blanks around them or in Unicode"),
+        ([[1.0, 2.0], [1.0], [0.5]], {}, "row 2 of the train data has 0.5"),
+        (["a;b"], {"separator": ""}, "`label_separator` must be what stands between"),
+        ([["a"], ["a"]], {}, "only one label: a"),
+    ],
+)  # fmt: skip
+def test_what_is_refused(rows, given, message):
+    with pytest.raises(ValueError, match=message):
+        read(rows, **given)
+
+
+def test_a_class_that_neither_occurs_nor_is_predicted_does_not_count():
+    right = np.array([[1, 0, 0], [0, 1, 0]]) > 0
+    assert _scores(right, right, ["micro", "macro"]) == {"accuracy": 1.0, "micro_f1": 1.0, "macro_f1": 1.0}
+    predicted = np.array([[1, 1, 0], [0, 0, 0]]) > 0
+    expected = f1_score(right[:, :2], predicted[:, :2], average="macro", zero_division=0)
+    assert _scores(predicted, right, ["macro"])["macro_f1"] == pytest.approx(expected)
+    nothing = np.zeros((2, 3), bool)
+    assert _scores(nothing, nothing, ["micro", "macro"]) == {"accuracy": 1.0, "micro_f1": 0.0, "macro_f1": 0.0}
