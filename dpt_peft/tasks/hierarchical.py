@@ -235,8 +235,11 @@ class HierarchicalClassification(TextClassification):
         if args.level_column_names is None:
             flat = shape_text_classification(splits, args)
             return HierarchicalData(flat.splits, flat.label_names)
-        if len(args.level_column_names) < 2:
-            raise ValueError("`level_column_names` names the label columns from the top down: at least two of them.")
+        if len(set(args.level_column_names)) < max(2, len(args.level_column_names)):
+            raise ValueError(
+                "`level_column_names` names the label columns from the top down: at least two of them, each once; got "
+                f"{', '.join(args.level_column_names)}."
+            )
         if args.class_names is not None:
             raise ValueError(
                 "`class_names` is for labels in one column; with `level_column_names` the names are the data's."

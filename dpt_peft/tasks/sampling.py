@@ -62,6 +62,8 @@ def select_rows(
             asked for.
     """
     chosen = dict(splits)
+    if sampling.sample_seed < 0:
+        raise ValueError(f"`sample_seed` must be at least 0, got {sampling.sample_seed}.")
     per_class = getattr(sampling, "examples_per_class", None)
     if (sampling.validation_size or sampling.train_fraction or per_class) and "train" not in chosen:
         raise ValueError("`validation_size` and `train_fraction` take from training data, but there is none.")

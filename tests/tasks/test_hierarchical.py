@@ -59,7 +59,8 @@ def test_a_test_split_needs_no_labels(train_file, tmp_path):
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"level_column_names": ["name"]}, "at least two"),
+        ({"level_column_names": ["name"]}, "at least two of them, each once; got name"),
+        ({"level_column_names": ["kind", "kind", "name"]}, "at least two of them, each once; got kind, kind, name"),
         ({"level_column_names": ["sort", "name"]}, r"no column 'sort' \(`level_column_names\[0\]`\)"),
         ({"level_column_names": LEVELS, "class_names": ["a"]}, "`class_names` is for labels in one column"),
         ({"level_column_names": ["text", "kind"]}, "stands twice in the label tree"),

@@ -194,3 +194,9 @@ def test_impossible_samples(splits, sampling, message):
     rows = Dataset.from_dict({"text": ["a", "b", "c", "d"]})
     with pytest.raises(ValueError, match=message):
         select_rows(dict.fromkeys(splits.split(), rows), sampling)
+
+
+def test_a_seed_is_not_negative():
+    rows = Dataset.from_dict({"text": ["a", "b", "c"]})
+    with pytest.raises(ValueError, match="`sample_seed` must be at least 0, got -1"):
+        select_rows({"train": rows}, SamplingArguments(validation_size=1, sample_seed=-1))
