@@ -431,6 +431,25 @@ def call_before_an_adapter_is_put_on(check: Callable[[BaseTuner, nn.Module, Peft
     BaseTuner.inject_adapter = inject_adapter
 
 
+def call_when_an_adapters_weights_are_read(
+    check: Callable[[nn.Module, PeftConfig, Mapping[str, torch.Tensor]], None],
+) -> None:
+    """Call a function with what PEFT picks out of a model's state as an adapter of any method, to save it above all.
+
+    Args:
+        check: Gets the model, the adapter's config, and its weights by name.
+    """
+    pick = BaseTuner.__dict__["_get_adapter_state_dict"].__func__
+
+    @wraps(pick)
+    def picked(cls: type[BaseTuner], model: nn.Module, config: PeftConfig, *args: Any, **kwargs: Any) -> Any:
+        result = pick(cls, model, config, *args, **kwargs)
+        check(model, config, result)
+        return result
+
+    BaseTuner._get_adapter_state_dict = classmethod(picked)
+
+
 def with_default_targets(tuner: BaseTuner, model: nn.Module, config: PeftConfig) -> PeftConfig:
     """Return an adapter's config with the target modules that its method has for the model where none are given.
 

@@ -11,6 +11,7 @@ import inspect
 import json
 import os
 import re
+import warnings
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,15 +22,17 @@ from peft.utils import SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.utils import cached_file
 
-from ._compatibility import call_when_an_adapters_card_is_written
+from ._compatibility import call_before_an_adapter_is_put_on, call_when_an_adapters_card_is_written
 from .deep_prompt import DeepPromptConfig
+from .deep_prompt.model import warn_of_what_is_left_out
+from .deep_prompt.task_head import modules_left_out
 from .pretrained_heads import (
     DPTForMultiSpanQuestionAnswering,
     DPTForSequenceClassification,
     VerbalizerForSequenceClassification,
     supported_model_types,
 )
-from .pretrained_heads.base import HUB_ARGUMENTS, PretrainedHeadConfig
+from .pretrained_heads.base import HUB_ARGUMENTS, PretrainedHeadConfig, PretrainedHeadModel
 from .pretrained_heads.registration import WRAPPERS
 
 #: Beside an adapter over a plain model: what its config says of the classes, which PEFT does not save.
@@ -266,4 +269,23 @@ def _when_saved(model: PeftModel, card: ModelCard) -> None:
     _say_how_to_load(model, card)
 
 
+def _warn_of_a_wrappers_new_modules(_: Any, model: Any, adapter: PeftConfig) -> None:
+    """Warn of what an adapter of any method leaves out of a wrapper; deep prompts to be trained do so themselves."""
+    if not isinstance(model, PretrainedHeadModel):
+        return
+    if not adapter.inference_mode:
+        if not isinstance(adapter, DeepPromptConfig):
+            warn_of_what_is_left_out(model, adapter)
+        return
+    if "class_prototypes" in modules_left_out(model, adapter):
+        weight: Any = model.class_prototypes.weight
+        if not weight.is_meta and not weight.any():
+            warnings.warn(
+                "the adapter was saved without the prototypes of the classes, which are all zero in this model: set "
+                "them again (`set_prototypes`), or train with `modules_to_save=model.new_modules`",
+                stacklevel=2,
+            )
+
+
 call_when_an_adapters_card_is_written(_when_saved)
+call_before_an_adapter_is_put_on(_warn_of_a_wrappers_new_modules)

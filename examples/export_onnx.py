@@ -2,8 +2,8 @@
 
     python examples/export_onnx.py outputs/quickstart/models/dpt dpt_peft/quickstart/data/test.csv
 
-The first argument is a saved `DPTForSequenceClassification` with its tokenizer, the second a table with the columns
-`text` and `label`. Needs `pip install "dpt_peft[onnx]"`.
+The first argument is a saved `DPTForSequenceClassification` with its tokenizer, or an adapter over one, the second a
+table with the columns `text` and `label`. Needs `pip install "dpt_peft[onnx]"`.
 """
 
 from __future__ import annotations

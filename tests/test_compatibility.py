@@ -209,6 +209,20 @@ def test_an_adapter_is_told_before_it_is_put_on(monkeypatch):
     assert told == [("lora_", base, config, [torch.nn.Linear, torch.nn.Linear])]
 
 
+def test_an_adapters_weights_that_are_read_are_told(tmp_path, monkeypatch):
+    name = "_get_adapter_state_dict"
+    monkeypatch.setattr(BaseTuner, name, BaseTuner.__dict__[name])
+    told = []
+    _compatibility.call_when_an_adapters_weights_are_read(lambda *given: told.append(given))
+    config = LoraConfig(target_modules=["0"])
+    model = get_peft_model(torch.nn.Sequential(torch.nn.Linear(2, 2)), config)
+    model.save_pretrained(tmp_path)
+    ((found, of, weights),) = told
+    assert (found, of) == (model, config)
+    assert all(".lora_" in key for key in weights)
+    assert len(weights) == 2
+
+
 def test_with_default_targets_and_is_targeted():
     base = BertModel(BertConfig(vocab_size=9, hidden_size=4, num_hidden_layers=1, num_attention_heads=1))
     tuner = get_peft_model(base, LoraConfig()).base_model

@@ -96,6 +96,16 @@ class PromptBank(nn.Module, BaseTunerLayer):
             )
         return bank
 
+    @property
+    def weight(self) -> torch.Tensor:
+        """Say that there is none: PEFT's layers answer with that of their base layer, which a bank does not have."""
+        raise AttributeError("PromptBank has no `weight`: prompts are in `deep_prompt_stored`")
+
+    @property
+    def bias(self) -> torch.Tensor:
+        """Say that there is none, as of `weight`."""
+        raise AttributeError("PromptBank has no `bias`: prompts are in `deep_prompt_stored`")
+
     def remove(self, model: nn.Module) -> None:
         """Leave no trace of the bank in the model."""
         for handle in self._handles:

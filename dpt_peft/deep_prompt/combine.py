@@ -26,12 +26,19 @@ def initialise_from(tuner: BaseTuner, adapter_name: str, source: str) -> None:
         source: name of an adapter of the same model, or else folder or Hub id of a saved one.
 
     Raises:
-        ValueError: if the source's prompts are not exactly those that the new adapter has room for.
+        ValueError: if there is no such source, or its prompts are not exactly those that the new adapter has room for.
     """
     if source in tuner.peft_config and source != adapter_name:
         state = get_peft_model_state_dict(tuner.model, adapter_name=source)
     else:
-        state = load_peft_weights(source, device="cpu")
+        try:
+            state = load_peft_weights(source, device="cpu")
+        except (OSError, ValueError) as error:
+            others = ", ".join(repr(name) for name in tuner.peft_config if name != adapter_name)
+            raise ValueError(
+                f"`init_from` is {source!r}, which is neither an adapter of this model ({others or 'it has no other'})"
+                f" nor folder or Hub id of a saved one: {error}"
+            ) from error
     prompts = {key: tensor for key, tensor in state.items() if f".{tuner.prefix}" in key}
     config = tuner.peft_config[adapter_name]
     remapped = tuner._remap_adapter_state_dict_for_load(tuner.model, config, adapter_name, prompts)

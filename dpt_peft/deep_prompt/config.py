@@ -55,10 +55,12 @@ class DeepPromptConfig(PeftConfig):
             makes, layer by layer, of `init_text` or of tokens drawn from its vocabulary. Not saved.
         init_text (`str`, *optional*):
             The text for `init_weights="text"`: repeated if it has fewer than `num_virtual_tokens` tokens, else cut.
+            The tokenizer's special tokens around it count, as in PEFT's prompt tuning.
         tokenizer_name_or_path (`str`, *optional*):
             The tokenizer for `init_text`, as in PEFT's prompt tuning.
         tokenizer_kwargs (`dict`, *optional*):
-            Arguments of `AutoTokenizer.from_pretrained` for it.
+            Arguments of `AutoTokenizer.from_pretrained` for it; `{"add_special_tokens": False}` leaves its special
+            tokens out.
         init_std (`float`, defaults to 0.02):
             Standard deviation of the normal distribution that new prompts are drawn from.
         init_from (`str`, *optional*):

@@ -283,10 +283,13 @@ class ForwardPass:
         self.with_gradients = torch.is_grad_enabled()
         self.version: int | None = None
         self._made: list[tuple[tuple[Any, ...], Any, Any]] = []
-        self._ready: dict[Any, Any] = {}
+        # a list: in `torch.export` sizes of a batch can be compared, and not be keys
+        self._ready: list[tuple[Any, Any]] = []
         self._served: set[Any] = set()
-        # dropout and encoder keep tensors for the backward pass: they must not run within a checkpoint of some layer
-        self._flats = tuple(adapter.flat() for adapter in adapters) if self.with_gradients else None
+        # Dropout and encoder keep tensors for the backward pass: they must not run within a checkpoint of some layer.
+        # `torch.jit.trace` compares a trace with gradients and one without: there they run in one place.
+        at_once = self.with_gradients and not torch.jit.is_tracing()
+        self._flats = tuple(adapter.flat() for adapter in adapters) if at_once else None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # copies and pickles of a model are not in the middle of a pass
@@ -351,11 +354,16 @@ class ForwardPass:
     def _prompts(self, part: int, row: int, shape: Shape) -> Prompts:
         """Return one layer's prompts, made ready with those of all layers in its stretch."""
         index, place = self._parts[part].layout.places[row]
-        name = (part, index, shape)
-        ready = self._ready.get(name)
-        if ready is None:
-            ready = self._ready[name] = self._stretch(part, index, shape)
-        return ready[place]
+        return self._once((part, index, shape), lambda: self._stretch(part, index, shape))[place]
+
+    def _once(self, name: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+        """Return `make()`, made once in the pass."""
+        for other, made in self._ready:
+            if other == name:
+                return made
+        made = make()
+        self._ready.append((name, made))
+        return made
 
     def _stretch(self, part: int, index: int, shape: Shape) -> list[Prompts]:
         """Return the prompts of all layers of a stretch."""
@@ -385,25 +393,27 @@ class ForwardPass:
 
     def _flat(self, part: int, shape: Shape) -> torch.Tensor:
         """(num_virtual_tokens, width) of an adapter, or (batch, longest, width) of a mixture."""
-        name = (part, shape.batch if self.mixtures else None, shape.device, shape.dtype)
-        if name not in self._ready:
+
+        def make() -> torch.Tensor:
             if self._flats is None:
                 self._flats = tuple(adapter.flat() for adapter in self.adapters)
             flat = self.mixtures[part].gather(self._flats, shape.batch) if self.mixtures else self._flats[part]
-            self._ready[name] = flat.to(device=shape.device, dtype=shape.dtype)
-        return self._ready[name]
+            return flat.to(device=shape.device, dtype=shape.dtype)
+
+        return self._once(("flat", part, shape.batch if self.mixtures else None, shape.device, shape.dtype), make)
 
     def _gate(self, part: int, row: int, shape: Shape) -> torch.Tensor:
         """A single number, or (batch, 1, 1, 1)."""
-        name = ("gate", part, shape.batch, shape.device, shape.dtype)
-        if name not in self._ready:
+
+        def make() -> Any:
             gates: Any
             if self.mixtures:
                 gates = self.mixtures[part].gates([adapter.gate for adapter in self.adapters], shape.batch)
             else:
                 gates = self.adapters[part].gate
-            self._ready[name] = gates.to(device=shape.device, dtype=shape.dtype).unbind(0)
-        return self._ready[name][row]
+            return gates.to(device=shape.device, dtype=shape.dtype).unbind(0)
+
+        return self._once(("gate", part, shape.batch, shape.device, shape.dtype), make)[row]
 
     def _visible(self, part: int, row: int, shape: Shape) -> torch.Tensor | None:
         """Which prompts each row of the batch sees, boolean (batch, length); `None` if all see all."""

@@ -55,8 +55,12 @@ def _tokens(model: Any, config: DeepPromptConfig) -> torch.Tensor:
     device = embeddings.weight.device
     if config.init_weights == "sample_vocab":
         return torch.randint(0, embeddings.num_embeddings, (count,), device=device)
-    tokenizer = AutoTokenizer.from_pretrained(config.tokenizer_name_or_path, **(config.tokenizer_kwargs or {}))
-    ids = torch.tensor(tokenizer(config.init_text)["input_ids"], dtype=torch.long, device=device)
+    options = dict(config.tokenizer_kwargs or {})
+    # of the call alone: transformers' loading has no such option
+    special = options.pop("add_special_tokens", True)
+    tokenizer = AutoTokenizer.from_pretrained(config.tokenizer_name_or_path, **options)
+    ids = tokenizer(config.init_text, add_special_tokens=special)["input_ids"]
+    ids = torch.tensor(ids, dtype=torch.long, device=device)
     if len(ids) == 0:
         raise ValueError(f"`init_text` has no tokens: {config.init_text!r}.")
     # repeated before it is run and not after: prompts that start out the same would stay the same

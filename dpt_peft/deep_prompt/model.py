@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_target_module_exists
 from torch import nn
 
@@ -162,7 +163,7 @@ class DeepPromptModel(BaseTuner):
                 # made to be loaded into
                 return
             if not config.inference_mode:
-                _warn_of_what_is_left_out(model, config)
+                warn_of_what_is_left_out(model, config)
             try:
                 if config.init_weights != "normal" and not config.inference_mode:
                     initialise_from_tokens(self.model, adapter_name, config)
@@ -330,7 +331,8 @@ def check_name(adapter_name: str) -> None:
         )
 
 
-def _warn_of_what_is_left_out(model: nn.Module, config: DeepPromptConfig) -> None:
+def warn_of_what_is_left_out(model: nn.Module, config: PeftConfig) -> None:
+    """Warn if there is a task's head that an adapter neither trains nor saves; see `modules_left_out`."""
     left_out = modules_left_out(model, config)
     if left_out:
         task_type = '`task_type` ("SEQ_CLS" for multiple choice), or ' if config.task_type is None else ""

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+import torch
 from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner
 from torch import nn
 
-from dpt_peft._compatibility import call_before_an_adapter_is_put_on, is_targeted, with_default_targets
+from dpt_peft._compatibility import (
+    call_before_an_adapter_is_put_on,
+    call_when_an_adapters_weights_are_read,
+    is_targeted,
+    with_default_targets,
+)
 
 from .attention.base import DeepPromptLayer
 from .bank import PromptBank
+from .config import DeepPromptConfig
 from .model import DeepPromptModel
 from .saved import shorten
+
+_THE_WAY = (
+    "Take the prompts off meanwhile: `with dpt_peft.prompts_set_aside(model):` around `get_peft_model`, "
+    "`add_adapter`, or what loads and saves the other adapter."
+)
 
 
 @contextmanager
@@ -67,9 +80,23 @@ def _refuse_to_pass_layers_by(tuner: BaseTuner, model: nn.Module, config: PeftCo
     if hidden:
         raise ValueError(
             f"`target_modules` names layers within attention that has prompts ({shorten(hidden)}), where PEFT does "
-            "not look. Take the prompts off meanwhile: `with dpt_peft.prompts_set_aside(model):` around "
-            "`get_peft_model`, `add_adapter`, or what loads and saves the other adapter."
+            f"not look. {_THE_WAY}"
         )
 
 
+def _warn_of_names_within_prompts(model: nn.Module, config: PeftConfig, weights: Mapping[str, torch.Tensor]) -> None:
+    """Warn if another method's weights are read while they lie within prompted attention: their names say so."""
+    if isinstance(config, DeepPromptConfig):
+        return
+    within = tuple(f"{name}.base_layer." for name, mod in model.named_modules() if isinstance(mod, DeepPromptLayer))
+    hidden = [name for name in weights if name.startswith(within)]
+    if hidden:
+        warnings.warn(
+            f"weights within attention that has prompts get names ({shorten(hidden)}) that fit no other model: loaded "
+            f"there, they are lost. {_THE_WAY}",
+            stacklevel=2,
+        )
+
+
+call_when_an_adapters_weights_are_read(_warn_of_names_within_prompts)
 call_before_an_adapter_is_put_on(_refuse_to_pass_layers_by)

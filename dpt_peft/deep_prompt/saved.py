@@ -12,6 +12,7 @@ from .attention.base import DeepPromptLayer
 from .bank import BANK, PromptBank
 
 _PREFIX = "base_model.model."
+_OF_ANOTHER = "The adapter was trained on another backbone, or with another configuration, and was not loaded."
 _LAYERWISE = re.compile(r"(?:(.+)\.)?deep_prompt_(key|value|projection\.weight|projection\.bias|gate)")
 
 
@@ -45,10 +46,7 @@ def check_fit(
             f"missing in the adapter: {shorten(missing)}" if missing else "",
             f"unknown to the backbone: {shorten(foreign)}" if foreign else "",
         ]
-        raise ValueError(
-            "The adapter was trained on another backbone, or with another configuration, and was not loaded. "
-            f"Prompts {'; '.join(part for part in parts if part)}."
-        )
+        raise ValueError(f"{_OF_ANOTHER} Prompts {'; '.join(part for part in parts if part)}.")
 
 
 def shorten(names: list[str], limit: int = 4) -> str:
@@ -89,8 +87,7 @@ def from_layerwise(
     foreign = sorted({name for by_module in parts.values() for name in by_module} ^ layers.keys())
     if foreign:
         raise ValueError(
-            "The adapter was trained on another backbone, or with another configuration, and was not loaded. Prompts "
-            f"unknown to the backbone or missing in the adapter: {shorten(foreign)}."
+            f"{_OF_ANOTHER} Prompts unknown to the backbone or missing in the adapter: {shorten(foreign)}."
         )
     rows: dict[int, tuple[str, int]] = {}
     for name, layer in layers.items():

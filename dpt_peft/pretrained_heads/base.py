@@ -171,9 +171,26 @@ class PretrainedHeadConfig(PreTrainedConfig):
     head_kind: ClassVar[HeadKind] = DISCRIMINATOR_HEAD
     from_tokenizer: ClassVar[frozenset[str]] = frozenset({"language_model_config"})
     needs_tokenizer: ClassVar[bool] = True
+    _settled: ClassVar[frozenset[str]] = frozenset()
 
     language_model_config: PreTrainedConfig | dict[str, Any] | None = None
     label_smoothing: float = 0.0
+
+    def __init_subclass__(cls, *args: Any, **kwargs: Any) -> None:
+        """Note which attributes went through the tokenizer."""
+        super().__init_subclass__(*args, **kwargs)
+        cls._settled = frozenset(cls.tokenizer_options())
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute, unless the token ids beside it would stay what they were."""
+        settled = name in self._settled and is_made(self)
+        if settled and value != getattr(self, name, None):
+            raise ValueError(
+                f"`{name}` cannot change in a finished config, whose token ids would stay those of "
+                f"{getattr(self, name, None)!r}: load the model again with "
+                f"{type(self).__name__.removesuffix('Config')}.from_pretrained(..., {name}=...)"
+            )
+        super().__setattr__(name, value)
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Check the choices, and take over what every config has a value for."""

@@ -22,6 +22,7 @@ DEFAULT_TEMPLATE = "{text} Class: {labels}."
 DEFAULT_TEMPLATES = {"labels": DEFAULT_TEMPLATE, "mask": "{text} It was {mask}."}
 DEFAULT_SEPARATOR = ", "
 WORDPIECES = ("first", "mean", "max")
+_SPECIAL_TOKENS = ("bos_token", "cls_token", "eos_token", "mask_token", "pad_token", "sep_token", "unk_token")
 _FIELDS = ("text", "text_a", "text_b", "sep")
 _Resolved = TypeVar("_Resolved")
 _logger = logging.getLogger(__name__)
@@ -74,16 +75,19 @@ class ResolvedTemplate:
         return cls(**ids, label_spans=spans, slots=tuple(values["slots"]))
 
 
-def check_label_words(label_words: Sequence[str], *, minimum: int = 2) -> list[str]:
+def check_label_words(
+    label_words: Sequence[str], *, minimum: int = 2, tokenizer: PreTrainedTokenizerBase | None = None
+) -> list[str]:
     """Return the label words, stripped of surrounding spaces, or say what is wrong with them.
 
     Args:
         label_words: One word (or short phrase) a class.
         minimum: Fewest classes allowed.
+        tokenizer: Whose special tokens no word may hold. `None`: not known yet.
 
     Raises:
         TypeError: Not a list or tuple of strings.
-        ValueError: Too few words, an empty word, or the same word twice.
+        ValueError: Too few words, an empty word, the same word twice, or a special token in a word.
     """
     if isinstance(label_words, str) or not isinstance(label_words, Sequence):
         raise TypeError(
@@ -101,6 +105,12 @@ def check_label_words(label_words: Sequence[str], *, minimum: int = 2) -> list[s
             raise ValueError(f"`label_words[{index}]` is empty: every class needs a word in the template")
         if word in words[:index]:
             raise ValueError(f"`label_words` has {word!r} twice: every class needs a word of its own")
+        for name in _SPECIAL_TOKENS:
+            special = getattr(tokenizer, name, None)
+            if special and special in word:
+                raise ValueError(
+                    f"`label_words`: {word!r} holds the tokenizer's special token {special!r}; choose another word"
+                )
     return words
 
 
@@ -203,7 +213,7 @@ def resolve_template(
         TypeError, ValueError: See `parse_template` and `check_label_words`.
         ValueError: A label word becomes no token or an unknown token, or two classes are read at the same tokens.
     """
-    words = check_label_words(label_words, minimum=1)
+    words = check_label_words(label_words, minimum=1, tokenizer=None if asked == "mask" else tokenizer)
     order = resolve_label_order(label_order, len(words))
     if not isinstance(label_separator, str):
         raise TypeError(f"`label_separator` must be a string such as ', ', got {type(label_separator).__name__}")

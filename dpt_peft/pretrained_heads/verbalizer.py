@@ -91,7 +91,7 @@ class VerbalizerForSequenceClassificationConfig(TemplateConfig):
         assert tokenizer is not None
         if tokenizer.mask_token is None:
             raise ValueError("`tokenizer` has no mask token, which a verbalizer is read at")
-        words = check_label_words(label_words)  # type: ignore[arg-type]
+        words = check_label_words(label_words, tokenizer=tokenizer)  # type: ignore[arg-type]
         resolved = resolve_template(template, [tokenizer.mask_token], tokenizer, asked="mask")
         token_ids: list[int] = []
         for word in words:

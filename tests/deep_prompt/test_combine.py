@@ -95,6 +95,14 @@ def test_init_from_prompts_that_do_not_fit(tmp_path):
         prompted("bert", num_virtual_tokens=7, init_from=str(tmp_path))
 
 
+def test_a_misspelled_adapter_to_start_from_is_named():
+    model = prompted("bert")
+    with pytest.raises(ValueError, match=r"`init_from` is 'nope'.*neither an adapter of this model \('default'\)"):
+        model.add_adapter("b", prompt_config(init_from="nope"))
+    with pytest.raises(ValueError, match=r"`init_from` is 'nope'.*\(it has no other\)"):
+        prompted("bert", init_from="nope")
+
+
 def test_excluding_modules_warns_of_nothing():
     with warnings.catch_warnings():
         warnings.simplefilter("error")

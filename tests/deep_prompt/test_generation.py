@@ -70,10 +70,10 @@ def generate(model: torch.nn.Module, batch: dict[str, torch.Tensor], **kwargs: A
     )
 
 
-def same(ours: Any, theirs: Any) -> None:
+def same(ours: Any, theirs: Any, atol: float = 1e-4) -> None:
     assert torch.equal(ours.sequences, theirs.sequences)
     for our_scores, their_scores in zip(ours.scores, theirs.scores, strict=True):
-        assert torch.allclose(our_scores, their_scores, atol=1e-4)
+        assert torch.allclose(our_scores, their_scores, atol=atol)
 
 
 @pytest.mark.parametrize("padding", ["none", "left"])
@@ -117,11 +117,11 @@ def test_static_cache_equals_peft_prefix_tuning(name):
     same(generate(deep, batch, cache_implementation="static"), generate(prefix, batch))
 
 
-def seq2seq(name: str) -> torch.nn.Module:
+def seq2seq(name: str, layers: int = 2) -> torch.nn.Module:
     torch.manual_seed(0)
     sizes: dict[str, Any] = {"vocab_size": 99, "d_model": 32, "decoder_start_token_id": 0, "eos_token_id": 2}
-    if name == "t5":
-        sizes |= {"d_kv": 8, "d_ff": 37, "num_layers": 2, "num_heads": 4, "initializer_factor": 2.0}
+    if name in ("t5", "mt5"):
+        sizes |= {"d_kv": 8, "d_ff": 37, "num_layers": layers, "num_heads": 4, "initializer_factor": 2.0}
     else:
         sizes |= {"init_std": 0.3, "forced_eos_token_id": None}
         sizes |= {f"{part}_layers": 2 for part in ("encoder", "decoder")}
@@ -144,6 +144,24 @@ def test_encoder_decoders_generate_with_a_cache_what_they_do_without(name):
     if name != "led":
         whole = {key: value[:1] for key, value in batch.items()}
         same(generate(model, whole, cache_implementation="static"), generate(model, whole, use_cache=False))
+
+
+@pytest.mark.parametrize("strategy", ["greedy", "beams"])
+@pytest.mark.parametrize("layers", [[0], "first 2", [0, 2], [1]], ids=str)
+@pytest.mark.parametrize("name", ["t5", "mt5"])
+def test_layers_without_prompts_get_the_position_bias_of_their_tokens(name, layers, strategy):
+    """T5 makes it in layer 0, for all keys in the cache of that layer, and hands it to the others."""
+    config = DeepPromptConfig(
+        task_type="SEQ_2_SEQ_LM", num_virtual_tokens=LENGTH, init_std=1.0, layers_to_transform=layers
+    )
+    model = get_peft_model(seq2seq(name, layers=3), config).eval()
+    batch = make_batch("llama", "right").asdict()
+    expected = generate(model, batch, use_cache=False, **STRATEGIES[strategy])
+    same(generate(model, batch, **STRATEGIES[strategy]), expected, atol=1e-3)
+    model.add_adapter("other", DeepPromptConfig(task_type="SEQ_2_SEQ_LM", num_virtual_tokens=2, init_std=1.0))
+    names = {"adapter_names": ["default", "other"]}
+    expected = generate(model, batch, use_cache=False, **names, **STRATEGIES[strategy])
+    same(generate(model, batch, **names, **STRATEGIES[strategy]), expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -164,3 +164,11 @@ def test_the_text_stands_before_the_tokens_where_positions_are_shifted(name, tok
         assert torch.allclose(logits(shifted, name), logits(plain, name), atol=1e-5)
     else:
         assert torch.equal(bank_of(shifted).flat("default"), bank_of(plain).flat("default"))
+
+
+def test_special_tokens_around_the_text_can_be_left_out(tokenizer):
+    options = from_text(tokenizer, tokenizer_kwargs={"add_special_tokens": False})
+    expected = projected(make_model("bert"), IDS[1:-1], "key", "value")
+    model = prompted("bert", num_virtual_tokens=len(IDS) - 2, **options)
+    for layer, (keys, _) in zip(layers_of(model), expected, strict=True):
+        assert torch.allclose(keys_of(layer)[0], keys, atol=1e-6)

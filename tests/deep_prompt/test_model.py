@@ -251,3 +251,46 @@ def test_no_adapter_is_called_as_rows_without_one():
         model.add_adapter("__base__", prompt_config())
     assert list(model.peft_config) == ["default"]
     assert torch.equal(logits(model, "bert"), expected)
+
+
+@pytest.mark.parametrize("shift_positions", [False, True])
+@pytest.mark.parametrize("name", ["bert", "gpt2"])
+def test_every_module_can_be_asked_for_weight_and_bias(name, shift_positions):
+    model = prompted(name, shift_positions=shift_positions)
+    for missing in ("weight", "bias"):
+        assert any(isinstance(getattr(module, missing, None), torch.Tensor) for module in model.modules())
+        assert not hasattr(bank_of(model), missing)
+
+
+def other_batch(name: str) -> dict[str, torch.Tensor]:
+    """Of another size than `make_batch`'s."""
+    return {key: value.repeat(2, 1)[:3, :5] for key, value in make_batch(name).asdict().items()}
+
+
+@pytest.mark.parametrize("options", [{}, {"use_gate": True}, {"encoder_reparameterization": "mlp"}], ids=str)
+@pytest.mark.parametrize("name", ["bert", "electra", "deberta-v2", "llama"])
+def test_export_takes_batches_of_other_sizes(name, options):
+    model = prompted(name, **options)
+    if options.get("use_gate"):
+        bank_of(model).deep_prompt_gate["default"].data.fill_(0.5)
+    model.config.use_cache = False
+    batch = make_batch(name).asdict()
+    sizes = {key: {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC} for key in batch}
+    with torch.no_grad():
+        program = torch.export.export(model.get_base_model(), (), batch, dynamic_shapes=sizes).module()
+        # prompts and three tokens are eight keys, which fused kernels want no padding for
+        shorter = {key: value[:1, :3] for key, value in batch.items()}
+        for rows in (batch, other_batch(name), shorter):
+            torch.testing.assert_close(program(**rows).logits, model(**rows).logits, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("with_gradients", [False, True])
+@pytest.mark.parametrize("name", ["bert", "electra"])
+def test_a_traced_backbone_takes_batches_of_other_sizes(name, with_gradients):
+    model = prompted(name)
+    batch = make_batch(name).asdict()
+    with torch.set_grad_enabled(with_gradients):
+        traced = torch.jit.trace(model.get_base_model(), (batch["input_ids"], batch["attention_mask"]), strict=False)
+        for rows in (batch, other_batch(name)):
+            found = traced(rows["input_ids"], rows["attention_mask"])["logits"]
+            torch.testing.assert_close(found, model(**rows).logits, rtol=0, atol=1e-5)

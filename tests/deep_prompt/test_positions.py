@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 from peft import PeftModel, PrefixTuningConfig, get_peft_model
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from dpt_peft import DeepPromptConfig
 from dpt_peft.deep_prompt.positions import ShiftedPositions
@@ -15,6 +15,10 @@ from tests.architectures import TEXT, make_batch, make_config, make_model, tiny_
 from tests.deep_prompt.test_common import logits, prompt_config, prompted
 from tests.deep_prompt.test_parity import LENGTH, copy_prefix
 
+SIZES = (
+    *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
+    *("num_key_value_heads", "max_position_embeddings", "pad_token_id"),
+)
 CLASSIFIERS = ("bert", "roberta", "xlm-roberta", "electra", "gpt2", "llama")
 # where PEFT has nothing to compare with: distilbert's prefix tuning does not run
 SHIFTABLE = (*CLASSIFIERS, "distilbert", "albert", "modernbert", "mpnet", "deberta-v2-no-positions")
@@ -174,3 +178,24 @@ def test_compiled_gives_the_same_in_one_graph(name):
     torch.compiler.reset()
     compiled = torch.compile(model.base_model.model, backend="eager", fullgraph=True)
     assert torch.allclose(logits(compiled, name), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3"])
+def test_a_rotary_classifiers_row_is_computed_as_if_alone_in_the_documented_ways(name):
+    """Prompts have no position, tokens do: without `position_ids`, those of a row begin behind its padding."""
+    if name == "llama":
+        base = make_model(name)
+    else:
+        sizes = make_config("llama").to_dict()
+        base = AutoModelForSequenceClassification.from_config(
+            AutoConfig.for_model(name, **{key: sizes[key] for key in SIZES}, head_dim=8)
+        )
+    model = get_peft_model(base.eval(), prompt_config(init_std=1.0)).eval()
+    right, left = (make_batch("llama", side).asdict() for side in ("right", "left"))
+    with torch.no_grad():
+        alone = model(input_ids=right["input_ids"][1:, :5]).logits
+        assert torch.allclose(model(**right).logits[1:], alone, atol=1e-5)
+        left["input_ids"][1, 2:] = right["input_ids"][1, :5]
+        assert not torch.allclose(model(**left).logits[1:], alone, atol=1e-4)
+        position_ids = (left["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+        assert torch.allclose(model(**left, position_ids=position_ids).logits[1:], alone, atol=1e-5)

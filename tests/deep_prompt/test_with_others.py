@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -171,3 +172,16 @@ def test_prompts_train_and_save_on_int8_linear_layers(tmp_path: Path):
     assert torch.equal(logits(loaded, "bert"), expected)
     with model.disable_adapter():
         assert torch.equal(logits(model, "bert"), before)
+
+
+def test_names_of_a_lora_within_prompts_are_warned_of_when_it_is_saved(tmp_path: Path):
+    model = with_both()
+    model.set_adapter("lora")
+    with pytest.warns(UserWarning, match=r"self\.base_layer\.query\.lora_A.*fit no other model.*prompts_set_aside"):
+        model.save_pretrained(tmp_path / "lora")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with prompts_set_aside(model):
+            model.save_pretrained(tmp_path / "lora")
+        model.set_adapter("prompts")
+        model.save_pretrained(tmp_path / "prompts")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from dpt_peft import DeepPromptConfig
 from dpt_peft.pretrained_heads import DPTForSequenceClassification
 
 from .conftest import MAX_LENGTH
@@ -22,6 +23,7 @@ CHOICES = {
         "classes_per_pass": 3,
     },
     "prototypes": {"prototypes": True},
+    "deep prompts": {"prototypes": True},
     "short list": {"prototypes": True, "short_list": 2, "wordpieces": "mean"},
 }
 
@@ -34,6 +36,9 @@ def model(request, discriminator_path) -> DPTForSequenceClassification:
     if made.config.prototypes:
         torch.manual_seed(0)
         torch.nn.init.normal_(made.class_prototypes.weight)
+    if request.param == "deep prompts":
+        torch.manual_seed(0)
+        made.add_adapter(DeepPromptConfig(num_virtual_tokens=4, init_std=0.5, modules_to_save=made.new_modules))
     return made
 
 

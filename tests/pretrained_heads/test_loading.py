@@ -299,3 +299,22 @@ def test_a_new_discriminator_is_one_registration(tokenizer, rows, tmp_path, monk
     plain = BertTokenClassifier.from_pretrained(tmp_path)
     expected = plain(spliced.input_ids, spliced.attention_mask, spliced.token_type_ids).logits
     assert torch.equal(model(**rows).logits, -expected.gather(1, spliced.label_positions))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("label_words", ["bad", "good", "sad"]),
+        ("template", "{text} topic: {labels}"),
+        ("label_order", [2, 1, 0]),
+        ("wordpieces", "mean"),
+        ("classes_per_pass", 1),
+        ("max_length", 20),
+    ],
+)
+def test_what_went_through_the_tokenizer_cannot_be_set_in_a_finished_config(discriminator_path, name, value):
+    model = DPTForSequenceClassification.from_pretrained(discriminator_path, label_words=["world", "sports", "film"])
+    with pytest.raises(ValueError, match=rf"`{name}` cannot change.*DPTForSequenceClassification\.from_pretrained\("):
+        setattr(model.config, name, value)
+    setattr(model.config, name, getattr(model.config, name))
+    model.config.label_smoothing, model.config.class_weights = 0.1, [1.0, 2.0, 3.0]

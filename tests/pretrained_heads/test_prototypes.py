@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -239,3 +241,27 @@ def test_near_cosines_do_not_tie_under_autocast(load, rows):
     assert logits.dtype == torch.float32
     assert logits[0].unique().numel() == 3
     assert pairs < 1e-6
+
+
+def test_an_adapter_that_leaves_prototypes_out_says_so(load, rows, tmp_path):
+    model = load(dtype=torch.float32)
+    with pytest.warns(UserWarning, match=r"neither trains nor saves class_prototypes.*modules_to_save=\['class_prot"):
+        model = get_peft_model(model, LoraConfig(task_type="SEQ_CLS", target_modules=["query"]))
+    model.set_prototypes([{**rows, "labels": LABELS}])
+    model.save_pretrained(tmp_path)
+    for load_again in (dpt_peft.AutoPeftModel, DPTForSequenceClassification):
+        with pytest.warns(UserWarning, match="saved without the prototypes.*`set_prototypes`"):
+            load_again.from_pretrained(tmp_path)
+
+
+def test_an_adapter_that_keeps_prototypes_warns_of_nothing(load, rows, tmp_path):
+    model = load(dtype=torch.float32)
+    config = LoraConfig(task_type="SEQ_CLS", target_modules=["query"], modules_to_save=model.new_modules)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
+        model = get_peft_model(model, config)
+        model.set_prototypes([{**rows, "labels": LABELS}])
+        model.save_pretrained(tmp_path)
+        loaded = dpt_peft.AutoPeftModel.from_pretrained(tmp_path)
+    assert torch.equal(loaded(**rows).logits, model.eval()(**rows).logits)

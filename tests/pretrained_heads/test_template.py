@@ -167,3 +167,9 @@ def test_label_order():
 def test_bad_label_order(order):
     with pytest.raises(ValueError, match="label_order"):
         resolve_label_order(order, 3)
+
+
+@pytest.mark.parametrize("word", ["[SEP]", "very[PAD]good", "[MASK]"])
+def test_label_words_hold_no_special_tokens(tokenizer, word):
+    with pytest.raises(ValueError, match=r"`label_words`: .* holds the tokenizer's special token '\["):
+        resolve_template(DEFAULT_TEMPLATE, ["good", word], tokenizer)

@@ -260,3 +260,8 @@ def test_bad_arguments(path, kwargs, error, message):
 def test_bad_inputs(path):
     with pytest.raises(ValueError, match="splices its template into `input_ids`"):
         load(path)(inputs_embeds=torch.zeros(1, 2, 16))
+
+
+def test_label_words_hold_no_special_tokens(path):
+    with pytest.raises(ValueError, match=r"`label_words`: '\[SEP\]' holds the tokenizer's special token"):
+        load(path, label_words=["[SEP]", "good"])

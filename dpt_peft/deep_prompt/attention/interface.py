@@ -41,6 +41,8 @@ class InterfaceAttentionLayer(DeepPromptLayer):
         self.base_config: Any = base_layer.config
         self.prompt_config = config_with_attention(self.base_config, IMPLEMENTATION)
         self.cache: Any = None
+        # a position bias that the module has made for prompts and tokens, and its columns for tokens
+        self.cropped: tuple[torch.Tensor, torch.Tensor] | None = None
         self.eager, self.kernels = attention_kernels(base_layer)
         self._link()
 
@@ -77,6 +79,10 @@ class InterfaceAttentionLayer(DeepPromptLayer):
         self.cache = cache
         output = base(*args, **kwargs)
         self.cache = None
+        if self.cropped is not None:
+            # layers without prompts are handed it too
+            (made, bias), self.cropped = self.cropped, None
+            output = tuple(bias if part is made else part for part in output)
         return output
 
     def record(self, *args: Any, **kwargs: Any) -> Any:
@@ -162,6 +168,9 @@ def deep_prompt_attention(
     bias, is_causal = kwargs.get("position_bias"), kwargs.get("is_causal")
     if is_causal is None:
         is_causal = getattr(module, "is_causal", True)
+    if bias is not None and cached is not None and bias.shape[-1] > tokens:
+        made, bias = bias, bias[..., :tokens]
+        layer.cropped = (made, bias)
     sizes = (batch, key_heads, heads, queries, tokens, length)
     same = (attention_mask, visible, layer.base_config, layer.kernels)
     equal = (sizes, is_causal, bias is None, query.dtype)
@@ -176,7 +185,7 @@ def deep_prompt_attention(
             cached.put(prompts, layer.owner(), key, value)
     if bias is not None and length:
         kwargs["position_bias"] = forward_pass.memo(
-            (bias,), (length, call.tokens), lambda: nn.functional.pad(bias[..., : call.tokens], (length, 0))
+            (bias,), (length, call.tokens), lambda: _with_columns(length, bias, call.tokens)
         )
     if call.queries_in_front:
         context, weights = call.kernel(module, _behind(length, query), key, value, None, **kwargs)
@@ -240,6 +249,11 @@ def _prepare(
 def _behind(length: int, query: torch.Tensor) -> torch.Tensor:
     """Return queries with so many empty ones in front, in memory token by token as the kernel's output is to be."""
     return nn.functional.pad(query.transpose(1, 2), (0, 0, 0, 0, length, 0)).transpose(1, 2)
+
+
+def _with_columns(length: int, bias: torch.Tensor, tokens: int) -> torch.Tensor:
+    """Return the bias of so many tokens with so many empty columns in front."""
+    return nn.functional.pad(bias if bias.shape[-1] == tokens else bias[..., :tokens], (length, 0))
 
 
 def _as_row(tokens: torch.Tensor) -> torch.Tensor:

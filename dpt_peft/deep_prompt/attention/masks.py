@@ -55,7 +55,9 @@ def widen_additive(mask: torch.Tensor, length: int, visible: torch.Tensor | None
     if visible is not None:
         mask, length = widen(mask, length, visible), 0
     columns = length + mask.shape[-1]
-    wide = nn.functional.pad(mask, (length, -columns % _ALIGNMENT), value=True)
+    # an exported graph would be good for those lengths alone that need as much, or as little
+    extra = -columns % _ALIGNMENT if isinstance(columns, int) else 0
+    wide = nn.functional.pad(mask, (length, extra), value=True)
     # the logarithms of 1 and 0
     return wide.to(dtype).log_()[..., :columns]
 
