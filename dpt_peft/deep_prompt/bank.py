@@ -96,15 +96,13 @@ class PromptBank(nn.Module, BaseTunerLayer):
             )
         return bank
 
+    # PEFT's layers answer with those of their base layer; a bank has none, and would be asked without end.
     @property
     def weight(self) -> torch.Tensor:
-        """Say that there is none: PEFT's layers answer with that of their base layer, which a bank does not have."""
-        raise AttributeError("PromptBank has no `weight`: prompts are in `deep_prompt_stored`")
+        """Raise an `AttributeError`."""
+        raise AttributeError
 
-    @property
-    def bias(self) -> torch.Tensor:
-        """Say that there is none, as of `weight`."""
-        raise AttributeError("PromptBank has no `bias`: prompts are in `deep_prompt_stored`")
+    bias = weight
 
     def remove(self, model: nn.Module) -> None:
         """Leave no trace of the bank in the model."""

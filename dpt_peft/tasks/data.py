@@ -7,6 +7,7 @@ import codecs
 import csv
 import gzip
 import json
+import logging
 import lzma
 import math
 import re
@@ -28,6 +29,8 @@ from dpt_peft._compatibility import (
     special_tokens_as_text as special_tokens_as_text,
     split_special_tokens,
 )
+
+logger = logging.getLogger(__name__)
 
 #: What stands between the cells of a table, by file ending.
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -166,7 +169,7 @@ def read_table(text: str, separator: str) -> Dataset:
     Raises:
         ValueError: If a line has more or fewer cells than the first; if a quote is not closed; if two columns have one
             name; if cells are separated by something else; if there is a blank before a cell's quotes in a csv; if a
-            file of one column has an empty line within, or, as a tsv, a quote that a later line may close.
+            file of one column has an empty line within.
     """
     quoted = separator == "," or text.startswith('"')
     quoted = quoted or any(
@@ -185,12 +188,13 @@ def read_table(text: str, separator: str) -> Dataset:
             f"{others[separator]}."
         )
     if separator == "\t" and not quoted and len(names) == 1:
-        _check_open_quotes(lines)
+        _warn_of_open_quotes(lines)
+    # csv takes quotes behind a blank for part of the cell
+    unquoted = set(_BLANK_BEFORE_QUOTES.findall(text)) if separator == "," else set()
     rows: list[list[str]] = []
     for line, cells in lines[1:]:
-        for cell in filter(_BLANK_BEFORE_QUOTES.fullmatch, cells if separator == "," else []):
-            if re.search(f"(^|,){re.escape(cell)}", text, re.M):  # a cell that has its blank in quotes does not
-                raise ValueError(f"line {line} has a blank before the quotes of {cell!r}; delete it.")
+        if not unquoted.isdisjoint(cells):
+            raise ValueError(f"line {line} has a blank before the quotes of a cell: {cells}; delete it.")
         if len(cells) != len(names):
             way = "put a cell with commas in quotes" if separator == "," else "a cell cannot hold a tab or a line end"
             raise ValueError(
@@ -205,17 +209,18 @@ def read_table(text: str, separator: str) -> Dataset:
     )
 
 
-_BLANK_BEFORE_QUOTES = re.compile(r'[ \t]+"[^"]*"[ \t]*')
+_BLANK_BEFORE_QUOTES = re.compile(r'(?:^|,)([ \t]+"[^",\n]*"[ \t]*)(?=,|$)', re.M)
 
 
-def _check_open_quotes(lines: Sequence[tuple[int, list[str]]]) -> None:
-    """Refuse a column of texts with a quote that is open at a line's end and closed at another's: one text or two?"""
+def _warn_of_open_quotes(lines: Sequence[tuple[int, list[str]]]) -> None:
+    """Warn of a column of texts with a quote that is open at a line's end and closed at another's: one text or two?"""
     odd = [(line, cell) for line, (cell,) in lines if cell.count('"') % 2]
     begins = next((line for line, cell in odd if cell.startswith('"')), None)
     if begins is not None and any(line > begins and cell.endswith('"') for line, cell in odd):
-        raise ValueError(
-            f"the quote at the beginning of line {begins} is not closed there, so that the text may go on in the next "
-            "line; with one column that cannot be told. Write csv or json lines."
+        logger.warning(
+            "Every line of the tsv is a text, although the quote at the beginning of line %s is closed in a later "
+            "one. If texts go on over lines, write csv or json lines.",
+            begins,
         )
 
 
@@ -357,15 +362,16 @@ def _load_folder(args: DatasetArguments) -> DatasetDict | None:
     if args.dataset_name is None or not folder.is_dir():
         return None
     if (folder / "dataset_dict.json").is_file():
-        return DatasetDict.load_from_disk(args.dataset_name)
+        return DatasetDict.load_from_disk(args.dataset_name).with_format(None)
     if (folder / "state.json").is_file():
         raise ValueError(
             f"`dataset_name`: {args.dataset_name!r} is one saved `Dataset`. Save the splits together: "
             'DatasetDict({"train": ...}).save_to_disk(folder).'
         )
-    files: Any = load_dataset_builder(args.dataset_name, args.dataset_config_name).config.data_files or {}
+    builder = load_dataset_builder(args.dataset_name, args.dataset_config_name)
+    files: Any = builder.config.data_files or {}
     endings = {ending_of(file) for paths in files.values() for file in paths}
-    if endings == {".parquet"}:
+    if endings == {".parquet"} and builder.info.features is None:  # its README.md may declare those of all splits
         return DatasetDict({str(split): Dataset.from_parquet(list(paths)) for split, paths in files.items()})
     if not endings <= {*FORMATS}:
         return None
@@ -375,7 +381,8 @@ def _load_folder(args: DatasetArguments) -> DatasetDict | None:
 def _joined(split: str, paths: Sequence[str]) -> Dataset:
     parts = [load_file(file, "dataset_name") for file in paths]
     for path, part in zip(paths, parts, strict=True):
-        if {*part.column_names} != {*parts[0].column_names}:
+        # of json, a key that a row lacks is a missing value, in whatever file
+        if ending_of(path) in SEPARATORS and {*part.column_names} != {*parts[0].column_names}:
             raise ValueError(
                 f"`dataset_name`: the {split} data is in {len(paths)} files of different columns: "
                 f"{Path(paths[0]).name} has {', '.join(parts[0].column_names)}, {Path(path).name} has "

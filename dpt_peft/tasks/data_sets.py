@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dpt_peft.pretrained_heads.template_presets import LABEL_WORDS
-from dpt_peft.tasks.data import FORMATS
+from dpt_peft.tasks.data import FORMATS, ending_of
 from dpt_peft.tasks.tagging.conll import SOURCES
 
 
@@ -229,4 +229,5 @@ def _only(files: list[Path], split: str) -> Path:
 
 
 def _files(folder: Path, pattern: str, any_ending: bool) -> list[Path]:
-    return sorted(file for file in folder.glob(pattern) if any_ending or file.suffix in FORMATS)
+    found = (file for file in folder.glob(pattern) if file.is_file())
+    return sorted(file for file in found if any_ending or ending_of(file) in FORMATS)

@@ -144,9 +144,8 @@ def load_hierarchical(path: str, data: TaskData, options: HierarchyOptions, **kw
     if kind == "given" and tree is None:
         raise ValueError("`label_hierarchy` is 'given', but there are no `level_column_names` that give one.")
     words = options.label_words
-    own_words = (
-        kind == "none" and not getattr(data, "has_words", False) and saved_wrapper(path, data.label_names, kwargs)
-    )
+    saved = saved_wrapper(path, data.label_names, kwargs) if kind == "none" else None
+    own_words = getattr(saved, "label_words", None) and not getattr(data, "has_words", False)
     if words is None and tree is not None and not own_words:
         # All classes in one template, or a hierarchy built of them, take the same words.
         words = tree.class_words

@@ -21,6 +21,19 @@ _WHOLE_NUMBER = re.compile(r"[+-]?[0-9]+")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
+class SavedNames(list[str]):
+    """Names of the classes that a trained model has: which classes there are, and not what numbers stand for.
+
+    Args:
+        names: The names by id.
+        several: Whether a text has several classes.
+    """
+
+    def __init__(self, names: Iterable[str], *, several: bool = False) -> None:
+        super().__init__(names)
+        self.several = several
+
+
 @dataclass(frozen=True)
 class Labels:
     """The classes of a data set and every row's class.
@@ -336,6 +349,13 @@ def _names_minus_one(keys: set[str], class_names: list[str] | None) -> bool:
 
 def _classes(present: set[str], feature: object, class_names: list[str] | None) -> tuple[list[str], dict[str, int]]:
     """Return the classes' names by id, and the id of every label as the data spells it."""
+    if isinstance(class_names, SavedNames):
+        if unknown := sorted(present - set(class_names)):
+            raise ValueError(
+                f"The data has labels that are none of the model's classes: {listed(unknown)}. "
+                f"Its classes are {listed(class_names)}; if the labels stand for these, say how in `class_names`."
+            )
+        return class_names, {name: place for place, name in enumerate(class_names)}
     if isinstance(feature, ClassLabel):
         names = names_by_number(feature.names, class_names, "class_names")
         order = class_names or names

@@ -22,7 +22,7 @@ from dpt_peft.tasks.data import (
     special_tokens_as_text,
 )
 from dpt_peft.tasks.heads import NEW_HEAD, Head, new_head
-from dpt_peft.tasks.labels import check_missing, listed, whole_number
+from dpt_peft.tasks.labels import check_missing, whole_number
 from dpt_peft.tasks.sampling import ClassSamplingArguments
 from dpt_peft.tasks.text_classification import ClassFeatures
 
@@ -145,13 +145,19 @@ def _labels(dataset: Dataset, split: str, args: MultipleChoiceArguments, choices
 
 
 def _places(names: list[str], column: str, args: MultipleChoiceArguments, choices: int) -> Sequence[int | None]:
-    """Return the choices that the names of a `ClassLabel` mean: columns by name, or as a file's labels are read."""
+    """Return the choices that the names of a `ClassLabel` mean: columns, or places; else they stand in their order."""
     if len(names) != choices:
         raise ValueError(f"`label_column_name`: {column!r} has {len(names)} classes, but there are {choices} choices.")
     columns = _choice_columns(args)
     if set(names) <= set(columns):
         return [columns.index(name) for name in names]
-    return [_label(name, choices, f"every class of column {column!r} ({listed(names)})") for name in names]
+    numbers = [whole_number(name) for name in names]
+    if {*numbers} == {*range(1, choices + 1)}:
+        return [number - 1 for number in numbers if number is not None]
+    try:
+        return [_label(name, choices, "") for name in names]
+    except ValueError:  # "first" and "second"
+        return range(choices)
 
 
 def _choice_columns(args: MultipleChoiceArguments) -> list[str]:
@@ -236,9 +242,9 @@ class MultipleChoice(Task):
 
         Raises:
             ValueError: If a split is empty; if a column is missing (those there are get listed), also that of the
-                question where another split has one; if rows or splits differ in their number of choices, or there
-                are fewer than two; if a label is missing or out of range (the row is named); if the names of a
-                `ClassLabel` do not say which choices they mean; if `question_words` is not like 'cause=because'.
+                question where another split has one; if rows or splits differ in their number of choices, or there are
+                fewer than two; if a label is missing or out of range (the row is named); if `question_words` is not
+                like 'cause=because'.
         """
         words = _words_by_value(args.question_words)
         shaped: dict[str, Dataset] = {}

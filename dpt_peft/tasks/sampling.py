@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from datasets import Dataset
 from transformers.hf_argparser import HfArg
 
 from dpt_peft.tasks.data import is_missing
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -57,9 +60,8 @@ def select_rows(
         The splits to use.
 
     Raises:
-        ValueError: If the sample cannot be drawn, there is no training data to take from, a class would have no row
-            left to train on, `validation_size` is given although there is validation data, or no evaluation rows are
-            asked for.
+        ValueError: If the sample cannot be drawn, there is no training data to take from, `validation_size` is given
+            although there is validation data, or no evaluation rows are asked for.
     """
     chosen = dict(splits)
     if sampling.sample_seed < 0:
@@ -78,7 +80,7 @@ def select_rows(
         train = chosen["train"]
         rows, held_out = _train_and_held_out(len(train), sampling, classes, groups)
         if rows is not None:
-            _check_classes_left(classes or (), rows, sampling)
+            _warn_of_lost_classes(classes or (), rows, sampling)
             chosen["train"] = train.select(rows)
         if held_out is not None:
             chosen["validation"] = train.select(held_out)
@@ -88,14 +90,15 @@ def select_rows(
     return chosen
 
 
-def _check_classes_left(classes: Sequence[Hashable], rows: Sequence[int], sampling: SamplingArguments) -> None:
-    """Refuse a training sample that lost a class to the held-out rows."""
+def _warn_of_lost_classes(classes: Sequence[Hashable], rows: Sequence[int], sampling: SamplingArguments) -> None:
+    """Warn of classes that the training sample lost to the held-out rows."""
     lost = set(classes) - {classes[row] for row in rows} if classes else set()
     if lost:
-        raise ValueError(
-            f"`validation_size` {sampling.validation_size} with `sample_seed` {sampling.sample_seed} leaves no row to "
-            f"train on of the class {', '.join(sorted(map(repr, lost)))}: take another `sample_seed`, a smaller "
-            "`validation_size`, or give validation data."
+        logger.warning(
+            "`validation_size` %s with `sample_seed` %s leaves no row to train on of the class %s.",
+            sampling.validation_size,
+            sampling.sample_seed,
+            ", ".join(sorted(map(repr, lost))),
         )
 
 

@@ -28,7 +28,7 @@ from dpt_peft.tasks.heads import (
     load_verbalizer,
     new_head,
 )
-from dpt_peft.tasks.labels import read_label_lists, read_labels
+from dpt_peft.tasks.labels import SavedNames, read_label_lists, read_labels
 from dpt_peft.tasks.sampling import ClassSamplingArguments
 
 
@@ -103,8 +103,17 @@ class SeveralLabelsData(TaskData):
 
 def has_several_labels(splits: Mapping[str, Dataset], args: TextClassificationArguments) -> bool:
     """Return whether the label column holds lists, or cells that a separator divides."""
-    labels = splits["train"].features.get(args.label_column_name) if "train" in splits else None
+    saved = args.class_names
+    if isinstance(saved, SavedNames) and "train" not in splits:
+        return saved.several
+    labels = next((rows.features[args.label_column_name] for rows in _decisive(splits, args.label_column_name)), None)
     return args.label_separator is not None or isinstance(labels, list) or hasattr(labels, "feature")
+
+
+def _decisive(splits: Mapping[str, Dataset], column: str) -> list[Dataset]:
+    """Return the splits that have a column, that of training first."""
+    ordered = sorted(splits, key=lambda split: split != "train")
+    return [splits[split] for split in ordered if column in splits[split].column_names]
 
 
 def shape_several_labels(splits: Mapping[str, Dataset], args: TextClassificationArguments) -> SeveralLabelsData:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence, Set, ValuesView
+from collections.abc import Iterable, KeysView, Mapping, Sequence, Set, ValuesView
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -72,9 +72,8 @@ def _input(value: Any) -> Any:
     if isinstance(value, tuple):
         if len(value) != 2:
             raise ValueError(f"a tuple is a pair of texts, got {len(value)}: give a list of texts.")
-        value = {"text": value[0], "text_pair": value[1]}
-    if isinstance(value, dict):
-        return {name: "" if is_missing(text) else text for name, text in value.items()}
+        first, second = ("" if is_missing(text) else text for text in value)
+        return {"text": first, "text_pair": second}
     return "" if is_missing(value) else value
 
 
@@ -284,11 +283,9 @@ def _values(values: Any, argument: str) -> list[Any]:
     Raises:
         ValueError: If it is no list, or has no order.
     """
-    if (
-        isinstance(values, str | bytes | Set | Mapping)
-        or hasattr(values, "columns")
-        or not isinstance(values, Iterable)
-    ):
+    unordered = isinstance(values, Set) and not isinstance(values, KeysView)
+    whole = isinstance(values, str | bytes | Mapping) or hasattr(values, "columns")
+    if unordered or whole or not isinstance(values, Iterable):
         raise ValueError(f"`{argument}` must be a list, or one column of a table, got {type(values).__name__}.")
     shape: tuple[int, ...] = getattr(values, "shape", ())
     if len(shape) == 2 and shape[1] == 1:
@@ -298,6 +295,7 @@ def _values(values: Any, argument: str) -> list[Any]:
 
 
 def _names(class_names: Any) -> list[str]:
+    class_names = class_names.tolist() if hasattr(class_names, "tolist") else class_names
     if not isinstance(class_names, list | tuple) or not all(isinstance(name, str) for name in class_names):
         raise ValueError(f"`class_names` must be a list of strings, in the order of the classes, got {class_names!r}.")
     return list(class_names)

@@ -26,6 +26,7 @@ from transformers.hf_argparser import HfArg
 from dpt_peft.pretrained_heads.base import PretrainedHeadConfig
 from dpt_peft.pretraining.embedded import embedded_discriminator
 from dpt_peft.tasks.base import Features, Predictions, Task, TaskData, is_adapter
+from dpt_peft.tasks.labels import SavedNames
 from dpt_peft.tasks.sampling import SamplingArguments
 from dpt_peft.training.cached_layers import CacheArguments, cached_features
 from dpt_peft.training.methods import METHODS, build_model, count_parameters, default_epochs, describe_options
@@ -381,7 +382,9 @@ def with_saved_names(task: Task, arguments: RunArguments) -> Any:
     alone = not arguments.training.do_train and given.dataset_name is None and given.train_file is None
     if not alone or argument is None or getattr(given, argument) is not None:
         return given
-    return replace(given, **{argument: names_in(saved_config(arguments)) or None})
+    saved = saved_config(arguments)
+    several = getattr(saved, "problem_type", None) == "multi_label_classification"
+    return replace(given, **{argument: SavedNames(names, several=several) if (names := names_in(saved)) else None})
 
 
 def saved_config(arguments: RunArguments) -> Any:

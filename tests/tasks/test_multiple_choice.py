@@ -90,18 +90,10 @@ def test_the_names_of_a_class_label_say_which_choice():
     assert shape_class_label(["choice1", "choice2"]) == [0, 1]
     assert shape_class_label(["choice2", "choice1"]) == [1, 0]
 
-
-@pytest.mark.parametrize(
-    ("names", "message"),
-    [
-        (["2", "1"], r"every class of column 'label' \(2, 1\) must be a number from 0 to 1 or one of .* got '2'"),
-        (["first", "second"], r"every class of column 'label' \(first, second\) must be .* got 'first'"),
-        (["A", "B", "C"], "'label' has 3 classes, but there are 2 choices"),
-    ],
-)
-def test_names_of_a_class_label_that_say_nothing(names, message):
-    with pytest.raises(ValueError, match=f"`label_column_name`: {message}"):
-        shape_class_label(names)
+    assert shape_class_label(["2", "1"]) == [1, 0]
+    assert shape_class_label(["first", "second"]) == [0, 1]
+    with pytest.raises(ValueError, match="`label_column_name`: 'label' has 3 classes, but there are 2 choices"):
+        shape_class_label(["A", "B", "C"])
 
 
 ARC = {"question": "Why?", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answerKey": "B"}

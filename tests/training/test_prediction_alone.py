@@ -133,11 +133,20 @@ def test_several_labels_are_not_read_as_one(discriminator, tmp_path):
         folder = tmp_path / method
         start("text-classification", method, discriminator, folder, train_file=train, test_file=test)
         assert AutoConfig.from_pretrained(folder).problem_type == "multi_label_classification"
-        with pytest.raises(ValueError, match="was trained to give a text several labels.*`label_separator`"):
-            start("text-classification", method, folder, tmp_path / "out", test_file=test)
-        start("text-classification", method, folder, tmp_path / "out", test_file=test, label_separator=",")
-        written = [(f / "predictions.jsonl").read_text() for f in (folder, tmp_path / "out")]
-        assert written[0] == written[1]
+        for file in (test, train):  # without and with labels
+            outcome = start("text-classification", method, folder, tmp_path / "out", test_file=file)
+            written = [(f / "predictions.jsonl").read_text() for f in (folder, tmp_path / "out")]
+            assert written[0] == written[1]
+            assert ("test_micro_f1" in outcome.results) is (file == train)
+        with pytest.raises(ValueError, match="was trained to give a text several labels"):
+            start(
+                "text-classification",
+                method,
+                folder,
+                tmp_path / "out",
+                test_file=test,
+                class_names=["negative", "positive"],
+            )
 
 
 def test_a_new_head_is_not_put_on_a_wrapper(discriminator, tmp_path):
@@ -158,3 +167,36 @@ def test_saved_prototypes_are_not_left_out(discriminator, tmp_path):
     start("text-classification", "dpt_prototypes", discriminator, tmp_path / "m", train_file=train, test_file=test)
     with pytest.raises(ValueError, match="prototypes of its classes, which 'dpt' leaves out"):
         start("text-classification", "dpt", tmp_path / "m", tmp_path / "out", test_file=test)
+
+
+def test_saved_names_do_not_say_what_numbers_stand_for(discriminator, tmp_path):
+    rows = [{"text": f"really {word}", "label": number} for number, word in enumerate(("bad", "fine", "great"), 1)]
+    train, names = write(tmp_path / "train.jsonl", rows), ["poor", "fine", "great"]
+    start(
+        "text-classification",
+        "dpt",
+        discriminator,
+        tmp_path / "m",
+        train_file=train,
+        test_file=train,
+        class_names=names,
+    )
+    alone = write(tmp_path / "alone.jsonl", rows[:2])
+    with pytest.raises(ValueError, match="none of the model's classes: 1, 2. Its classes are poor, fine, great"):
+        start("text-classification", "dpt", tmp_path / "m", tmp_path / "out", test_file=alone)
+    spelled = write(tmp_path / "spelled.jsonl", [{"text": "really bad", "label": "poor"}])
+    outcome = start("text-classification", "dpt", tmp_path / "m", tmp_path / "out", test_file=spelled)
+    assert outcome.features["test"].labels.tolist() == [0]
+
+
+def test_tags_of_a_file_alone_are_read_by_their_own_scheme(discriminator, tmp_path):
+    train = write(tmp_path / "train.jsonl", TAGGED)
+    start("token-classification", "fine_tuning", discriminator, tmp_path / "m", train_file=train, test_file=train)
+    bioes = [{"tokens": ["the", "film", "was"], "ner_tags": ["O", "B-good", "E-good"]}]
+    bioes += [{"tokens": ["dull", "bad"], "ner_tags": ["S-other", "S-bad"]}]
+    file = write(tmp_path / "bioes.jsonl", bioes)
+    outcome = start("token-classification", "fine_tuning", tmp_path / "m", tmp_path / "out", test_file=file)
+    assert outcome.features["test"].words.tags == [["O", "B-good", "I-good"], ["B-other", "B-bad"]]
+    numbers = write(tmp_path / "numbers.jsonl", [{"tokens": ["the", "film"], "ner_tags": [0, 2]}])
+    with pytest.raises(ValueError, match="say with `tag_names` what the numbers stand for"):
+        start("token-classification", "fine_tuning", tmp_path / "m", tmp_path / "out", test_file=numbers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,7 +23,7 @@ from transformers.hf_argparser import HfArg
 from dpt_peft.tasks.base import Features, Predictions, Task, TaskData, is_adapter
 from dpt_peft.tasks.data import DatasetArguments, check_splits
 from dpt_peft.tasks.heads import NEW_HEAD, Head, new_head
-from dpt_peft.tasks.labels import names_by_number
+from dpt_peft.tasks.labels import SavedNames, names_by_number
 from dpt_peft.tasks.tagging.conll import (
     PropositionColumns,
     TaggedColumns,
@@ -92,7 +92,7 @@ def _checked_predicates(
                 f"at {predicate!r}."
             )
     marked = [row for row, tags in enumerate(roles or []) if "B-V" in tags]
-    if roles and marked and all(roles[row][column[row]] not in ("B-V", "I-V") for row in marked):
+    if roles and len(marked) > 1 and all(roles[row][column[row]] not in ("B-V", "I-V") for row in marked):
         row = marked[0]
         raise ValueError(
             f"`predicate_column_name`: row {row} of the {split} data has the predicate at {column[row]}, "
@@ -251,6 +251,9 @@ class WordTagging(Task):
                 sentence; `tag_names` does not have a tag; the tags are of no one scheme, or there is only one.
         """
         splits = {split: dataset.with_format(None) for split, dataset in splits.items()}
+        saved = args.tag_names if isinstance(args.tag_names, SavedNames) and "train" not in splits else None
+        if saved is not None:
+            args = replace(args, tag_names=None)  # they do not say what numbers stand for, nor how tags are written
         predicates = getattr(args, "predicate_column_name", None)
         columns = {"tokens_column_name": args.tokens_column_name}
         columns |= {} if predicates is None else {"predicate_column_name": predicates}
@@ -258,7 +261,7 @@ class WordTagging(Task):
             splits,
             columns,
             {"tags_column_name": args.tags_column_name},
-            classes=None if args.tag_names else "tag_names",
+            classes=None if args.tag_names or saved else "tag_names",
         )
         words: dict[str, list[list[str]]] = {}
         tags: dict[str, list[list[str | int]]] = {}
@@ -271,14 +274,14 @@ class WordTagging(Task):
                 tags[split] = _checked_tags(
                     column, words[split], f"`tags_column_name` {args.tags_column_name!r}", split
                 )
-        given = args.tag_names or _known_names(splits["train"], args)
+        given = args.tag_names or (_known_names(splits["train"], args) if "train" in splits else [])
         named = _named_tags(splits, tags, args)
         try:
-            scheme = recognise_scheme(named, self.plain, args.tag_names or ())
+            scheme = recognise_scheme(named, self.plain, args.tag_names or (() if named else saved) or ())
         except ValueError as error:
             raise ValueError(f"`tags_column_name` {args.tags_column_name!r}: {error}") from error
         iob2 = {split: [scheme.read(row) for row in rows] for split, rows in named.items()}
-        label_names = label_names_of(
+        label_names = list(saved or ()) or label_names_of(
             chain.from_iterable(iob2.get("train", ())),
             [parts[1] for parts in map(scheme.split, given) if parts is not None],
             one_word=scheme.plain == "single",

@@ -375,9 +375,13 @@ def test_a_predicate_that_is_another_word_than_the_one_with_the_role_v(tmp_path)
     row = {"tokens": ["She", "left"], "srl_tags": ["B-ARG0", "B-V"], "predicate_index": 1}
     roles = SemanticRoleLabeling()
     path = tmp_path / "train.jsonl"
-    path.write_text(json.dumps(row))
-    assert roles.load(roles.arguments(train_file=str(path))).splits["train"]["predicate_index"][:] == [1]
-    path.write_text(json.dumps({**row, "predicate_index": 0}))
+    path.write_text(json.dumps([row, row]))
+    assert roles.load(roles.arguments(train_file=str(path))).splits["train"]["predicate_index"][:] == [1, 1]
+    path = path.with_suffix(".json")
+    wrong = {**row, "predicate_index": 0}
+    path.write_text(json.dumps([row, wrong]))  # a light verb
+    assert roles.load(roles.arguments(train_file=str(path))).splits["train"]["predicate_index"][:] == [1, 0]
+    path.write_text(json.dumps([wrong, wrong]))
     with pytest.raises(ValueError, match="row 0 of the train data has the predicate at 0, 'She', but the role V at 1"):
         roles.load(roles.arguments(train_file=str(path)))
 
