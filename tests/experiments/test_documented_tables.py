@@ -15,6 +15,7 @@ from comparison import comparison_table, title_of
 from plan import values_of
 from tables import mean_and_spread
 
+from dpt_peft.training import METHODS
 from tests.experiments.documented import PAGE, stored
 
 FINE_TUNING, DPT = "Fine-tuning, new head", "DPT"
@@ -308,9 +309,9 @@ def test_names_by_size():
         )
         assert line[2:4] == [f"{next(iter(part.values()))['trained_parameters']:,}" for part in (tuned, prompts)]
         for cell, part in zip(line[4:6], (tuned, prompts), strict=True):
-            assert cell == ", ".join(percent(part[seed], "f1") if seed in part else "not run" for seed in (1, 2))
+            assert cell == ", ".join(percent(part[seed], "f1") if seed in part else "not run" for seed in (1, 2, 3))
         gaps = {seed: 100 * (prompts[seed]["metrics"]["f1"] - tuned[seed]["metrics"]["f1"]) for seed in prompts}
-        assert line[6] == ", ".join(f"{gaps[seed]:+.1f}" if seed in gaps else "-" for seed in (1, 2))
+        assert line[6] == ", ".join(f"{gaps[seed]:+.1f}" if seed in gaps else "-" for seed in (1, 2, 3))
         shown += len(prompts)
     assert shown == sum(record["run"]["method"] == "deep_prompt" for record in records)
 
@@ -361,6 +362,17 @@ def test_few_labels_beside_the_peers():
     amounts = few_labels.table(stored("few_labels_amounts"), "accuracy").split("\n\n")
     assert page[3:5] == [grid(amounts[1]), grid(amounts[3])]
     assert page[5] == grid(few_labels.table(stored("few_labels_more_sets"), "accuracy").split("\n\n")[1])
+    assert page[6] == grid(few_labels.table(stored("few_labels_rates"), "accuracy").split("\n\n")[1])
+
+
+def test_no_method_of_the_few_labels_table_is_held_back_by_its_rate():
+    found = defaultdict(lambda: defaultdict(list))
+    for record in stored("few_labels_rates"):
+        run = record["run"]
+        found[run["method"]][run["learning_rate"]].append(100 * record["metrics"]["accuracy"])
+    for method, rates in found.items():
+        means = {rate: sum(values) / 3 for rate, values in rates.items()}
+        assert max(means.values()) - means[METHODS[method].learning_rate] < 1.6
 
 
 def test_differences_with_few_labels():
