@@ -214,8 +214,8 @@ def test_numbers_of_several_labels_keep_their_names_in_another_order(tmp_path):
 
 def test_a_text_that_is_none_is_named_by_argument_and_split(tmp_path):
     path = tmp_path / "train.jsonl"
-    path.write_text('{"text": "a", "label": 0}\n{"text": ["b"], "label": 1}\n')
-    with pytest.raises(ValueError, match="`text_column_name`: column 'text' of the train data has, in row 1"):
+    path.write_text('{"text": ["a"], "label": 0}\n{"text": ["b"], "label": 1}\n')
+    with pytest.raises(ValueError, match="`text_column_name`: column 'text' of the train data has, in row 0"):
         load(train_file=str(path))
 
 
