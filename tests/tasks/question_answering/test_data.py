@@ -215,7 +215,7 @@ def test_null_texts(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["question", "context"])
-@pytest.mark.parametrize("value", [["Bob", ["Bob sings."]], {"stem": "Who?"}])
+@pytest.mark.parametrize("value", [["Bob", "Bob sings."], {"stem": "Who?"}])
 def test_texts_that_are_none(tmp_path, name, value):
     path = write(tmp_path / "test.jsonl", [{**question(row), name: value} for row in range(2)])
     with pytest.raises(ValueError, match=rf"`{name}_column_name`: row 0 of the test data .* must be one text, got .*"):
