@@ -182,8 +182,10 @@ def _are_no_labels(values: Sequence[Any], split: str) -> bool:
 
 
 def _label_list(value: Any, separator: str | None, where: str) -> list[Any]:
-    if separator is not None and (isinstance(value, str) or is_missing(value)):
-        return [part.strip() for part in (value or "").split(separator) if part.strip()] if value else []
+    if separator is not None and is_missing(value):
+        return []
+    if separator is not None and isinstance(value, str):
+        return [part.strip() for part in value.split(separator) if part.strip()]
     blank = isinstance(value, list) and any(
         is_missing(label) or (isinstance(label, str) and not label.strip()) for label in value
     )

@@ -105,15 +105,10 @@ def has_several_labels(splits: Mapping[str, Dataset], args: TextClassificationAr
     """Return whether the label column holds lists, or cells that a separator divides."""
     saved = args.class_names
     if isinstance(saved, SavedNames) and "train" not in splits:
-        return saved.several
-    labels = next((rows.features[args.label_column_name] for rows in _decisive(splits, args.label_column_name)), None)
+        return saved.several or args.label_separator is not None
+    column, ordered = args.label_column_name, sorted(splits, key=lambda split: split != "train")
+    labels = next((splits[split].features[column] for split in ordered if column in splits[split].column_names), None)
     return args.label_separator is not None or isinstance(labels, list) or hasattr(labels, "feature")
-
-
-def _decisive(splits: Mapping[str, Dataset], column: str) -> list[Dataset]:
-    """Return the splits that have a column, that of training first."""
-    ordered = sorted(splits, key=lambda split: split != "train")
-    return [splits[split] for split in ordered if column in splits[split].column_names]
 
 
 def shape_several_labels(splits: Mapping[str, Dataset], args: TextClassificationArguments) -> SeveralLabelsData:

@@ -235,7 +235,7 @@ def _rows(texts: Any, labels: Any, text_pairs: Any, prefix: str) -> Dataset:
                 f"`{prefix}labels` is missing: give a label for every text, or a datasets.Dataset or data frame with "
                 "the columns 'text' and 'label'."
             )
-        rows = texts.with_format(None) if isinstance(texts, Dataset) else _table(texts)
+        rows = texts.with_format(None) if isinstance(texts, Dataset) else _table(texts, prefix)
         if missing := {"text", "label"} - set(rows.column_names):
             raise ValueError(
                 f"`{prefix}texts` has no column {' and no column '.join(map(repr, sorted(missing)))}; there are "
@@ -263,7 +263,7 @@ def _rows(texts: Any, labels: Any, text_pairs: Any, prefix: str) -> Dataset:
     return _table({**values, **texts_of}, prefix)
 
 
-def _table(columns: Any, prefix: str = "") -> Dataset:
+def _table(columns: Any, prefix: str) -> Dataset:
     """Return lists by name, or a data frame, as rows.
 
     Raises:

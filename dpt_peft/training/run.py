@@ -36,6 +36,7 @@ from dpt_peft.training.trainer import RowsByLength, ScriptTrainingArguments, Tas
 
 logger = logging.getLogger(__name__)
 
+_SEVERAL = "multi_label_classification"
 #: The Trainer's argument that says to use a split.
 FLAGS = {"train": "do_train", "validation": "do_eval", "test": "do_predict"}
 
@@ -347,16 +348,21 @@ def check_classes(arguments: RunArguments, model: Any, data: TaskData) -> None:
 
     Raises:
         ValueError: If its classes are others than the data's, or in another order; if it gives a text several labels,
-            and the data one; or if the method leaves out its prototypes.
+            and the data one, or the reverse; or if the method leaves out its prototypes.
     """
     if arguments.training.do_train:
         return
     name, saved = arguments.model.resolve(), saved_config(arguments)
-    several = getattr(saved, "problem_type", None) == "multi_label_classification"
-    if several and model.config.problem_type != saved.problem_type:
+    kinds = [getattr(config, "problem_type", None) for config in (saved, model.config)]
+    if kinds[0] == _SEVERAL != kinds[1]:
         raise ValueError(
             f"`model_name_or_path`: {name!r} was trained to give a text several labels. The label column of the data "
             "must hold lists, or `label_separator` must say that a cell holds several."
+        )
+    if kinds == ["single_label_classification", _SEVERAL]:
+        raise ValueError(
+            f"`model_name_or_path`: {name!r} was trained to give a text one label, but the data gives a text several "
+            "(lists, or `label_separator`)."
         )
     if has_prototypes(saved) and not has_prototypes(model.config):
         raise ValueError(
@@ -383,7 +389,7 @@ def with_saved_names(task: Task, arguments: RunArguments) -> Any:
     if not alone or argument is None or getattr(given, argument) is not None:
         return given
     saved = saved_config(arguments)
-    several = getattr(saved, "problem_type", None) == "multi_label_classification"
+    several = getattr(saved, "problem_type", None) == _SEVERAL
     return replace(given, **{argument: SavedNames(names, several=several) if (names := names_in(saved)) else None})
 
 

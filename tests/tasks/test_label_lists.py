@@ -5,7 +5,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Sequence
 from sklearn.metrics import f1_score
 
-from dpt_peft.tasks.labels import read_label_lists
+from dpt_peft.tasks.labels import _label_list, read_label_lists
 from dpt_peft.tasks.text_classification import _scores
 
 
@@ -41,8 +41,14 @@ def test_a_split_without_labels_is_for_prediction(rows):
 
 
 def test_cells_without_labels():
+    assert read(["a", "b;a"], separator=";", test=[float("nan"), float("nan")])[1]["test"] is None
+    assert read(["a", "b;a"], separator=";", test=[None, "b"])[1]["test"] == [[], [1]]
     assert read(["a", "b;a"], separator=";", test=["", "-1"])[1]["test"] is None
     assert read(["a", "b;a"], separator=";", test=["", "b"])[1]["test"] == [[], [1]]
+
+
+def test_a_missing_cell_has_no_label():
+    assert _label_list(float("nan"), ";", "row 0") == _label_list(None, ";", "row 0") == _label_list("", ";", "") == []
 
 
 def test_numbers_of_a_class_label_are_each_splits_own():

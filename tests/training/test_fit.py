@@ -230,6 +230,10 @@ def test_what_is_no_classifier_of_texts_is_not_loaded_as_one(discriminator, tmp_
         ({"texts": ["a", "b"], "labels": np.array([[0], [1]])}, r"`labels` is an array of shape \(2, 1\)"),
         ({"texts": ["a", "b"], "labels": pd.DataFrame({"x": [0, 1], "y": [1, 0]})}, "column of a table, got Da"),
         ({"texts": ["a", "b"], "labels": ["x", 1]}, "`texts` or `labels` mix values of several types"),
+        (
+            {"texts": ["a"], "labels": [0], "eval_texts": pd.DataFrame({"text": ["a", 1], "label": [0, 1]})},
+            "`eval_texts` or `eval_labels` mix values of several types",
+        ),
         ({"texts": ["a", "b"], "labels": [0, 1], "class_names": {"x", "y"}}, "`class_names` must be a list of"),
         ({"texts": ["a", "b"], "labels": [0, 1], "class_names": {0: "x", 1: "y"}}, "`class_names` must be a list of"),
         (

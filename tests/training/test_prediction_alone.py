@@ -200,3 +200,11 @@ def test_tags_of_a_file_alone_are_read_by_their_own_scheme(discriminator, tmp_pa
     numbers = write(tmp_path / "numbers.jsonl", [{"tokens": ["the", "film"], "ner_tags": [0, 2]}])
     with pytest.raises(ValueError, match="say with `tag_names` what the numbers stand for"):
         start("token-classification", "fine_tuning", tmp_path / "m", tmp_path / "out", test_file=numbers)
+
+
+@pytest.mark.parametrize("method", ["fine_tuning", "dpt"])
+def test_one_label_is_not_read_as_several(method, discriminator, tmp_path):
+    train, test = write(tmp_path / "train.jsonl", TEXTS), write(tmp_path / "test.jsonl", TEXTS, "label")
+    start("text-classification", method, discriminator, tmp_path / "m", train_file=train, test_file=test)
+    with pytest.raises(ValueError, match="was trained to give a text one label, but the data gives a text several"):
+        start("text-classification", method, tmp_path / "m", tmp_path / "out", test_file=test, label_separator=";")
