@@ -20,7 +20,7 @@ from .config import DeepPromptConfig
 from .init_text import initialise_from_tokens
 from .mixed_batch import BASE, RowPlan
 from .positions import ShiftedPositions, find_positions, shift_positions
-from .saved import check_fit, from_layerwise, prompts_of
+from .saved import check_fit, prompts_of
 from .targets import choose_targets
 from .task_head import TaskHead, modules_left_out
 
@@ -311,8 +311,7 @@ class DeepPromptModel(BaseTuner):
         adapter_name: str,
         state_dict: dict[str, torch.Tensor],
     ) -> dict[str, torch.Tensor]:
-        state = from_layerwise(model, adapter_name, state_dict)
-        remapped = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state)
+        remapped = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
         check_fit(model.state_dict(), remapped, adapter_name, cls.prefix)
         return remapped
 
