@@ -7,7 +7,12 @@ nothing else happens.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .auto import AutoPeftModel, AutoPeftModelForSequenceClassification, AutoPeftModelForTokenClassification
+from .auto import (
+    AutoPeftModel,
+    AutoPeftModelForQuestionAnswering,
+    AutoPeftModelForSequenceClassification,
+    AutoPeftModelForTokenClassification,
+)
 from .deep_prompt import (
     DeepPromptConfig,
     DeepPromptLayer,
@@ -50,6 +55,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AutoPeftModel",
+    "AutoPeftModelForQuestionAnswering",
     "AutoPeftModelForSequenceClassification",
     "AutoPeftModelForTokenClassification",
     "DPTForHierarchicalClassification",

@@ -35,13 +35,16 @@ from .pretrained_heads import (
 from .pretrained_heads.base import HUB_ARGUMENTS, PretrainedHeadConfig, PretrainedHeadModel
 from .pretrained_heads.registration import WRAPPERS
 
-#: Beside an adapter over a plain model: what its config says of the classes, which PEFT does not save.
-CLASSES_FILE = "classes.json"
+#: Beside an adapter over a plain model: what the model's config says of the task, which PEFT does not save.
+TASK_FILE = "task.json"
+THRESHOLDS = ("null_score_diff_threshold", "logit_threshold")
 # What the base model must not get: PEFT's own options, and the adapter's subfolder.
 _FOR_THE_ADAPTER = {*inspect.signature(PeftModel.from_pretrained).parameters, "subfolder"}
 
 # The weight of a task head, which PEFT saves whole; its LoRA factors have other names.
-_HEAD = re.compile(r".*\.(classifier|score|classification_head|logits_proj)(\.(dense|out_proj|linear|\d+))?\.weight")
+_HEAD = re.compile(
+    r".*\.(classifier|score|classification_head|logits_proj|qa_outputs)(\.(dense|out_proj|linear|\d+))?\.weight"
+)
 
 
 def _folder_of(path: str, subfolder: str, where: dict[str, Any]) -> str | None:
@@ -50,7 +53,7 @@ def _folder_of(path: str, subfolder: str, where: dict[str, Any]) -> str | None:
     PEFT 0.21 would look for its weights on the Hub, or in the cache, under `subfolder/subfolder`.
     """
     folder = None
-    for name in ("adapter_config.json", SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME, "config.json", CLASSES_FILE):
+    for name in ("adapter_config.json", SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME, "config.json", TASK_FILE):
         try:
             file = cached_file(path, name, subfolder=subfolder, **where)
         except OSError:  # not every adapter has every file
@@ -89,38 +92,54 @@ def _refuse_lost_wrapper(path: str, adapter: PeftConfig, where: dict[str, Any]) 
     )
 
 
-def save_classes(model: Any, folder: str | os.PathLike[str]) -> None:
-    """Write what a config says of the classes beside an adapter over a plain model, whose config PEFT does not save.
+def save_task(model: Any, folder: str | os.PathLike[str]) -> None:
+    """Write what a config says of the task beside an adapter over a plain model, whose config PEFT does not save.
 
     Args:
-        model: A model; nothing is written unless it is such an adapter, with names of classes of its own or a
-            `problem_type` (without which a pipeline takes several labels for one).
+        model: A model; nothing is written unless it is such an adapter, with names of classes of its own, a
+            `problem_type` (without which a pipeline takes several labels for one) or a threshold of answers.
         folder: Where the adapter was saved.
     """
     if not isinstance(model, PeftModel) or isinstance(model.config, PretrainedHeadConfig):
         return
-    classes: dict[str, Any] = {}
+    found = {name: getattr(model.config, name, None) for name in ("problem_type", *THRESHOLDS)}
     names = dict(sorted((model.config.id2label or {}).items()))
     if any(name != f"LABEL_{index}" for index, name in names.items()):
-        classes["id2label"] = names
-    if getattr(model.config, "problem_type", None) is not None:
-        classes["problem_type"] = model.config.problem_type
-    if classes:
-        (Path(folder) / CLASSES_FILE).write_text(json.dumps(classes), encoding="utf-8")
+        found["id2label"] = names
+    found = {name: value for name, value in found.items() if value is not None}
+    if found:
+        (Path(folder) / TASK_FILE).write_text(json.dumps(found), encoding="utf-8")
 
 
-def _saved_classes(path: str, adapter: PeftConfig, where: dict[str, Any]) -> dict[str, Any]:
-    """What lies beside an adapter, or in its config, about the classes, as arguments of the base model."""
+def _saved_task(path: str, adapter: PeftConfig, where: dict[str, Any]) -> dict[str, Any]:
+    """What lies beside an adapter, or in its config, about the task, as attributes of the base model's config."""
     kept = {name: getattr(adapter, name, None) for name in ("id2label", "problem_type")}
-    classes = {name: value for name, value in kept.items() if value}
+    found = {name: value for name, value in kept.items() if value}
     try:
-        file = Path(str(cached_file(path, CLASSES_FILE, **where)))
+        file = Path(str(cached_file(path, TASK_FILE, **where)))
     except OSError:  # there is none
-        return classes
-    found = json.loads(file.read_text(encoding="utf-8"))
+        return found
+    found |= json.loads(file.read_text(encoding="utf-8"))
     if "id2label" in found:
         found["id2label"] = {int(index): name for index, name in found["id2label"].items()}
-    return {**classes, **found}
+    return found
+
+
+def config_of_adapter(path: str, adapter: PeftConfig, **where: Any) -> PreTrainedConfig:
+    """Return the config of the model that an adapter is for, with what was saved of its task.
+
+    Args:
+        path: Folder or Hub id of the adapter.
+        adapter: Its own config.
+        **where: Further arguments for fetching files, such as `revision`.
+    """
+    wrapper = _wrapper_config(path, where)
+    if wrapper is not None:
+        return wrapper
+    base = AutoConfig.from_pretrained(adapter.base_model_name_or_path, revision=adapter.revision or "main")
+    for name, value in _saved_task(path, adapter, where).items():
+        setattr(base, name, value)
+    return base
 
 
 def _classes_of_the_head(path: str, where: dict[str, Any]) -> dict[str, int]:
@@ -152,7 +171,8 @@ class _AutoPeftModel:
             pretrained_model_name_or_path: Folder or Hub id of the adapter. If a task wrapper's config lies beside it,
                 as it does where it was saved, the base model is that wrapper, around the weights that the adapter's
                 own config names. Over a plain model, the head gets as many classes as the adapter was saved with, and
-                their names where they were saved (`CLASSES_FILE`; deep prompts have them in their config).
+                their names and the threshold of answers where they were saved (`TASK_FILE`; deep prompts have the
+                names in their config).
             adapter_name: Its name in the model.
             is_trainable: Whether it is to be trained on.
             config: The adapter's config in place of the one in the folder.
@@ -179,16 +199,17 @@ class _AutoPeftModel:
         if wrapper_config is None:
             for_weights = {"device": "cpu", "revision": revision, **where}
             _refuse_lost_wrapper(path, adapter, for_weights)
-            if "config" not in kwargs:
-                classes = _saved_classes(path, adapter, {**where, "revision": revision or "main"})
-                if kwargs.keys() & {"num_labels", "id2label"}:
-                    classes.pop("id2label", None)
-                elif "id2label" not in classes:
-                    classes |= _classes_of_the_head(path, for_weights)
-                kwargs = {**classes, **kwargs}
+            saved = _saved_task(path, adapter, {**where, "revision": revision or "main"})
+            thresholds = {name: saved.pop(name) for name in THRESHOLDS if name in saved}
+            if kwargs.keys() & {"num_labels", "id2label"}:
+                saved.pop("id2label", None)
+            elif "id2label" not in saved:
+                saved |= _classes_of_the_head(path, for_weights)
             loaded: PeftModel = super().from_pretrained(  # type: ignore[misc]
-                path, adapter_name, is_trainable=is_trainable, config=config, revision=revision, **kwargs
+                path, adapter_name, is_trainable=is_trainable, config=config, revision=revision, **{**saved, **kwargs}
             )
+            for name, value in thresholds.items():
+                setattr(loaded.config, name, value)
             return loaded
         if cls._task_type is not None and adapter.task_type not in (None, cls._task_type):
             raise ValueError(
@@ -234,6 +255,16 @@ class AutoPeftModelForTokenClassification(_AutoPeftModel, peft.AutoPeftModelForT
     _task_type = "TOKEN_CLS"
 
 
+class AutoPeftModelForQuestionAnswering(_AutoPeftModel, peft.AutoPeftModelForQuestionAnswering):
+    """`peft.AutoPeftModelForQuestionAnswering` that sets the saved threshold of having no answer.
+
+    Example:
+        >>> model = dpt_peft.AutoPeftModelForQuestionAnswering.from_pretrained("reader")
+    """
+
+    _task_type = "QUESTION_ANS"
+
+
 def _say_how_to_load(model: PeftModel, card: ModelCard) -> None:
     """Let the card of an adapter that PEFT alone cannot load begin with the lines that do, and tag it."""
     is_wrapper = isinstance(getattr(model.get_base_model(), "config", None), PretrainedHeadConfig)
@@ -244,7 +275,11 @@ def _say_how_to_load(model: PeftModel, card: ModelCard) -> None:
     if "import dpt_peft" in card.text:
         return
     adapter = model.peft_config[model.active_adapter]
-    classes = (AutoPeftModelForSequenceClassification, AutoPeftModelForTokenClassification)
+    classes = (
+        AutoPeftModelForSequenceClassification,
+        AutoPeftModelForTokenClassification,
+        AutoPeftModelForQuestionAnswering,
+    )
     auto: dict[Any, str] = {cls._task_type: cls.__name__ for cls in classes}
     lines = ["import dpt_peft"]
     if is_wrapper or adapter.task_type in auto:

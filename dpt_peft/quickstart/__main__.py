@@ -26,7 +26,7 @@ from transformers.utils import logging
 from dpt_peft._compatibility import no_progress_bars, quiet_peft
 from dpt_peft.quickstart.run import Quickstart, QuickstartArguments
 from dpt_peft.tasks.text_classification import TextClassificationArguments
-from dpt_peft.training.run import ModelArguments
+from dpt_peft.training.given_model import ModelArguments
 
 if TYPE_CHECKING:
     from rich.console import Console

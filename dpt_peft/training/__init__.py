@@ -15,12 +15,13 @@ from dpt_peft.pretraining.replaced_tokens import (
 from .cached_layers import CacheArguments, LowerLayerCache
 from .command_line import parse_arguments
 from .fit import fit, load
+from .given_model import ModelArguments
 from .methods import METHODS, Method, build_model, count_parameters, methods_of
 from .model_card import ModelCardFacts, write_model_card
 from .multi_task import MultiTaskArguments, SharedPrompts, run_multi_task
 from .presets import PRESETS
 from .records import append_json_line, command_line, data_fingerprint, read_json_lines, software_versions
-from .run import ModelArguments, Outcome, RunArguments, run
+from .run import Outcome, RunArguments, run
 from .shared_prompts import SharedPromptModel
 from .trainer import ScriptTrainingArguments, TaskTrainer
 from .trials import Trial, join_trials, train_together

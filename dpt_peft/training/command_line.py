@@ -15,9 +15,10 @@ from transformers.hf_argparser import HfArg
 from dpt_peft.tasks.base import Task
 from dpt_peft.tasks.data_sets import DATA_SETS
 from dpt_peft.training.cached_layers import CacheArguments
+from dpt_peft.training.given_model import ModelArguments
 from dpt_peft.training.methods import METHODS, methods_of, option_names, split_options, users_of_options
 from dpt_peft.training.presets import PRESETS
-from dpt_peft.training.run import ModelArguments, RunArguments
+from dpt_peft.training.run import RunArguments
 from dpt_peft.training.trainer import ScriptTrainingArguments
 
 _SOURCES = ("dataset_name", "train_file", "validation_file", "test_file")

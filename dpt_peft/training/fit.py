@@ -21,11 +21,12 @@ from transformers import (
 from transformers.utils import find_adapter_config_file
 
 from dpt_peft._compatibility import no_progress_bars
-from dpt_peft.auto import AutoPeftModelForSequenceClassification, save_classes
+from dpt_peft.auto import AutoPeftModelForSequenceClassification, save_task
 from dpt_peft.tasks.base import TaskData
 from dpt_peft.tasks.data import as_texts, is_missing
 from dpt_peft.tasks.text_classification import TextClassification, TextClassificationArguments, check_scikit_learn
-from dpt_peft.training.run import ModelArguments, RunArguments, run
+from dpt_peft.training.given_model import ModelArguments
+from dpt_peft.training.run import RunArguments, run
 from dpt_peft.training.trainer import ScriptTrainingArguments
 
 _TRAINING = {"report_to": "none", "save_strategy": "no", "logging_strategy": "no"}
@@ -61,7 +62,7 @@ class Classifier(TextClassificationPipeline):
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
         """Save model or adapter and tokenizer; `dpt_peft.load` loads them."""
         super().save_pretrained(save_directory, **kwargs)
-        save_classes(self.model, save_directory)
+        save_task(self.model, save_directory)
 
     def check_model_type(self, supported_models: Any) -> None:
         """Accept what `fit` and `load` made; transformers' check knows no `PeftModel` and would log an error."""

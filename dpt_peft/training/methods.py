@@ -328,10 +328,10 @@ def check_no_adapter(model: Any, name: str = "") -> None:
     if has_adapter or any(isinstance(module, BaseTunerLayer) for module in model.modules()):
         name = name or getattr(getattr(model, "config", None), "name_or_path", "") or type(model).__name__
         raise ValueError(
-            f"`model_name_or_path`: {name!r} has an adapter already. To predict with it, take the lines in its "
-            "README.md. To train on, name the model that it was trained on; with deep prompts, `init_from` = "
-            f"{name!r} starts from its prompts, and what was trained with LoRA can be merged first "
-            "(PeftModel.from_pretrained(...).merge_and_unload().save_pretrained(folder))."
+            f"`model_name_or_path`: {name!r} has an adapter already. To predict with it in a script, leave out "
+            "`do_train`; elsewhere, take the lines in its README.md. To train on, name the model that it was trained "
+            f"on; with deep prompts, `init_from` = {name!r} starts from its prompts, and what was trained with LoRA "
+            "can be merged first (PeftModel.from_pretrained(...).merge_and_unload().save_pretrained(folder))."
         )
 
 

@@ -28,10 +28,9 @@ from dpt_peft.training.run import (
     asked_splits,
     card_facts,
     check_can_pad,
-    check_classes,
-    check_trained,
     checkpoint_to_resume,
     configure,
+    load_model,
     resolve_training,
 )
 from dpt_peft.training.shared_prompts import SharedPromptModel, SharedPromptTrainer, join_tasks, mean_over_tasks
@@ -206,25 +205,16 @@ def run_multi_task(arguments: RunArguments) -> dict[str, Any]:
             raise ValueError(f"There is no {split} data of {', '.join(without)}.")
     family = next(iter(tasks.values())).family
     base = arguments.model.resolve()
+    if arguments.model.adapter() is not None:
+        raise ValueError(
+            f"`model_name_or_path`: {base!r} is an adapter of one task. To use it, take its task's own script; to "
+            "train on from its prompts, `init_from`."
+        )
     set_seed(arguments.training.seed)
     tokenizer = family.load_tokenizer(base, revision=arguments.model.model_revision)
     check_can_pad(tokenizer)
-    model = SharedPromptModel(
-        {
-            name: build_model(
-                task.family,
-                arguments.method,
-                base,
-                task.data,
-                model_kwargs=arguments.model.for_loading(),
-                **arguments.options,
-            )
-            for name, task in tasks.items()
-        }
-    )
+    model = SharedPromptModel({name: load_model(task.family, arguments, task.data) for name, task in tasks.items()})
     for name, task in tasks.items():
-        check_classes(arguments, model.tasks[name], task.data)
-        check_trained(arguments, model.tasks[name])
         configure(model.tasks[name], task.family.settings(task.arguments, model.tasks[name].config))
     lengths = {
         name: task.family.longest_row(task.arguments, tokenizer, model.tasks[name]) for name, task in tasks.items()

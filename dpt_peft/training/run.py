@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,21 +14,25 @@ from datasets import Dataset
 from peft import TaskType
 from torch.utils.data import DataLoader
 from transformers import (
-    AutoConfig,
     EvalPrediction,
     PreTrainedTokenizerBase,
     PrinterCallback,
     TrainerCallback,
     set_seed,
 )
-from transformers.hf_argparser import HfArg
 
 from dpt_peft.pretrained_heads.base import PretrainedHeadConfig
-from dpt_peft.pretraining.embedded import embedded_discriminator
 from dpt_peft.tasks.base import Features, Predictions, Task, TaskData, is_adapter
-from dpt_peft.tasks.labels import SavedNames
 from dpt_peft.tasks.sampling import SamplingArguments
 from dpt_peft.training.cached_layers import CacheArguments, cached_features
+from dpt_peft.training.given_model import (
+    ModelArguments,
+    check_classes,
+    check_trained,
+    has_prototypes,
+    load_adapter,
+    with_saved_names,
+)
 from dpt_peft.training.methods import METHODS, build_model, count_parameters, default_epochs, describe_options
 from dpt_peft.training.model_card import ModelCardFacts, write_model_card
 from dpt_peft.training.records import data_fingerprint
@@ -36,29 +40,8 @@ from dpt_peft.training.trainer import RowsByLength, ScriptTrainingArguments, Tas
 
 logger = logging.getLogger(__name__)
 
-_SEVERAL = "multi_label_classification"
 #: The Trainer's argument that says to use a split.
 FLAGS = {"train": "do_train", "validation": "do_eval", "test": "do_predict"}
-
-
-@dataclass
-class ModelArguments:
-    """Which pretrained model to tune."""
-
-    model_name_or_path: str | None = HfArg(
-        default=None, help="Hub id or folder. Default: the small discriminator that comes with dpt_peft."
-    )
-    model_revision: str = HfArg(default="main", help="Branch, tag or commit of the model.")
-    attn_implementation: str | None = HfArg(default=None, help="Attention kernel, such as sdpa or eager.")
-
-    def resolve(self) -> str:
-        """Return the model's id or folder; the embedded discriminator is built when none is named."""
-        return embedded_discriminator() if self.model_name_or_path is None else self.model_name_or_path
-
-    def for_loading(self) -> dict[str, Any]:
-        """Return the arguments of the model's `from_pretrained`."""
-        kernel = {} if self.attn_implementation is None else {"attn_implementation": self.attn_implementation}
-        return {"revision": self.model_revision, **kernel}
 
 
 @dataclass
@@ -212,18 +195,16 @@ def run(
         ValueError: If arguments, data or labels do not fit; the message names the argument.
         FileNotFoundError: If a file is missing.
     """
-    data = task.load(with_saved_names(task, arguments)) if data is None else data
+    trains, given = arguments.training.do_train, arguments.model
+    if data is None:
+        data = task.load(arguments.data if trains else with_saved_names(task, arguments.data, given))
     splits = task.select(data, arguments.sampling)
     _check_splits(task, arguments, splits)
-    name = arguments.model.resolve()
+    name = given.resolve()
     set_seed(arguments.training.seed)
-    tokenizer = task.load_tokenizer(name, revision=arguments.model.model_revision)
+    tokenizer = task.load_tokenizer(name, revision=given.model_revision)
     check_can_pad(tokenizer)
-    model: Any = build_model(
-        task, arguments.method, name, data, model_kwargs=arguments.model.for_loading(), **arguments.options
-    )
-    check_classes(arguments, model, data)
-    check_trained(arguments, model)
+    model = load_model(task, arguments, data)
     configure(model, task.settings(arguments.data, model.config))
     if arguments.cache.cache_lower_layers and has_prototypes(model.config):
         raise ValueError("`cache_lower_layers` is not possible with `prototypes`, which read texts in other rows.")
@@ -295,6 +276,27 @@ def run(
     return Outcome(results, model, tokenizer, data, features)
 
 
+def load_model(task: Task, arguments: RunArguments, data: TaskData) -> Any:
+    """Load the model that a run trains, or the trained one that it uses.
+
+    Raises:
+        ValueError: If one that is used is not trained, or not for this data; or see `build_model`, `load_adapter`.
+    """
+    given, method, options = arguments.model, arguments.method, arguments.options
+    trains = arguments.training.do_train
+    if not trains and arguments.training.resume_from_checkpoint:
+        raise ValueError("`resume_from_checkpoint` goes on with training: it needs `do_train`.")
+    if not trains and given.adapter() is not None:
+        model: Any = load_adapter(task, method, given, data, options)
+        check_classes(given, method, model, data)
+        return model
+    model = build_model(task, method, given.resolve(), data, model_kwargs=given.for_loading(), **options)
+    if not trains:
+        check_classes(given, method, model, data)
+        check_trained(method, options, model)
+    return model
+
+
 def check_can_pad(tokenizer: PreTrainedTokenizerBase) -> None:
     """Refuse a tokenizer that cannot fill the rows of a batch up to one length (GPT-2's).
 
@@ -307,101 +309,6 @@ def check_can_pad(tokenizer: PreTrainedTokenizerBase) -> None:
             "need. Save a copy of model and tokenizer that has one, and name that: tokenizer.pad_token = "
             "tokenizer.eos_token, model.config.pad_token_id = tokenizer.eos_token_id, save_pretrained(folder) of both."
         )
-
-
-def check_trained(arguments: RunArguments, model: Any) -> None:
-    """Refuse to measure or predict with parameters that are new and are not going to be trained.
-
-    Args:
-        arguments: The run's arguments.
-        model: What `build_model` gave.
-
-    Raises:
-        ValueError: If there are such parameters, or a checkpoint is named and nothing is trained.
-    """
-    if arguments.training.do_train:
-        return
-    if arguments.training.resume_from_checkpoint:
-        raise ValueError("`resume_from_checkpoint` goes on with training: it needs `do_train`.")
-    wrapper = model.get_base_model() if is_adapter(model) else model
-    if is_adapter(model) and "init_from" not in arguments.options:
-        new = "an adapter"
-    elif has_prototypes(model.config) and not wrapper.class_prototypes.weight.any():
-        new = "prototypes of classes"
-    elif getattr(wrapper, "has_new_head", False):
-        new = "a head"
-    else:
-        return
-    raise ValueError(
-        f"`do_train` is not set, and method {arguments.method!r} has {new} that nothing has trained. Train it first; "
-        "the lines in the README.md of a trained model's folder predict with it."
-    )
-
-
-def check_classes(arguments: RunArguments, model: Any, data: TaskData) -> None:
-    """Refuse to measure or predict with a saved model as if it were trained for other answers than it was.
-
-    Args:
-        arguments: The run's arguments.
-        model: What `build_model` gave: its config has the data's names, where the family names classes.
-        data: The data.
-
-    Raises:
-        ValueError: If its classes are others than the data's, or in another order; if it gives a text several labels,
-            and the data one, or the reverse; or if the method leaves out its prototypes.
-    """
-    if arguments.training.do_train:
-        return
-    name, saved = arguments.model.resolve(), saved_config(arguments)
-    kinds = [getattr(config, "problem_type", None) for config in (saved, model.config)]
-    if kinds[0] == _SEVERAL != kinds[1]:
-        raise ValueError(
-            f"`model_name_or_path`: {name!r} was trained to give a text several labels. The label column of the data "
-            "must hold lists, or `label_separator` must say that a cell holds several."
-        )
-    if kinds == ["single_label_classification", _SEVERAL]:
-        raise ValueError(
-            f"`model_name_or_path`: {name!r} was trained to give a text one label, but the data gives a text several "
-            "(lists, or `label_separator`)."
-        )
-    if has_prototypes(saved) and not has_prototypes(model.config):
-        raise ValueError(
-            f"`method`: {name!r} compares texts with prototypes of its classes, which {arguments.method!r} leaves "
-            "out. Take a method that has them, such as 'dpt_prototypes'."
-        )
-    told = model.config.id2label or {}
-    if [told[index] for index in sorted(told)] != data.label_names:
-        return  # the choices of multiple choice are no classes
-    if isinstance(model.config, PretrainedHeadConfig) and not has_prototypes(model.config):
-        return  # it scores the words of any classes
-    names = names_in(saved)
-    if names and data.label_names != names:
-        raise ValueError(
-            f"`model_name_or_path`: {name!r} was trained for the classes {', '.join(names)}, and those of the data "
-            f"are {', '.join(data.label_names)}. To predict with it, they must be the same, in the same order."
-        )
-
-
-def with_saved_names(task: Task, arguments: RunArguments) -> Any:
-    """Return the data arguments; of files without training data with the classes that a trained model has."""
-    given, argument = arguments.data, task.names_argument
-    alone = not arguments.training.do_train and given.dataset_name is None and given.train_file is None
-    if not alone or argument is None or getattr(given, argument) is not None:
-        return given
-    saved = saved_config(arguments)
-    several = getattr(saved, "problem_type", None) == _SEVERAL
-    return replace(given, **{argument: SavedNames(names, several=several) if (names := names_in(saved)) else None})
-
-
-def saved_config(arguments: RunArguments) -> Any:
-    """Return the config of the pretrained model."""
-    return AutoConfig.from_pretrained(arguments.model.resolve(), revision=arguments.model.model_revision)
-
-
-def names_in(config: Any) -> list[str]:
-    """Return the names of the classes that a config has by id; none where these are only "LABEL_0", ..."""
-    names = [name for _, name in sorted((config.id2label or {}).items())]
-    return [] if names == [f"LABEL_{index}" for index in range(len(names))] else names
 
 
 def take_over_label_smoothing(task: Task, model: Any, args: ScriptTrainingArguments) -> None:
@@ -426,11 +333,6 @@ def take_over_label_smoothing(task: Task, model: Any, args: ScriptTrainingArgume
             f"`label_smoothing_factor` = {factor} is for one class out of several, which {task.name} does not ask for "
             "here. Leave it out."
         )
-
-
-def has_prototypes(config: Any) -> bool:
-    """Return whether a model with this config compares texts with prototypes of the classes."""
-    return bool(getattr(config, "prototypes", False))
 
 
 def set_prototypes(model: Any, rows: Dataset, collator: Any) -> None:

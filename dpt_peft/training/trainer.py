@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.hf_argparser import HfArg
 
-from dpt_peft.auto import save_classes
+from dpt_peft.auto import save_task
 from dpt_peft.tasks.base import Predictions
 
 
@@ -185,7 +185,7 @@ class TaskTrainer(Trainer):
         """Save model or adapter, and beside an adapter over a plain model what its config says of the classes."""
         super().save_model(output_dir, _internal_call=_internal_call)
         if self.args.should_save:
-            save_classes(self.accelerator.unwrap_model(self.model), output_dir or self.args.output_dir)
+            save_task(self.accelerator.unwrap_model(self.model), output_dir or self.args.output_dir)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Evaluate the rows in their order."""

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from transformers import AutoConfig
 
+import dpt_peft
 from dpt_peft.tasks import TASKS
-from dpt_peft.training import RunArguments, ScriptTrainingArguments, run
-from dpt_peft.training.run import ModelArguments
+from dpt_peft.training import ModelArguments, RunArguments, ScriptTrainingArguments, run
 
 ROWS = [("the film was great", "positive"), ("the film was poor", "negative"), ("really good", "positive")]
 TAGGED = [
@@ -42,7 +42,9 @@ def start(family: str, method: str, model: Path, folder: Path, *, options: dict 
 
 TEXTS = [{"text": text, "label": label} for text, label in ROWS]
 NUMBERS = [{"text": text, "label": len(text)} for text, _ in ROWS]
+LISTS = [{"text": text, "label": [label]} for text, label in ROWS]
 CHOICES = [{"context": "the film", "ending0": "was good", "ending1": "was bad", "label": n} for n in (0, 1)]
+ADAPTERS = ("deep_prompt", "lora", "prefix_tuning", "p_tuning", "dpt_deep_prompt", "dpt_prototypes_deep_prompt")
 
 
 @pytest.mark.parametrize(
@@ -51,16 +53,24 @@ CHOICES = [{"context": "the film", "ending0": "was good", "ending1": "was bad", 
         ("text-classification", "fine_tuning", TEXTS, "label", {}),
         ("text-classification", "dpt", TEXTS, "label", {}),
         ("text-classification", "dpt_prototypes", TEXTS, "label", {}),
+        *[("text-classification", method, TEXTS, "label", {}) for method in ADAPTERS],
+        ("text-classification", "dpt_deep_prompt", LISTS, "label", {}),
         ("token-classification", "fine_tuning", TAGGED, "ner_tags", {}),
+        ("token-classification", "deep_prompt", TAGGED, "ner_tags", {}),
         ("relation-extraction", "fine_tuning", RELATIONS, "relation", {}),
+        ("relation-extraction", "dpt_deep_prompt", RELATIONS, "relation", {}),
         ("regression", "fine_tuning", NUMBERS, "label", {}),
-        (
-            "multiple-choice",
-            "fine_tuning",
-            CHOICES,
-            "label",
-            {"context_column_name": "context", "choice_column_names": ["ending0", "ending1"]},
-        ),
+        ("regression", "lora", NUMBERS, "label", {}),
+        *[
+            (
+                "multiple-choice",
+                method,
+                CHOICES,
+                "label",
+                {"context_column_name": "context", "choice_column_names": ["ending0", "ending1"]},
+            )
+            for method in ("fine_tuning", "deep_prompt")
+        ],
     ],
 )
 @pytest.mark.parametrize("labels_known", [False, True])
@@ -69,7 +79,8 @@ def test_the_file_of_rows_is_enough(family, method, rows, unknown, data, labels_
     test = write(tmp_path / "test.jsonl", rows, *([] if labels_known else [unknown]))
     start(family, method, discriminator, tmp_path / "trained", train_file=train, test_file=test, **data)
     outcome = start(family, method, tmp_path / "trained", tmp_path / "again", test_file=test, **data)
-    told = [(tmp_path / folder / "predictions.tsv").read_text() for folder in ("trained", "again")]
+    file = "predictions.jsonl" if rows is LISTS else "predictions.tsv"
+    told = [(tmp_path / folder / file).read_text() for folder in ("trained", "again")]
     assert told[0] == told[1]
     assert any(name.startswith("test_") and "loss" in name for name in outcome.results) is labels_known
     assert not (tmp_path / "again" / "README.md").exists()  # there is no model beside it
@@ -208,3 +219,75 @@ def test_one_label_is_not_read_as_several(method, discriminator, tmp_path):
     start("text-classification", method, discriminator, tmp_path / "m", train_file=train, test_file=test)
     with pytest.raises(ValueError, match="was trained to give a text one label, but the data gives a text several"):
         start("text-classification", method, tmp_path / "m", tmp_path / "out", test_file=test, label_separator=";")
+
+
+def test_an_adapter_is_used_as_it_was_trained(discriminator, tmp_path):
+    train, test = write(tmp_path / "train.jsonl", TEXTS), write(tmp_path / "test.jsonl", TEXTS, "label")
+    folder, words = tmp_path / "m", ["bad", "good"]
+    start(
+        "text-classification",
+        "dpt_deep_prompt",
+        discriminator,
+        folder,
+        options={"label_words": words, "num_virtual_tokens": 3, "use_gate": True},
+        train_file=train,
+        test_file=test,
+    )
+
+    def use(method, options=None, **data):
+        return start("text-classification", method, folder, tmp_path / "out", options=options, test_file=test, **data)
+
+    assert use("dpt_deep_prompt").model.config.label_words == words
+    with pytest.raises(ValueError, match="kind DEEP_PROMPT over a pretrained head.*: dpt_deep_prompt, dpt_proto"):
+        use("deep_prompt")
+    with pytest.raises(ValueError, match="not one of 'dpt'"):
+        use("dpt")
+    with pytest.raises(ValueError, match="`num_virtual_tokens` was settled when the adapter"):
+        use("dpt_deep_prompt", {"num_virtual_tokens": 8})
+    with pytest.raises(ValueError, match="has an adapter already"):
+        use("dpt_deep_prompt", train_file=train)
+
+
+def test_classes_of_an_adapter_are_checked(discriminator, tmp_path):
+    train, test = write(tmp_path / "train.jsonl", TEXTS), write(tmp_path / "test.jsonl", TEXTS, "label")
+    start("text-classification", "deep_prompt", discriminator, tmp_path / "m", train_file=train, test_file=test)
+    with pytest.raises(ValueError, match="trained for the classes negative, positive"):
+        start(
+            "text-classification",
+            "deep_prompt",
+            tmp_path / "m",
+            tmp_path / "out",
+            test_file=test,
+            class_names=["positive", "negative"],
+        )
+    file = tmp_path / "m" / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"task_type": None, "modules_to_save": None}))
+    with pytest.raises(ValueError, match="was saved without classifier"):
+        start("text-classification", "deep_prompt", tmp_path / "m", tmp_path / "out", test_file=test)
+
+
+QUESTIONS = [
+    {"id": str(n), "context": f"the film was {word}", "question": "was the film good", "answers": answers}
+    for n, (word, answers) in enumerate(
+        [("great", {"text": ["great"], "answer_start": [13]}), ("bad", {"text": [], "answer_start": []})] * 3
+    )
+]
+
+
+@pytest.mark.parametrize("method", ["deep_prompt", "lora", "fine_tuning"])
+def test_a_tuned_threshold_is_kept(method, discriminator, tmp_path):
+    file = write(tmp_path / "rows.jsonl", QUESTIONS)
+    task = TASKS["question-answering"]
+    asked = {"version_2_with_negative": True, "max_seq_length": 24, "doc_stride": 4}
+    training = ScriptTrainingArguments(
+        str(tmp_path / "m"), do_train=True, max_steps=2, use_cpu=True, report_to="none", disable_tqdm=True
+    )
+    data = task.arguments(train_file=file, validation_file=file, tune_threshold=True, **asked)
+    trained = run(task, RunArguments(data, method, training, model=ModelArguments(str(discriminator))), show=False)
+    threshold = trained.model.config.null_score_diff_threshold
+    assert threshold != 0
+    outcome = start("question-answering", method, tmp_path / "m", tmp_path / "out", test_file=file, **asked)
+    assert outcome.model.config.null_score_diff_threshold == threshold
+    if method != "fine_tuning":
+        loaded = dpt_peft.AutoPeftModelForQuestionAnswering.from_pretrained(tmp_path / "m")
+        assert loaded.config.null_score_diff_threshold == threshold

@@ -420,16 +420,11 @@ class QuestionTask(Task):
         """Return the lines that load a reader, with its threshold, and ask."""
         lines, task = ["import dpt_peft"], f'"{self.pipeline}"'
         if is_adapter(model):
-            # What stands on a pretrained head has its config, and in it the threshold, beside the adapter.
-            own_head = hasattr(model.config, "language_model_config")
-            package, head = ("dpt_peft", "") if own_head else ("peft", ", num_labels=2")
-            threshold = None if own_head else self.results(model.config)[self.threshold_name]
             lines += [
-                f"from {package} import AutoPeftModelFor{self.auto_class}",
+                f"from dpt_peft import AutoPeftModelFor{self.auto_class}",
                 "from transformers import AutoTokenizer, pipeline",
                 "",
-                f'model = AutoPeftModelFor{self.auto_class}.from_pretrained("{folder}"{head})',
-                *([f"model.config.{self.threshold_name} = {threshold!r}"] if threshold is not None else []),
+                f'model = AutoPeftModelFor{self.auto_class}.from_pretrained("{folder}")',
                 f'read = pipeline({task}, model=model, tokenizer=AutoTokenizer.from_pretrained("{folder}"))',
             ]
         else:
