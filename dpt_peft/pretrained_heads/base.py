@@ -30,7 +30,14 @@ from typing import Any, ClassVar
 import torch
 from peft import PeftConfig, PeftModel
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import (
     SAFE_WEIGHTS_INDEX_NAME,
     SAFE_WEIGHTS_NAME,
@@ -115,19 +122,21 @@ def longest_row(
 
 def unused_positions(config: PreTrainedConfig) -> int:
     """Return how many rows at the head of the position table no token ever uses."""
-    return config.pad_token_id + 1 if config.model_type in _POSITIONS_BEHIND_PADDING else 0
+    behind = config.model_type in _POSITIONS_BEHIND_PADDING and config.pad_token_id is not None
+    return config.pad_token_id + 1 if behind else 0
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Run a model without dropout and gradients, and put its mode back."""
-    training = model.training
+    """Run a model without dropout and gradients, and put the mode of each module back."""
+    modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        model.train(training)
+        for module, training in modes.items():
+            module.training = training
 
 
 @dataclass(frozen=True)
@@ -163,12 +172,14 @@ class PretrainedHeadConfig(PreTrainedConfig):
     Attributes:
         language_model_config: Config of the discriminator or masked language model.
         head_kind: Which pretrained head the wrapper reads.
-        from_tokenizer: Attributes that `from_language_model_config` sets with the tokenizer's help, and nobody else.
+        auto_class: Transformers' auto class for the wrapper.
+        from_tokenizer: Attributes that are derived, with the tokenizer's help, and are no choices.
         needs_tokenizer: Whether `from_language_model_config` gets a tokenizer or `None`.
         label_smoothing: How far the loss draws its targets away from 0 and 1, at least 0 and less than 1.
     """
 
     head_kind: ClassVar[HeadKind] = DISCRIMINATOR_HEAD
+    auto_class: ClassVar[Any] = AutoModelForSequenceClassification
     from_tokenizer: ClassVar[frozenset[str]] = frozenset({"language_model_config"})
     needs_tokenizer: ClassVar[bool] = True
     _settled: ClassVar[frozenset[str]] = frozenset()
@@ -234,8 +245,8 @@ class PretrainedHeadConfig(PreTrainedConfig):
     def from_language_model_config(
         cls, language_model_config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase | None, **options: Any
     ) -> Any:
-        """Make the wrapper's config of the language model's; every wrapper says how."""
-        raise NotImplementedError
+        """Make the wrapper's config of the language model's, here without the tokenizer's help."""
+        return cls(language_model_config=language_model_config, **options)
 
     @classmethod
     def expand_arguments(
@@ -264,7 +275,8 @@ class PretrainedHeadConfig(PreTrainedConfig):
 
     def kept_options(self) -> dict[str, Any]:
         """Return the arguments of `from_language_model_config` that make this config again."""
-        names = {*self.tokenizer_options(), *self.own_attributes(), "problem_type", "id2label"}
+        told_by_id2label = {"label2id", "num_labels"}
+        names = {*self.tokenizer_options(), *self.own_attributes(), *_TASK_ATTRIBUTES} - told_by_id2label
         return {name: getattr(self, name) for name in names & {known.name for known in fields(self)}}
 
     @classmethod
@@ -284,22 +296,16 @@ class PretrainedHeadConfig(PreTrainedConfig):
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """Make a config from its dictionary, as in every transformers config.
 
-        What needs the tokenizer (label words, template, ...) cannot be changed here, because the token ids would stay
-        what they were. Auto classes, which ask for unused arguments, hand them on to the `from_pretrained` of the
-        model.
+        Auto classes, which ask for unused arguments, hand all of them on to the model's `from_pretrained`, which knows
+        what follows from each: token ids, a calibration that does not hold any more, the language model's config.
 
         Raises:
-            ValueError: One of them is passed by somebody else.
+            ValueError: Something that needs the tokenizer (label words, template, ...) is passed by somebody else.
         """
-        choices = {name: kwargs.pop(name) for name in cls.tokenizer_options() if name in kwargs}
-        if choices and not kwargs.get("return_unused_kwargs"):
-            raise ValueError(
-                f"`{min(choices)}` needs the tokenizer to take effect: pass it to "
-                f"{cls.__name__.removesuffix('Config')}.from_pretrained, or make a config with "
-                "from_language_model_config"
-            )
-        made = super().from_dict(config_dict, **kwargs)
-        return (made[0], {**made[1], **choices}) if kwargs.get("return_unused_kwargs") else made
+        if not kwargs.pop("return_unused_kwargs", False):
+            return super().from_dict(config_dict, **kwargs)
+        own = {name: kwargs.pop(name) for name in [*kwargs] if name.startswith("_") or name == "name_or_path"}
+        return super().from_dict(config_dict, **own), kwargs
 
 
 class PretrainedHeadModel(PreTrainedModel):
@@ -361,23 +367,11 @@ class PretrainedHeadModel(PreTrainedModel):
         if (reset := getattr(module, "reset_buffers", None)) is not None:
             reset()
 
-    def get_input_embeddings(self) -> nn.Module:
-        """Return the language model's word embeddings."""
-        return self.language_model.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the language model's word embeddings."""
-        self.language_model.set_input_embeddings(value)
-
-    def _wanted_outputs(self, output_attentions: bool | None, output_hidden_states: bool | None) -> dict[str, Any]:
-        config = self.config
-        return {
-            "output_attentions": config.output_attentions if output_attentions is None else output_attentions,
-            "output_hidden_states": (
-                config.output_hidden_states if output_hidden_states is None else output_hidden_states
-            ),
-            "return_dict": True,
-        }
+    def _with_wanted_outputs(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Return arguments of the language model that say which outputs it gives; the config says what they do not."""
+        wanted = {name: arguments.get(name) for name in ("output_attentions", "output_hidden_states")}
+        wanted = {name: getattr(self.config, name) if value is None else value for name, value in wanted.items()}
+        return {**arguments, **wanted, "return_dict": True}
 
     @classmethod
     def from_pretrained(
@@ -508,7 +502,7 @@ def _prepare_config(
     if saved is not None and loaded is not None:
         # saved with shorter texts than rows, which have the template besides: these were checked when it was made
         loaded = copy.copy(loaded)
-        loaded.model_max_length = max(loaded.model_max_length, options.get("max_length", 0))
+        loaded.model_max_length = max(loaded.model_max_length, getattr(saved, "max_length", None) or 0)
     return config_class.from_language_model_config(inner, loaded, **{**options, **attributes}), arguments
 
 

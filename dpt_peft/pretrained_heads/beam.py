@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from .label_tree import LabelNode, LabelTree
+from .splice import padded
 
 #: Scores the children of pairs of a row and a branch: row indices (pairs,), branch indices (pairs,) ->
 #: log scores (pairs, at least as many children as the largest of these branches has), never above zero.
@@ -60,15 +61,12 @@ class Branches:
                     paths.append(path)
                     ways.append(way)
             targets.append(row)
-        width = max(map(len, targets))
-        levels = max(map(len, gold))
-        filled = [[*way, *[(-1, -1)] * (levels - len(way))] for way in gold]
         return cls(
             words=[[child.word for child in branch.children] for branch in branches],
             paths=paths,
-            targets=[[*row, *[0] * (width - len(row))] for row in targets],
-            gold_branches=[[branch for branch, _ in way] for way in filled],
-            gold_children=[[child for _, child in way] for way in filled],
+            targets=padded(targets, 0),
+            gold_branches=padded([[branch for branch, _ in way] for way in gold], -1),
+            gold_children=padded([[child for _, child in way] for way in gold], -1),
         )
 
 

@@ -55,12 +55,6 @@ class DPTForSequenceClassification(TemplateModel):
 
     def __init__(self, config: DPTForSequenceClassificationConfig) -> None:
         super().__init__(config)
-        if not config.label_words:
-            raise ValueError(
-                f"the config has no label words: make it with {type(config).__name__}.from_language_model_config, or "
-                "the model with DPTForSequenceClassification.from_pretrained(discriminator, label_words=[...])"
-            )
-        self.num_labels = config.num_labels
         self._set_label_lists()
         if config.untied_labels:
             words: Any = self.get_input_embeddings()
@@ -77,7 +71,7 @@ class DPTForSequenceClassification(TemplateModel):
         bank = LabelListBank(self.config.all_label_lists)
         splicer: TemplateSplicer
         if self.config.short_list is not None and self.config.short_list < self.config.num_labels:
-            splicer = ShortListSplicer(bank.templates[0], self.config.short_list, **self._splicer_options)
+            splicer = ShortListSplicer(bank.templates[0], self.config.short_list, self._row_layout)
         else:
             splicer = self._make_splicer(bank.templates, bank.label_token_index if self.config.untied_labels else None)
         self.label_bank, self.splicer = bank.to(self.device), splicer.to(self.device)
@@ -102,8 +96,6 @@ class DPTForSequenceClassification(TemplateModel):
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         list_names: Sequence[str] | torch.Tensor | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
         **kwargs: Any,
     ) -> SequenceClassifierOutput:
         """Score the classes of a batch of texts.
@@ -117,9 +109,7 @@ class DPTForSequenceClassification(TemplateModel):
             labels: (batch,) class indices, or (batch, classes) zeros and ones for multi-label classification.
             list_names: For every row the name of its label list (see `add_label_list`; `"default"` is the wrapper's
                 own), or a tensor of indices into `model.list_names`. Default: all rows take the wrapper's own.
-            output_attentions: As there.
-            output_hidden_states: As there.
-            **kwargs: Passed on to the discriminator.
+            **kwargs: As there.
 
         Returns:
             `loss` (Eq. 3: the binary cross entropy, summed over classes, mean over rows), `logits` (batch, classes),
@@ -133,8 +123,6 @@ class DPTForSequenceClassification(TemplateModel):
             position_ids,
             inputs_embeds,
             labels,
-            output_attentions,
-            output_hidden_states,
             list_names=list_names,
             **kwargs,
         )
@@ -153,23 +141,17 @@ class DPTForSequenceClassification(TemplateModel):
             return self._answer_from_short_list(rows, labels, further)
         if self.config.prototypes and labels is not None:
             labels = check_class_indices(labels, batch, self.num_labels)
-        outputs, logits, text_state = None, None, None
         wants_states = further.get("output_hidden_states")
         further["output_hidden_states"] = wants_states or self.config.prototypes
-        for template_index in self.label_bank.passes(list_names, batch):
-            pass_outputs, columns, text_mask = self._one_pass(rows, template_index, further)
-            outputs = outputs or pass_outputs
-            if self.config.prototypes and text_state is None:
-                text_state = mean_state(pass_outputs.hidden_states[-1], text_mask)
-            if template_index is None:
-                logits = columns[:, :width]
-            else:
-                logits = columns.new_full((batch, width), NO_CLASS) if logits is None else logits
-                logits = self.label_bank.place(columns, template_index, logits)
-        assert outputs is not None
-        assert logits is not None
+        first, *others = self.label_bank.passes(list_names, batch)
+        outputs, columns, text_mask = self._one_pass(rows, first, further)
+        logits = self.label_bank.place(columns, first, columns.new_full((batch, width), NO_CLASS))
+        for template_index in others:
+            _, columns, _ = self._one_pass(rows, template_index, further)
+            logits = self.label_bank.place(columns, template_index, logits)
         loss = None if labels is None else self._loss(logits, labels, own_list=list_names is None)
-        if text_state is not None:
+        if self.config.prototypes:
+            text_state = mean_state(outputs.hidden_states[-1], text_mask)
             similar = self.prototype_logits(text_state)
             if labels is not None and loss is not None:
                 loss = self._checked(loss + self.prototype_loss(text_state, similar, labels))
@@ -220,10 +202,7 @@ class DPTForSequenceClassification(TemplateModel):
     def text_states(self, rows: Mapping[str, Any], **further: Any) -> torch.Tensor:
         """Return the mean state of every text in its (first) template, or in none for a short list: (batch, width)."""
         rows = {name: rows.get(name) for name in ("input_ids", "attention_mask", "token_type_ids")}
-        first = None
-        if not isinstance(self.splicer, ShortListSplicer):
-            first = self.label_bank.passes(None, len(rows["input_ids"]))[0]
-        outputs, spliced = self._read(rows, first, **{**further, "output_hidden_states": True, "return_dict": True})
+        outputs, spliced = self._read(rows, None, **{**further, "output_hidden_states": True, "return_dict": True})
         return mean_state(outputs.hidden_states[-1], spliced.text_mask)
 
     def prototype_logits(self, states: torch.Tensor) -> torch.Tensor:
@@ -292,7 +271,7 @@ class DPTForSequenceClassification(TemplateModel):
         weight.copy_(torch.where(seen, nn.functional.normalize(sums, dim=-1), weight))
 
     def _one_pass(
-        self, rows: dict[str, Any], template_index: torch.Tensor | None, kwargs: dict[str, Any]
+        self, rows: dict[str, Any], template_index: torch.Tensor, kwargs: dict[str, Any]
     ) -> tuple[Any, torch.Tensor, torch.Tensor]:
         """Read one template a row.
 
@@ -301,7 +280,7 @@ class DPTForSequenceClassification(TemplateModel):
         """
         outputs, spliced = self._read(rows, template_index, **kwargs)
         logits = self._class_logits(outputs, spliced)
-        classes = self.label_bank.class_rows(template_index)
+        classes = self.label_bank.rows[template_index]
         if self.config.label_bias:
             logits = logits + self._sign * self.label_bias(classes.expand(logits.shape)).squeeze(-1)
         if self.label_bank.is_calibrated:
@@ -467,10 +446,5 @@ class DPTForSequenceClassification(TemplateModel):
 
 def _grown(table: nn.Embedding, rows: int) -> nn.Embedding:
     """The same table with further rows of zeros."""
-    weight = table.weight
-    grown = nn.Embedding(rows, table.embedding_dim, device=weight.device, dtype=weight.dtype)
-    with torch.no_grad():
-        grown.weight.zero_()
-        grown.weight[: len(weight)] = weight
-    grown.weight.requires_grad_(weight.requires_grad)
-    return grown
+    weight = nn.functional.pad(table.weight.detach(), (0, 0, 0, rows - table.num_embeddings))
+    return nn.Embedding.from_pretrained(weight, freeze=not table.weight.requires_grad)

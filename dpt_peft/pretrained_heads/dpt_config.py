@@ -9,6 +9,7 @@ from typing import Any
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from .label_lists import OWN_LIST, LabelList, resolve_label_list
+from .short_list import check_any_can_be_first
 from .template import DEFAULT_SEPARATOR, DEFAULT_TEMPLATE
 from .template_presets import preset_options
 from .templated import TemplateConfig
@@ -151,15 +152,11 @@ class DPTForSequenceClassificationConfig(TemplateConfig):
             outdated |= dict.fromkeys(("label_order", "class_weights", "classes_per_pass"))
         return outdated
 
-    def kept_options(self) -> dict[str, Any]:
-        """Return the arguments that make this config again, with the further label lists."""
-        return super().kept_options() | {"label_lists": self.label_lists}
-
     @classmethod
     def from_language_model_config(
         cls,
         language_model_config: PreTrainedConfig,
-        tokenizer: PreTrainedTokenizerBase | None,
+        tokenizer: PreTrainedTokenizerBase,
         label_words: Sequence[str] | None = None,
         *,
         template: str = DEFAULT_TEMPLATE,
@@ -190,7 +187,6 @@ class DPTForSequenceClassificationConfig(TemplateConfig):
             TypeError, ValueError: Label words, template, order, length or tokenizer cannot work together. (Whether the
                 template leaves room for the text is checked when the model is made.)
         """
-        assert tokenizer is not None
         resolved = resolve_label_list(
             tokenizer,
             label_words,  # type: ignore[arg-type]
@@ -201,4 +197,7 @@ class DPTForSequenceClassificationConfig(TemplateConfig):
             classes_per_pass=classes_per_pass,
             minimum=1 if kwargs.get("problem_type") == "multi_label_classification" else 2,
         )
+        if kwargs.get("short_list"):
+            words, pieces = resolved["label_words"], resolved["wordpieces"]
+            check_any_can_be_first(template, words, tokenizer, label_separator, pieces)
         return cls._make(language_model_config, tokenizer, max_length, **resolved, **kwargs)

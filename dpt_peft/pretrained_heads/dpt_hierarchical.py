@@ -105,7 +105,7 @@ class DPTForHierarchicalClassificationConfig(TemplateConfig):
     def from_language_model_config(
         cls,
         language_model_config: PreTrainedConfig,
-        tokenizer: PreTrainedTokenizerBase | None,
+        tokenizer: PreTrainedTokenizerBase,
         label_tree: LabelTree | Mapping[str, Any] | None = None,
         *,
         template: str = DEFAULT_TEMPLATE,
@@ -131,7 +131,6 @@ class DPTForHierarchicalClassificationConfig(TemplateConfig):
             TypeError, ValueError: Tree, words, template, length or tokenizer cannot work together; what is wrong with
                 the words of one branch is said with its path.
         """
-        assert tokenizer is not None
         tree = label_tree if isinstance(label_tree, LabelTree) else LabelTree.from_nested(label_tree)
         branches = Branches.of(tree)
 
@@ -157,15 +156,8 @@ class DPTForHierarchicalClassificationConfig(TemplateConfig):
 class _Batch(NamedTuple):
     """What the tokenizer gave, tensors (batch, length) by name or `None`, and further arguments of the model."""
 
-    given: dict[str, torch.Tensor | None]
+    given: dict[str, Any]
     further: dict[str, Any]
-
-    @property
-    def input_ids(self) -> torch.Tensor:
-        """(batch, length)."""
-        ids = self.given["input_ids"]
-        assert ids is not None
-        return ids
 
     def rows(self, chosen: torch.Tensor) -> dict[str, torch.Tensor | None]:
         """Return some rows, by their indices (pairs,)."""
@@ -174,7 +166,7 @@ class _Batch(NamedTuple):
     def lengths(self, pad_token_id: int) -> torch.Tensor:
         """Return the tokens of every text, padding left out, (batch,)."""
         mask = self.given["attention_mask"]
-        return (self.input_ids.ne(pad_token_id) if mask is None else mask.ne(0)).sum(1)
+        return (self.given["input_ids"].ne(pad_token_id) if mask is None else mask.ne(0)).sum(1)
 
 
 class _Asked(NamedTuple):
@@ -220,12 +212,6 @@ class DPTForHierarchicalClassification(TemplateModel):
 
     def __init__(self, config: DPTForHierarchicalClassificationConfig) -> None:
         super().__init__(config)
-        if config.label_tree is None:
-            raise ValueError(
-                f"the config has no label tree: make it with {type(config).__name__}.from_language_model_config, or "
-                f"the model with {type(self).__name__}.from_pretrained(discriminator, label_tree=...)"
-            )
-        self.num_labels = config.num_labels
         templates = config.resolved_templates
         branches = Branches.of(config.tree)
         self.tables = Tables(
@@ -272,7 +258,7 @@ class DPTForHierarchicalClassification(TemplateModel):
         return answers[torch.cat(parts).argsort()]
 
     def _loss(self, texts: _Batch, labels: torch.Tensor) -> tuple[torch.Tensor, _Asked]:
-        batch = texts.input_ids.shape[0]
+        batch = len(texts.given["input_ids"])
         labels = check_class_indices(labels, batch, self.num_labels)
         gold = self.tables.gold_branches[labels]
         rows, levels = gold.ge(0).nonzero(as_tuple=True)
@@ -287,7 +273,7 @@ class DPTForHierarchicalClassification(TemplateModel):
         return self._checked(loss), _Asked(rows, branches, logits)
 
     def _search(self, texts: _Batch, asked: _Asked | None = None) -> torch.Tensor:
-        batch = texts.input_ids.shape[0]
+        batch = len(texts.given["input_ids"])
         places = None
         if asked is not None:
             # What the loss has asked already is not asked again.

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoModelForTokenClassification
 from transformers.modeling_outputs import TokenClassifierOutput
 from transformers.utils import can_return_tuple
 
@@ -38,6 +38,9 @@ class DPTForMultiSpanQuestionAnsweringConfig(PretrainedHeadConfig):
     needs_tokenizer: ClassVar[bool] = False
 
     threshold: float = 0.6
+    # a score and a label a token; transformers' models for questions point at one start and one end
+    auto_class: ClassVar[Any] = AutoModelForTokenClassification
+
     score_function: str = "one_minus_sigmoid"
     loss_reduction: str = "mean"
 
@@ -60,7 +63,7 @@ class DPTForMultiSpanQuestionAnsweringConfig(PretrainedHeadConfig):
     @logit_threshold.setter
     def logit_threshold(self, value: float) -> None:
         replaced = -value if self.score_function == "one_minus_sigmoid" else value
-        threshold = 1 / (1 + math.exp(-replaced))
+        threshold = (1 + math.tanh(replaced / 2)) / 2  # the sigmoid, without an overflow
         if not 0 < threshold < 1:
             raise ValueError(f"`logit_threshold` {value} is too far from 0 for a `threshold` between 0 and 1")
         self.threshold = threshold
@@ -69,19 +72,6 @@ class DPTForMultiSpanQuestionAnsweringConfig(PretrainedHeadConfig):
         """Return the threshold where the score turns around, else what every config does."""
         turned = {"threshold": type(self).threshold} if "score_function" in changed else {}
         return super().outdated_by(changed) | turned
-
-    @classmethod
-    def from_language_model_config(
-        cls, language_model_config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase | None = None, **options: Any
-    ) -> DPTForMultiSpanQuestionAnsweringConfig:
-        """Make the config.
-
-        Args:
-            language_model_config: Config of the discriminator.
-            tokenizer: Not needed.
-            **options: Attributes of the config.
-        """
-        return cls(language_model_config=language_model_config, **options)
 
 
 class DPTForMultiSpanQuestionAnswering(PretrainedHeadModel):
@@ -121,8 +111,6 @@ class DPTForMultiSpanQuestionAnswering(PretrainedHeadModel):
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: Any,
     ) -> TokenClassifierOutput:
@@ -137,11 +125,10 @@ class DPTForMultiSpanQuestionAnswering(PretrainedHeadModel):
             inputs_embeds: (batch, length, embedding size), in the place of `input_ids`.
             labels: (batch, length), integers: 1 = part of the answer, 0 = another token of the paragraph, -100 = not
                 of the paragraph (`DataCollatorForTokenClassification` pads with it).
-            output_attentions: Whether to return the attentions.
-            output_hidden_states: Whether to return the hidden states.
             num_items_in_batch: Number of labelled tokens in all batches of one optimizer step, as Trainer passes it;
                 the mean is taken over as many. Default: those of this batch.
-            **kwargs: Passed on to the discriminator.
+            **kwargs: Passed on to the discriminator. `output_attentions` and `output_hidden_states` are the config's
+                unless they are given.
 
         Returns:
             `loss` (binary cross entropy over the labelled tokens, see `loss_reduction`), `logits` (batch, length),
@@ -161,8 +148,7 @@ class DPTForMultiSpanQuestionAnswering(PretrainedHeadModel):
             attention_mask=attention_mask,
             token_type_ids=token_type_ids,
             inputs_embeds=inputs_embeds,
-            **self._wanted_outputs(output_attentions, output_hidden_states),
-            **kwargs,
+            **self._with_wanted_outputs(kwargs),
         )
         logits = outputs.logits if config.score_function == "sigmoid" else -outputs.logits
         loss = None

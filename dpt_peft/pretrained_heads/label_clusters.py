@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from transformers import (
     AutoConfig,
-    AutoModelForSequenceClassification,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -188,8 +187,6 @@ def _load_both(
 
 def _load(path: Any, **hub_arguments: Any) -> PreTrainedModel:
     config = AutoConfig.from_pretrained(path, **hub_arguments)
-    # A saved wrapper's class is known to the auto class.
-    is_wrapper = isinstance(config, PretrainedHeadConfig)
-    model_class: Any = AutoModelForSequenceClassification if is_wrapper else get_discriminator(config)
+    model_class: Any = config.auto_class if isinstance(config, PretrainedHeadConfig) else get_discriminator(config)
     with no_progress_bars():
         return model_class.from_pretrained(path, **hub_arguments)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from .splice import Tables
+from .splice import Tables, padded
 from .template import (
     DEFAULT_SEPARATOR,
     DEFAULT_TEMPLATE,
@@ -150,19 +150,16 @@ class LabelListBank(Tables):
 
     def __init__(self, lists: Mapping[str, LabelList]) -> None:
         templates = [template for own in lists.values() for template in own.templates]
-        width = max(len(template.label_spans) for template in templates)
-        classes: list[list[int]] = []
+        classes: list[tuple[int, ...]] = []
         rows, first_templates, offset = [], [], 0
         for own in lists.values():
             first_templates.append(len(classes))
-            for columns in own.classes:
-                filler = width - len(columns)
-                classes.append([*columns, *[-1] * filler])
-                rows.append([*(offset + column for column in columns), *[0] * filler])
+            classes += own.classes
+            rows += [[offset + column for column in columns] for columns in own.classes]
             offset += own.num_classes
         super().__init__(
-            classes=classes,
-            rows=rows,
+            classes=padded(classes, -1),
+            rows=padded(rows, 0),
             first_template=first_templates,
             pass_counts=[len(own.templates) for own in lists.values()],
             calibration=[bias for own in lists.values() for bias in own.calibration],
@@ -209,7 +206,7 @@ class LabelListBank(Tables):
             raise ValueError(f"`list_names` has {len(list_names)} names, but the batch has {batch} rows")
         return index
 
-    def passes(self, list_names: Sequence[str] | torch.Tensor | None, batch: int) -> list[torch.Tensor | None]:
+    def passes(self, list_names: Sequence[str] | torch.Tensor | None, batch: int) -> list[torch.Tensor]:
         """Return which template every row takes, pass by pass; `None`: all take the first of the bank.
 
         A row whose list needs fewer passes than others in the batch repeats its last one.
@@ -219,8 +216,6 @@ class LabelListBank(Tables):
             batch: Number of rows.
         """
         count = max(len(own.templates) for own in self._wanted(list_names))
-        if list_names is None and count == 1:
-            return [None]
         if list_names is None:
             return [torch.full((batch,), number, device=self.pass_counts.device) for number in range(count)]
         index = self.list_index(list_names, batch)
@@ -237,10 +232,6 @@ class LabelListBank(Tables):
         if isinstance(list_names, torch.Tensor):
             return self._lists
         return [own for name, own in zip(self.names, self._lists, strict=True) if name in list_names] or self._lists
-
-    def class_rows(self, template_index: torch.Tensor | None) -> torch.Tensor:
-        """Return the number of every column's class, counted through all lists: (batch or 1, columns)."""
-        return self.rows[:1] if template_index is None else self.rows[template_index]
 
     def place(self, logits: torch.Tensor, template_index: torch.Tensor, into: torch.Tensor) -> torch.Tensor:
         """Put logits by column (batch, columns) to their classes in `into` (batch, classes)."""

@@ -114,9 +114,11 @@ class LabelTree:
             TypeError: Something that is no dict, list, string or `None`.
             ValueError: A branch without a class, words for names that are not there, or what `LabelTree` refuses.
         """
-        words = _Words(label_words)
+        words = dict(label_words or {})
         tree = cls(_children(nested, (), words), classes)
-        words.check_used()
+        used = {path if path in words else path[-1] for path, _ in tree._walk(tree.root, ())}
+        if unused := words.keys() - used:
+            raise ValueError(f"`label_words` has words for {sorted(map(str, unused))}, not in the label tree")
         return tree
 
     @classmethod
@@ -313,26 +315,7 @@ class LabelTree:
         return "\n".join(lines)
 
 
-class _Words:
-    """Looks label words up, and knows in the end which of them nobody asked for."""
-
-    def __init__(self, words: LabelWords | None) -> None:
-        self._words = dict(words or {})
-        self._unused = set(self._words)
-
-    def __call__(self, path: tuple[str, ...]) -> str:
-        for key in (path, path[-1]):
-            if key in self._words:
-                self._unused.discard(key)
-                return self._words[key]
-        return path[-1]
-
-    def check_used(self) -> None:
-        if self._unused:
-            raise ValueError(f"`label_words` has words for {sorted(map(str, self._unused))}, not in the label tree")
-
-
-def _children(nested: Any, path: tuple[str, ...], words: _Words) -> list[LabelNode]:
+def _children(nested: Any, path: tuple[str, ...], words: LabelWords) -> list[LabelNode]:
     if isinstance(nested, Mapping):
         items = list(nested.items())
     elif isinstance(nested, Sequence) and not isinstance(nested, str):
@@ -350,7 +333,8 @@ def _children(nested: Any, path: tuple[str, ...], words: _Words) -> list[LabelNo
         if not isinstance(name, str):
             raise TypeError(f"names in a label tree are strings, got {name!r} below {_show(path)}")
         here = (*path, name)
-        nodes.append(LabelNode(name, words(here), () if below is None else tuple(_children(below, here, words))))
+        word = words.get(here, words.get(name, name))
+        nodes.append(LabelNode(name, word, () if below is None else tuple(_children(below, here, words))))
     return nodes
 
 

@@ -42,7 +42,7 @@ def dpt_loss(
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     # Not `>`: a logit that is no number is a class's own, and makes the loss one.
     present = ~(logits <= NO_CLASS)
-    targets = _multi_label_targets(labels, logits) if multi_label else _class_targets(labels, logits, present)
+    targets = multi_label_targets(labels, logits) if multi_label else _class_targets(labels, logits, present)
     targets = targets * (1 - label_smoothing) + label_smoothing / 2
     weights = None if class_weights is None else class_weights.to(logits)
     losses = nn.functional.binary_cross_entropy_with_logits(
@@ -94,7 +94,12 @@ def _class_targets(labels: torch.Tensor, logits: torch.Tensor, present: torch.Te
     return targets.to(logits.dtype)
 
 
-def _multi_label_targets(labels: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+def multi_label_targets(labels: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """Return labels of several classes a row, numbers between 0 and 1, in the logits' precision: (batch, classes).
+
+    Raises:
+        ValueError: Labels of the wrong shape or range. The range is not checked inside `torch.compile`.
+    """
     if labels.shape != logits.shape:
         raise ValueError(
             f"`labels` for multi-label classification must have the shape (batch, classes) = {tuple(logits.shape)}, "

@@ -7,7 +7,7 @@ from typing import Any
 
 from peft import PeftModel
 from peft.utils import constants
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification
+from transformers import AutoConfig, AutoModelForSequenceClassification
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
 from dpt_peft._compatibility import call_when_an_adapter_is_saved
@@ -19,14 +19,13 @@ from .dpt_hierarchical import DPTForHierarchicalClassification
 from .dpt_multi_span import DPTForMultiSpanQuestionAnswering
 from .verbalizer import VerbalizerForSequenceClassification
 
-#: The wrappers, each with transformers' auto class for it. The reader of several spans gives a score a token and takes
-#: a label a token, as token classifiers do; transformers' own models for questions point at one start and one end.
-WRAPPERS: dict[Any, Any] = {
-    DPTForSequenceClassification: AutoModelForSequenceClassification,
-    DPTForHierarchicalClassification: AutoModelForSequenceClassification,
-    DPTForMultiSpanQuestionAnswering: AutoModelForTokenClassification,
-    VerbalizerForSequenceClassification: AutoModelForSequenceClassification,
-}
+#: The wrappers.
+WRAPPERS: tuple[Any, ...] = (
+    DPTForSequenceClassification,
+    DPTForHierarchicalClassification,
+    DPTForMultiSpanQuestionAnswering,
+    VerbalizerForSequenceClassification,
+)
 
 
 def _save_config_beside(model: PeftModel, folder: Path) -> None:
@@ -40,12 +39,12 @@ call_when_an_adapter_is_saved(_save_config_beside)
 
 
 def register() -> None:
-    """Register the wrappers; called again, it takes discriminators into account that were registered since."""
-    for model_class, auto_class in WRAPPERS.items():
+    """Register the wrappers, for the discriminators that are registered."""
+    for model_class in WRAPPERS:
         config_class = model_class.config_class
         AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
-        auto_class.register(config_class, model_class, exist_ok=True)
-        if auto_class is AutoModelForSequenceClassification:
+        config_class.auto_class.register(config_class, model_class, exist_ok=True)
+        if config_class.auto_class is AutoModelForSequenceClassification:
             # The text-classification pipeline looks here by name, and otherwise logs that the model is not supported.
             MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES[config_class.model_type] = model_class.__name__
     # PEFT finds default target modules by model type: a wrapper's are those of the discriminators it may hold. A
@@ -53,7 +52,6 @@ def register() -> None:
     for name, mapping in vars(constants).items():
         if name.endswith("_TARGET_MODULES_MAPPING") and "electra" in mapping:
             modules = {module for inner in supported_model_types() for module in mapping.get(inner, ())}
-            if modules:
-                for model_class in WRAPPERS:
-                    if model_class.config_class.head_kind is DISCRIMINATOR_HEAD:
-                        mapping[model_class.config_class.model_type] = sorted(modules)
+            for model_class in WRAPPERS:
+                if model_class.config_class.head_kind is DISCRIMINATOR_HEAD:
+                    mapping[model_class.config_class.model_type] = sorted(modules)

@@ -22,8 +22,7 @@ costs. Templates may have different numbers of classes: `label_lengths` is zero 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -50,6 +49,26 @@ class Tables(nn.Module):
         """Fill the buffers again after transformers has made the model on the meta device."""
         for name, table in self._tables.items():
             init.copy_(getattr(self, name), torch.tensor(table))
+
+
+class RowLayout(NamedTuple):
+    """How rows are laid out.
+
+    Attributes:
+        max_length: Longest row that comes out, in tokens.
+        cls_token_id: Id of the first token of every row.
+        sep_token_id: Id of the last token of every row and of the separator between a pair.
+        pad_token_id: Id that fills short rows.
+        pair_separators: Separators that the tokenizer puts between the texts of a pair: 1, or 2 (RoBERTa).
+        truncation_side: Which end of a text that is too long is cut, `"right"` or `"left"`.
+    """
+
+    max_length: int
+    cls_token_id: int
+    sep_token_id: int
+    pad_token_id: int
+    pair_separators: int = 1
+    truncation_side: str = "right"
 
 
 class SplicedInputs(NamedTuple):
@@ -107,15 +126,9 @@ class TemplateSplicer(Tables):
 
     Args:
         templates: The bank, at least one. A row is spliced with the first one unless it names another.
-        max_length: Longest row that comes out, in tokens.
-        cls_token_id: Id of the first token of every row.
-        sep_token_id: Id of the last token of every row and of the separator between a pair.
-        pad_token_id: Id that fills short rows.
-        pair_separators: Separators that the tokenizer puts between the texts of a pair: 1, or 2 (RoBERTa).
-        truncation_side: Which end of a text that is too long is cut, `"right"` or `"left"`.
+        layout: How rows are laid out.
         label_token_index: For every template and every one of its `ids`, which of the model's `label_tokens` (released
             code) stands there, -1 for none.
-        further: Further tables of a subclass.
 
     Attributes:
         longest_label: Wordpieces of the longest class.
@@ -136,50 +149,35 @@ class TemplateSplicer(Tables):
     def __init__(
         self,
         templates: Sequence[ResolvedTemplate],
-        *,
-        max_length: int,
-        cls_token_id: int,
-        sep_token_id: int,
-        pad_token_id: int,
-        pair_separators: int = 1,
-        truncation_side: str = "right",
+        layout: RowLayout,
         label_token_index: Sequence[Sequence[int]] | None = None,
-        further: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         if not templates:
             raise ValueError("`templates` is empty: a splicer needs at least one template")
-        rows = [[cls_token_id, *template.ids, sep_token_id] for template in templates]
+        rows = [[layout.cls_token_id, *template.ids, layout.sep_token_id] for template in templates]
         for template, row in zip(templates, rows, strict=True):
-            if len(row) >= max_length:
+            if len(row) >= layout.max_length:
                 raise ValueError(
                     f"no room for the text: the template with its {len(template.label_spans)} classes takes "
-                    f"{len(row)} of `max_length` = {max_length} tokens. Use fewer or shorter label words, a larger "
-                    "`max_length`, several passes over the text (`classes_per_pass`), or for many classes a "
+                    f"{len(row)} of `max_length` = {layout.max_length} tokens. Use fewer or shorter label words, a "
+                    "larger `max_length`, several passes over the text (`classes_per_pass`), or for many classes a "
                     "hierarchy of labels (`dpt_peft.LabelTree`)"
                 )
         tables: dict[str, list[list[int]]] = {
-            "ids": _padded(rows, pad_token_id),
+            "ids": padded(rows, layout.pad_token_id),
             "length": [[len(row)] for row in rows],
             "head_length": [[1 + len(template.prefix_ids)] for template in templates],
             "tail_start": [[1 + len(template.prefix_ids + template.between_ids)] for template in templates],
             "names_both": [[len(template.slots) == 2] for template in templates],
             "second_first": [[template.slots[0] == "text_b"] for template in templates],
-            "label_columns": _padded([[1 + start for start, _ in t.label_spans] for t in templates], 0),
-            "label_lengths": _padded([[end - start for start, end in t.label_spans] for t in templates], 0),
+            "label_columns": padded([[1 + start for start, _ in t.label_spans] for t in templates], 0),
+            "label_lengths": padded([[end - start for start, end in t.label_spans] for t in templates], 0),
         }
         if label_token_index is not None:
-            tables["label_token_index"] = _padded([[-1, *indices, -1] for indices in label_token_index], -1)
-        super().__init__(**tables, **further)
-        self._of_templates = list(tables)
-        self.max_length = max_length
-        self.cls_token_id = cls_token_id
-        self.sep_token_id = sep_token_id
-        self.pad_token_id = pad_token_id
-        self.pair_separators = pair_separators
-        self.truncation_side = truncation_side
-        self.longest_label = max(
-            map(len, (range(*span) for template in templates for span in template.label_spans)), default=0
-        )
+            tables["label_token_index"] = padded([[-1, *indices, -1] for indices in label_token_index], -1)
+        super().__init__(**tables)
+        self.layout = layout
+        self.longest_label = max(sum(tables["label_lengths"], [0]))
         self._divides_pairs = any(len(template.slots) == 2 for template in templates)
 
     def forward(
@@ -214,12 +212,12 @@ class TemplateSplicer(Tables):
         """
         if input_ids.shape[1] == 0:
             # Texts without a single token: one column of padding lets the arithmetic below hold.
-            input_ids = input_ids.new_full((input_ids.shape[0], 1), self.pad_token_id)
+            input_ids = input_ids.new_full((input_ids.shape[0], 1), self.layout.pad_token_id)
             attention_mask = torch.zeros_like(input_ids)
             token_type_ids = None if token_type_ids is None else torch.zeros_like(input_ids)
         batch, width = input_ids.shape
-        visible = _visible(input_ids.ne(self.pad_token_id)) if attention_mask is None else attention_mask.ne(0)
-        template = self._lines(template_index, batch)
+        visible = _visible(input_ids.ne(self.layout.pad_token_id)) if attention_mask is None else attention_mask.ne(0)
+        template = self._lines(template_index)
         texts = self._find_texts(input_ids, visible, token_type_ids)
         of_template = template["ids"].shape[1]
         pieces = self._pieces(template, texts, of_template)
@@ -229,20 +227,14 @@ class TemplateSplicer(Tables):
         ends = lengths.cumsum(1)
         begins = ends - lengths
         if torch.compiler.is_compiling():
-            longest = min(width + of_template, self.max_length)
+            longest = min(width + of_template, self.layout.max_length)
         else:
             # Reading the longest row costs one wait for the device, as building the attention mask does anyway, and
             # saves the columns that all rows have as padding.
             longest = int(ends[:, -1].amax())
 
-        # Where every output column is read from, in [template | input]: shifted as the last piece that begins before.
-        column = torch.arange(longest, device=input_ids.device)
-        shifts = starts - begins
-        shift = shifts[:, :1]
-        for piece in range(1, len(pieces)):
-            shift = torch.where(column < begins[:, piece : piece + 1], shift, shifts[:, piece : piece + 1])
-        real = column < ends[:, -1:]
-        source = torch.where(real, column + shift, 0)
+        source = read_from(starts, lengths, longest)
+        real = torch.arange(longest, device=input_ids.device) < ends[:, -1:]
 
         def spliced(template_values: torch.Tensor, input_values: torch.Tensor, fill: int) -> torch.Tensor:
             template_values = template_values.expand(batch, -1)
@@ -262,7 +254,7 @@ class TemplateSplicer(Tables):
         if label_token_index is not None:
             label_token_index = spliced(label_token_index, torch.full_like(input_ids, -1), -1)
         return SplicedInputs(
-            input_ids=spliced(template["ids"], input_ids, self.pad_token_id),
+            input_ids=spliced(template["ids"], input_ids, self.layout.pad_token_id),
             attention_mask=spliced(torch.ones_like(template["ids"]), visible, 0),
             token_type_ids=types,
             label_positions=labels + moved,
@@ -271,17 +263,10 @@ class TemplateSplicer(Tables):
             label_token_index=label_token_index,
         )
 
-    def _lines(self, template_index: torch.Tensor | None, batch: int) -> dict[str, torch.Tensor]:
+    def _lines(self, template_index: torch.Tensor | None) -> dict[str, torch.Tensor]:
         """The lines of the tables that a batch uses: (batch, ...), or (1, ...) where all rows share a template."""
-        tables = {name: getattr(self, name) for name in self._of_templates}
-        if template_index is None:
-            return {name: table[:1] for name, table in tables.items()}
-        if template_index.shape != (batch,) or template_index.is_floating_point():
-            raise ValueError(
-                f"`template_index` must be one integer for each of {batch} rows, "
-                f"got {template_index.dtype} of shape {tuple(template_index.shape)}"
-            )
-        return {name: table.index_select(0, template_index) for name, table in tables.items()}
+        lines = slice(1) if template_index is None else template_index
+        return {name: getattr(self, name)[lines] for name in self._tables}
 
     def _find_texts(
         self, input_ids: torch.Tensor, visible: torch.Tensor, token_type_ids: torch.Tensor | None
@@ -292,8 +277,10 @@ class TemplateSplicer(Tables):
         row_start = _first_true(visible, columns, width)
         row_end = torch.where(visible, columns + 1, 0).amax(1, keepdim=True)
         last = (row_end - 1).clamp(min=0)
-        has_cls = input_ids.gather(1, row_start.clamp(max=width - 1)).eq(self.cls_token_id) & (row_start < row_end)
-        has_sep = input_ids.gather(1, last).eq(self.sep_token_id) & (row_start < row_end)
+        has_cls = input_ids.gather(1, row_start.clamp(max=width - 1)).eq(self.layout.cls_token_id) & (
+            row_start < row_end
+        )
+        has_sep = input_ids.gather(1, last).eq(self.layout.sep_token_id) & (row_start < row_end)
         start = row_start + has_cls.long()
         end = torch.maximum(row_end - has_sep.long(), start)
 
@@ -306,19 +293,19 @@ class TemplateSplicer(Tables):
             second_start = torch.where(divided, _first_true(of_last, columns, width), end)
         # or behind the first run of separators. Tokenizers that put one into pairs give them types: then these tell.
         runs = None
-        if token_type_ids is None or self.pair_separators > 1:
-            runs = input_ids.eq(self.sep_token_id) & (columns >= start) & (columns < end)
-            for _ in range(self.pair_separators - 1):
+        if token_type_ids is None or self.layout.pair_separators > 1:
+            runs = input_ids.eq(self.layout.sep_token_id) & (columns >= start) & (columns < end)
+            for _ in range(self.layout.pair_separators - 1):
                 runs = runs & nn.functional.pad(runs[:, 1:], (0, 1))
             runs = runs & ~divided
             run = _first_true(runs, columns, width)
-            second_start = torch.where(run < width, run + self.pair_separators, second_start)
+            second_start = torch.where(run < width, run + self.layout.pair_separators, second_start)
             divided = divided | (run < width)
         second_start = torch.minimum(second_start, end)
         boundary = second_start
-        for _ in range(self.pair_separators):
+        for _ in range(self.layout.pair_separators):
             before = input_ids.gather(1, (boundary - 1).clamp(min=0))
-            boundary = boundary - (divided & before.eq(self.sep_token_id) & (boundary > start)).long()
+            boundary = boundary - (divided & before.eq(self.layout.sep_token_id) & (boundary > start)).long()
         return _Texts(
             row=_Span(row_start, row_end - row_start),
             first=_Span(start, boundary - start),
@@ -337,11 +324,11 @@ class TemplateSplicer(Tables):
                 "texts: which of them divides the pair? Pass `token_type_ids`, or tokenize with "
                 "split_special_tokens=True, so that separators which users have typed become ordinary tokens"
             )
-        room = self.max_length - template["length"]
+        room = self.layout.max_length - template["length"]
         separators = texts.separators.length.masked_fill(named, 0)
         kept = _fit(texts.first.length, texts.second.length, (room - separators).clamp(min=0))
         first, second = (
-            _Span(offset + text.start + (text.length - length if self.truncation_side == "left" else 0), length)
+            _Span(offset + text.start + (text.length - length if self.layout.truncation_side == "left" else 0), length)
             for text, length in zip((texts.first, texts.second), kept, strict=True)
         )
         head, tail = template["head_length"], template["tail_start"]
@@ -415,6 +402,23 @@ def _first_true(condition: torch.Tensor, columns: torch.Tensor, otherwise: int) 
     return torch.where(condition, columns, otherwise).amin(1, keepdim=True)
 
 
-def _padded(rows: list[list[int]], fill: int) -> list[list[int]]:
+def read_from(starts: torch.Tensor, lengths: torch.Tensor, width: int) -> torch.Tensor:
+    """Return where every column of rows that are joined of pieces is read from, (batch, width); 0 behind a row's end.
+
+    Args:
+        starts: (batch, pieces), where every piece begins in what is read.
+        lengths: (batch, pieces).
+        width: Columns.
+    """
+    ends = lengths.cumsum(1)
+    column = torch.arange(width, device=ends.device)
+    piece = (column[:, None] >= ends[:, None]).sum(-1)
+    shifts = starts - ends + lengths
+    shift = shifts.gather(1, piece.clamp(max=shifts.shape[1] - 1))
+    return torch.where(column < ends[:, -1:], column + shift, 0)
+
+
+def padded(rows: Sequence[Sequence[int]], fill: int) -> list[list[int]]:
+    """Return rows of one length."""
     width = max(map(len, rows))
-    return [row + [fill] * (width - len(row)) for row in rows]
+    return [[*row, *[fill] * (width - len(row))] for row in rows]

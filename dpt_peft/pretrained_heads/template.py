@@ -11,6 +11,7 @@ import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from string import Formatter
 from typing import Any, TypeVar
 
@@ -278,7 +279,8 @@ def _tokenize(
     tokenizer: PreTrainedTokenizerBase, text: str, char_spans: list[tuple[int, int]]
 ) -> tuple[list[int], list[tuple[int, int] | None]]:
     """Tokenize once, as running text, and translate character spans into token spans (`None`: no token)."""
-    encoding = tokenizer(text, add_special_tokens=False, split_special_tokens=False, verbose=False)
+    read = partial(tokenizer, add_special_tokens=False, split_special_tokens=False, verbose=False)
+    encoding = read(text)
     ids: list[int] = list(encoding["input_ids"])
     spans: list[tuple[int, int] | None] = []
     for start, end in char_spans:
@@ -287,14 +289,7 @@ def _tokenize(
             spans.append((min(tokens), max(tokens) + 1) if tokens else None)
         else:
             # Tokenizers in Python know no offsets: count the tokens of what stands before the word, and up to its end.
-            before, upto = (
-                len(
-                    tokenizer(
-                        text[:stop].rstrip(), add_special_tokens=False, split_special_tokens=False, verbose=False
-                    )["input_ids"]
-                )
-                for stop in (start, end)
-            )
+            before, upto = (len(read(text[:stop].rstrip())["input_ids"]) for stop in (start, end))
             spans.append((before, upto) if upto > before else None)
     return ids, spans
 

@@ -13,7 +13,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import can_return_tuple
 
 from .base import PretrainedHeadConfig, PretrainedHeadModel, longest_row
-from .splice import SplicedInputs, TemplateSplicer
+from .splice import RowLayout, SplicedInputs, TemplateSplicer
 from .template import DEFAULT_TEMPLATE, WORDPIECES, ResolvedTemplate
 
 
@@ -34,7 +34,7 @@ class TemplateConfig(PretrainedHeadConfig):
     """
 
     from_tokenizer: ClassVar[frozenset[str]] = PretrainedHeadConfig.from_tokenizer | {
-        *("templates", "label_lists", "label_token_ids"),
+        *("templates", "label_token_ids"),
         *("cls_token_id", "sep_token_id", "pad_token_id", "pair_separators"),
     }
     #: The argument that says what the classes are, and what it looks like.
@@ -153,22 +153,24 @@ class TemplateModel(PretrainedHeadModel):
 
     splicer: TemplateSplicer
 
+    def __init__(self, config: TemplateConfig) -> None:
+        super().__init__(config)
+        if not getattr(config, config.classes_option):
+            raise ValueError(
+                f"the config has no {config.classes_option.replace('_', ' ')}: make it with "
+                f"{type(config).__name__}.from_language_model_config, or the model with {type(self).__name__}."
+                f"from_pretrained(language_model, {config.classes_option}=...)"
+            )
+        self.num_labels = config.num_labels
+
     def _make_splicer(
         self, templates: Sequence[ResolvedTemplate], label_token_index: Sequence[Sequence[int]] | None = None
     ) -> TemplateSplicer:
-        return TemplateSplicer(templates, **self._splicer_options, label_token_index=label_token_index)
+        return TemplateSplicer(templates, self._row_layout, label_token_index)
 
     @property
-    def _splicer_options(self) -> dict[str, Any]:
-        names = (
-            "max_length",
-            "cls_token_id",
-            "sep_token_id",
-            "pad_token_id",
-            "pair_separators",
-            "truncation_side",
-        )
-        return {name: getattr(self.config, name) for name in names}
+    def _row_layout(self) -> RowLayout:
+        return RowLayout(*(getattr(self.config, name) for name in RowLayout._fields))
 
     def _read(
         self, rows: Mapping[str, Any], template_index: torch.Tensor | None, **further: Any
@@ -205,8 +207,6 @@ class TemplateModel(PretrainedHeadModel):
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
         **kwargs: Any,
     ) -> SequenceClassifierOutput:
         """Score the classes of a batch of texts.
@@ -220,9 +220,8 @@ class TemplateModel(PretrainedHeadModel):
             inputs_embeds: Refused: the splice needs token ids.
             labels: (batch,) class indices; where the class takes several labels a text, also (batch, classes) zeros
                 and ones.
-            output_attentions: Whether to return the attentions over the spliced rows.
-            output_hidden_states: Whether to return the hidden states of the spliced rows.
-            **kwargs: Passed on to the language model.
+            **kwargs: Passed on to the language model. `output_attentions` and `output_hidden_states`, of the spliced
+                rows, are the config's unless they are given.
 
         Returns:
             `loss` as described for the class, `logits` (batch, classes), `hidden_states`, `attentions`. With
@@ -237,8 +236,7 @@ class TemplateModel(PretrainedHeadModel):
                 "`position_ids`"
             )
         rows = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
-        kwargs |= self._wanted_outputs(output_attentions, output_hidden_states)
-        return self._answer(rows, labels, **kwargs)
+        return self._answer(rows, labels, **self._with_wanted_outputs(kwargs))
 
     def _answer(self, rows: dict[str, Any], labels: torch.Tensor | None, **further: Any) -> SequenceClassifierOutput:
         """Answer for what the tokenizer gave (see `_read`); every wrapper says how."""

@@ -12,7 +12,7 @@ from transformers import MODEL_FOR_MASKED_LM_MAPPING, PreTrainedConfig, PreTrain
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from .base import HeadKind
-from .loss import told_problem_type
+from .loss import check_class_indices, multi_label_targets, told_problem_type
 from .splice import Tables
 from .template import DEFAULT_TEMPLATES, check_label_words, resolve_template
 from .templated import TemplateConfig, TemplateModel
@@ -67,7 +67,7 @@ class VerbalizerForSequenceClassificationConfig(TemplateConfig):
     def from_language_model_config(
         cls,
         language_model_config: PreTrainedConfig,
-        tokenizer: PreTrainedTokenizerBase | None,
+        tokenizer: PreTrainedTokenizerBase,
         label_words: Sequence[str] | None = None,
         *,
         template: str = DEFAULT_TEMPLATES["mask"],
@@ -88,7 +88,6 @@ class VerbalizerForSequenceClassificationConfig(TemplateConfig):
             TypeError, ValueError: Label words, template, length or tokenizer cannot work together; the first tokens
                 of two label words are the same.
         """
-        assert tokenizer is not None
         if tokenizer.mask_token is None:
             raise ValueError("`tokenizer` has no mask token, which a verbalizer is read at")
         words = check_label_words(label_words, tokenizer=tokenizer)  # type: ignore[arg-type]
@@ -133,12 +132,6 @@ class VerbalizerForSequenceClassification(TemplateModel):
 
     def __init__(self, config: VerbalizerForSequenceClassificationConfig) -> None:
         super().__init__(config)
-        if not config.label_words:
-            raise ValueError(
-                "the config has no label words: make the model with "
-                f"{type(self).__name__}.from_pretrained(language_model, label_words=[...])"
-            )
-        self.num_labels = config.num_labels
         self.splicer = self._make_splicer(config.resolved_templates)
         self.words = Tables(token_ids=config.label_token_ids)
         self.post_init()
@@ -158,9 +151,12 @@ class VerbalizerForSequenceClassification(TemplateModel):
         )
 
     def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        self.config.problem_type = told_problem_type(self.config.problem_type, labels)
-        smoothing = self.config.label_smoothing
-        if self.config.problem_type == "multi_label_classification":
-            targets = labels.to(logits.dtype) * (1 - smoothing) + smoothing / 2
-            return self._checked(nn.functional.binary_cross_entropy_with_logits(logits, targets))
-        return self._checked(nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing))
+        kind, smoothing = told_problem_type(self.config.problem_type, labels), self.config.label_smoothing
+        if kind == "multi_label_classification":
+            targets = multi_label_targets(labels, logits) * (1 - smoothing) + smoothing / 2
+            loss = nn.functional.binary_cross_entropy_with_logits(logits, targets)
+        else:
+            labels = check_class_indices(labels, len(logits), self.num_labels)
+            loss = nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+        self.config.problem_type = kind
+        return self._checked(loss)

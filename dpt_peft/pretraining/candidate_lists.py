@@ -115,7 +115,7 @@ class DocumentCollator:
             )
         self.tokenizer = tokenizer
         self.max_length = max_length
-        self.words = words
+        self.words: Any = words
         self.candidate_list_share = candidate_list_share
         self.min_candidates, self.max_candidates, self.max_true = min_candidates, max_candidates, max_true
         frame = tokenizer("")["input_ids"]
@@ -187,8 +187,6 @@ class DocumentCollator:
         self, document: np.ndarray, window: tuple[int, int], weight: np.ndarray, count: int, barred: np.ndarray
     ) -> list[int]:
         """Draw up to `count` distinct words outside the window that occur neither in it nor among `barred`."""
-        if self.words is None:
-            return []
         whole = self.words.at(document)
         whole[slice(*window)] = False
         places = document[whole]
@@ -204,8 +202,6 @@ class DocumentCollator:
 
     def _candidate_list(self, documents: list[np.ndarray], index: int) -> tuple[list[int], list[int], int] | None:
         """Make tokens and labels of a row with a list, and tell how many tokens stand before the list's prompt."""
-        if self.words is None:
-            return None
         document = documents[index]
         count = int(torch.randint(self.min_candidates, self.max_candidates + 1, ()))
         wanted_true = int(torch.randint(1, min(self.max_true, count - 1) + 1, ()))

@@ -87,7 +87,6 @@ class CorpusReplacements(nn.Module):
     @torch.no_grad()
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, positions: torch.Tensor) -> Replacements:
         """See `ReplacementSource`; the attention mask is not needed."""
-        del attention_mask
         original = input_ids[positions]
         left = torch.cat([torch.zeros_like(input_ids[:, :1]), input_ids[:, :-1]], dim=1)[positions]
         kind = torch.randint(3, original.shape, device=original.device)

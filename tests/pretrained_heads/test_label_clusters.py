@@ -15,7 +15,7 @@ from transformers import ElectraForPreTraining
 from transformers.utils import logging
 
 from dpt_peft import embedded_discriminator
-from dpt_peft.pretrained_heads import DPTForSequenceClassification, LabelTree
+from dpt_peft.pretrained_heads import DPTForMultiSpanQuestionAnswering, DPTForSequenceClassification, LabelTree
 from dpt_peft.pretrained_heads.label_clusters import cluster_labels, word_vectors
 from dpt_peft.pretrained_heads.label_tree import LabelNode
 
@@ -97,6 +97,13 @@ def test_from_label_words(discriminator_path, tokenizer):
     assert LabelTree.from_label_words(words, model, tokenizer=tokenizer, max_children=3) == tree
     blank = [f" {word} " for word in words]  # blanks around a word are no part of it
     assert LabelTree.from_label_words(blank, model, tokenizer=tokenizer, max_children=3) == tree
+
+
+def test_words_of_any_saved_wrapper(discriminator_path, tokenizer, tmp_path):
+    expected = word_vectors(["good", "bad"], discriminator_path)
+    DPTForMultiSpanQuestionAnswering.from_pretrained(discriminator_path).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    assert np.array_equal(word_vectors(["good", "bad"], tmp_path), expected)
 
 
 def test_refusals(discriminator_path, tokenizer, monkeypatch):

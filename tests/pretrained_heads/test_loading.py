@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -30,6 +31,7 @@ from dpt_peft.pretrained_heads import (
     discriminators,
     register_discriminator,
 )
+from dpt_peft.pretrained_heads.base import evaluating
 from dpt_peft.pretrained_heads.discriminators import supported_model_types
 
 from .conftest import MAX_LENGTH, make_config
@@ -200,9 +202,50 @@ def test_auto_classes_pass_other_choices_on(model, tokenizer, rows, tmp_path):
         other(**rows).logits,
         DPTForSequenceClassification.from_pretrained(tmp_path, label_words=words, max_length=20)(**rows).logits,
     )
+    for options in (
+        {"hidden_dropout_prob": 0.5},
+        {"score_function": "sigmoid"},
+        {"id2label": {0: "a", 1: "b", 2: "c"}},
+    ):
+        auto, own = (
+            kind.from_pretrained(tmp_path, **options)
+            for kind in (AutoModelForSequenceClassification, DPTForSequenceClassification)
+        )
+        assert auto.config.to_dict() == own.config.to_dict()
+        assert all(getattr(auto.config, name) == value for name, value in options.items())
+    assert auto.config.label2id == {"a": 0, "b": 1, "c": 2}
+    with pytest.raises(ValueError, match="`label_smoothing` must be at least 0"):
+        AutoModelForSequenceClassification.from_pretrained(tmp_path, label_smoothing=1.5)
     # A config alone cannot follow, as it has no tokenizer.
-    with pytest.raises(ValueError, match="`template` needs the tokenizer"):
+    with pytest.raises(ValueError, match="`template` cannot change"):
         AutoConfig.from_pretrained(tmp_path, template="{text} {labels}")
+
+
+def test_what_the_model_gives_back_stays_when_it_is_read_again(model, tokenizer, tmp_path):
+    model.config.output_hidden_states = True
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    for options in ({}, {"label_smoothing": 0.1}, {"max_length": 20}):
+        assert DPTForSequenceClassification.from_pretrained(tmp_path, **options).config.output_hidden_states
+
+
+def test_a_longer_row_than_the_tokenizer_says_is_refused_of_a_saved_wrapper_too(model, tokenizer, tmp_path):
+    model.save_pretrained(tmp_path)
+    short = copy.deepcopy(tokenizer)
+    short.model_max_length = MAX_LENGTH // 2
+    saved = DPTForSequenceClassification.from_pretrained(tmp_path, tokenizer=tokenizer, max_length=20)
+    saved.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=f"between 1 and {MAX_LENGTH // 2}"):
+        DPTForSequenceClassification.from_pretrained(tmp_path, tokenizer=short, max_length=MAX_LENGTH)
+
+
+def test_every_module_gets_its_mode_back(model):
+    model.train()
+    model.language_model.eval()
+    with evaluating(model):
+        assert not any(module.training for module in model.modules())
+    assert model.training
+    assert not any(module.training for module in model.language_model.modules())
 
 
 @pytest.mark.parametrize("words", ["bad", None])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize
 from transformers import ElectraForPreTraining
 
-from dpt_peft import DPTForSequenceClassification
+from dpt_peft import DPTForSequenceClassification, DPTForSequenceClassificationConfig
 from dpt_peft.pretrained_heads.prototypes import pair_loss
 
 from .conftest import WORDS
@@ -155,3 +157,24 @@ def test_what_a_text_read_twice_does_not_have(with_prototypes, tokenizer):
         with_prototypes().calibrate(tokenizer)
     with pytest.raises(ValueError, match="`add_label_list` is for a model without `prototypes`"):
         with_prototypes().add_label_list("other", ["good", "bad"], tokenizer)
+
+
+def test_a_list_that_any_class_can_begin(discriminator_path, byte_level_tokenizer):
+    model = ElectraForPreTraining.from_pretrained(discriminator_path)
+    model.resize_token_embeddings(len(byte_level_tokenizer))
+    words, options = ["negative", "positive", "world"], {"prototypes": True, "short_list": 2}
+    for template, works in (("{text} ({labels})", False), ("{text} : {labels}.", True)):
+        make = partial(
+            DPTForSequenceClassificationConfig.from_language_model_config,
+            model.config,
+            byte_level_tokenizer,
+            words,
+            template=template,
+            wordpieces="mean",
+        )
+        assert make().label_words == words
+        if works:
+            assert make(**options).short_list == 2
+        else:
+            with pytest.raises(ValueError, match="put a blank before {labels}"):
+                make(**options)

@@ -262,6 +262,19 @@ def test_bad_inputs(path):
         load(path)(inputs_embeds=torch.zeros(1, 2, 16))
 
 
+def test_refused_labels_leave_no_trace(path):
+    model = load(path)
+    rows = TOKENIZER(TEXTS, padding=True, return_tensors="pt")
+    for labels, message in (
+        (torch.ones(3), "must have the shape"),
+        (torch.full((3, 2), 5.0), "numbers from 0 to 1"),
+        (torch.tensor([0, 1, 2]), "class indices from 0 to 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model(**rows, labels=labels)
+    assert model(**rows, labels=torch.tensor([0, 1, 1])).loss.isfinite()
+
+
 def test_label_words_hold_no_special_tokens(path):
     with pytest.raises(ValueError, match=r"`label_words`: '\[SEP\]' holds the tokenizer's special token"):
         load(path, label_words=["[SEP]", "good"])
