@@ -22,7 +22,7 @@ from huggingface_hub import ModelCard
 from packaging.version import Version
 from peft import PeftConfig, PeftModel, mapping
 from peft.tuners.tuners_utils import BaseTuner
-from peft.utils import INCLUDE_LINEAR_LAYERS_SHORTHAND, ModulesToSaveWrapper
+from peft.utils import INCLUDE_LINEAR_LAYERS_SHORTHAND
 from tokenizers import models
 from torch import nn
 from transformers import (
@@ -288,15 +288,17 @@ def register_peft_type(name: str, config: type, tuner: type, prefix: str) -> Non
     mapping.PEFT_TYPE_TO_PREFIX_MAPPING[name] = prefix
 
 
-def is_plain_trained_module(module: nn.Module) -> bool:
-    """Return whether a module is PEFT's wrapper of a trained module and no subclass of it."""
-    return type(module) is ModulesToSaveWrapper
+def names_of_rows(model: nn.Module) -> set[str]:
+    """Return the adapters that the rows of the present call have (`adapter_names`); none where that is not asked for.
 
-
-def change_class(module: nn.Module, cls: type) -> None:
-    """Make an object one of a subclass that adds behaviour and no parameters: same identity, same state."""
-    assert issubclass(cls, type(module))
-    module.__class__ = cls
+    PEFT hands the names to its layers by hooks; deep prompts keep them in a plan.
+    """
+    names: set[str] = set()
+    for module in model.modules():
+        names.update(getattr(getattr(module, "plan", None), "names", ()))
+        for hook in module._forward_pre_hooks.values():
+            names.update(getattr(hook, "keywords", {}).get("adapter_names", ()))
+    return names
 
 
 # torch has several names for one operation: functions, operators, and those that write in place

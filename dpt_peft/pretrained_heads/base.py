@@ -163,6 +163,15 @@ DISCRIMINATOR_HEAD = HeadKind(
 )
 
 
+#: Whether a value is one for an attribute, and what it must be.
+Check = tuple[Callable[[Any], bool], str]
+
+
+def one_of(*choices: str) -> Check:
+    """Return the check of an attribute that is one of a few words."""
+    return choices.__contains__, f"one of {', '.join(map(repr, choices))}"
+
+
 @declares_sub_config("language_model_config", _DEFAULT_MODEL_TYPE)
 class PretrainedHeadConfig(PreTrainedConfig):
     """Base of the wrappers' configs.
@@ -175,6 +184,7 @@ class PretrainedHeadConfig(PreTrainedConfig):
         auto_class: Transformers' auto class for the wrapper.
         from_tokenizer: Attributes that are derived, with the tokenizer's help, and are no choices.
         needs_tokenizer: Whether `from_language_model_config` gets a tokenizer or `None`.
+        checks: Attribute -> whether a value is one for it, and what it must be. They hold in a finished config too.
         label_smoothing: How far the loss draws its targets away from 0 and 1, at least 0 and less than 1.
     """
 
@@ -182,6 +192,9 @@ class PretrainedHeadConfig(PreTrainedConfig):
     auto_class: ClassVar[Any] = AutoModelForSequenceClassification
     from_tokenizer: ClassVar[frozenset[str]] = frozenset({"language_model_config"})
     needs_tokenizer: ClassVar[bool] = True
+    checks: ClassVar[Mapping[str, Check]] = {
+        "label_smoothing": (lambda value: 0 <= value < 1, "at least 0 and less than 1")
+    }
     _settled: ClassVar[frozenset[str]] = frozenset()
 
     language_model_config: PreTrainedConfig | dict[str, Any] | None = None
@@ -193,7 +206,10 @@ class PretrainedHeadConfig(PreTrainedConfig):
         cls._settled = frozenset(cls.tokenizer_options())
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute, unless the token ids beside it would stay what they were."""
+        """Set an attribute, unless it cannot have this value, or the token ids beside it would stay what they were."""
+        fits, what = self.checks.get(name, (None, ""))
+        if fits is not None and not fits(value):
+            raise ValueError(f"`{name}` must be {what}, got {value!r}")
         settled = name in self._settled and is_made(self)
         if settled and value != getattr(self, name, None):
             raise ValueError(
@@ -204,9 +220,7 @@ class PretrainedHeadConfig(PreTrainedConfig):
         super().__setattr__(name, value)
 
     def __post_init__(self, **kwargs: Any) -> None:
-        """Check the choices, and take over what every config has a value for."""
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"`label_smoothing` must be at least 0 and less than 1, got {self.label_smoothing}")
+        """Take over what every config has a value for."""
         inner: Any = as_config(self.language_model_config, _DEFAULT_MODEL_TYPE)
         self.language_model_config = inner
         super().__post_init__(**kwargs)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
+from .base import Check, one_of
 from .label_lists import OWN_LIST, LabelList, resolve_label_list
 from .short_list import check_any_can_be_first
 from .template import DEFAULT_SEPARATOR, DEFAULT_TEMPLATE
 from .template_presets import preset_options
 from .templated import TemplateConfig
 
-SCORE_FUNCTIONS = ("one_minus_sigmoid", "sigmoid")
+SCORE_FUNCTION = one_of("one_minus_sigmoid", "sigmoid")
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
 # What the label list is made of.
 _LIST_OPTIONS = ("label_words", "template", "label_order", "label_separator", "wordpieces", "classes_per_pass")
@@ -51,6 +52,7 @@ class DPTForSequenceClassificationConfig(TemplateConfig):
     """
 
     model_type = "dpt_sequence_classification"
+    checks: ClassVar[Mapping[str, Check]] = {**TemplateConfig.checks, "score_function": SCORE_FUNCTION}
     label_words: list[str] = field(default_factory=list)
     label_order: list[int] = field(default_factory=list)
     label_separator: str = DEFAULT_SEPARATOR
@@ -70,8 +72,6 @@ class DPTForSequenceClassificationConfig(TemplateConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Derive the labels from the label words and check the choices."""
-        if self.score_function not in SCORE_FUNCTIONS:
-            raise ValueError(f"`score_function` must be one of {SCORE_FUNCTIONS}, got {self.score_function!r}")
         self.calibration = None if self.calibration is None else [float(bias) for bias in self.calibration]
         self.class_weights = None if self.class_weights is None else [float(weight) for weight in self.class_weights]
         if self.class_weights is not None and not all(0 <= weight < float("inf") for weight in self.class_weights):

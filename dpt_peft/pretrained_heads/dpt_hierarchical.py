@@ -10,15 +10,15 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from .base import HUB_ARGUMENTS
+from dpt_peft._compatibility import names_of_rows
+
+from .base import HUB_ARGUMENTS, Check, one_of
 from .beam import Branches, beam_search, groups_of_like_length
 from .label_tree import LabelTree
 from .loss import NO_CLASS, check_class_indices, dpt_loss
 from .splice import Tables, class_scores
 from .template import DEFAULT_SEPARATOR, DEFAULT_TEMPLATE, ResolvedTemplate, choose_wordpieces, resolve_template
 from .templated import TemplateConfig, TemplateModel
-
-PATH_SCORES = ("sigmoid", "softmax")
 
 
 class DPTForHierarchicalClassificationConfig(TemplateConfig):
@@ -45,6 +45,16 @@ class DPTForHierarchicalClassificationConfig(TemplateConfig):
         "a dpt_peft.LabelTree or nested dicts, or one word a class as `label_words`, and a tree is built of them"
     )
 
+    checks: ClassVar[Mapping[str, Check]] = {
+        **TemplateConfig.checks,
+        "path_score": one_of("sigmoid", "softmax"),
+        "beam_width": (
+            lambda value: value is None or (isinstance(value, int) and value >= 1),
+            "a whole number from 1, or None for all branches",
+        ),
+        "beam_threshold": (lambda value: 0 <= value <= 1, "between 0 and 1"),
+    }
+
     label_tree: dict[str, Any] | None = None
     label_separator: str = DEFAULT_SEPARATOR
     path_score: str = "sigmoid"
@@ -52,15 +62,7 @@ class DPTForHierarchicalClassificationConfig(TemplateConfig):
     beam_threshold: float = 0.3
 
     def __post_init__(self, **kwargs: Any) -> None:
-        """Derive the labels from the tree and check the choices."""
-        if self.path_score not in PATH_SCORES:
-            raise ValueError(f"`path_score` must be one of {PATH_SCORES}, got {self.path_score!r}")
-        if self.beam_width is not None and not (isinstance(self.beam_width, int) and self.beam_width >= 1):
-            raise ValueError(
-                f"`beam_width` must be a whole number from 1, or None for all branches, got {self.beam_width!r}"
-            )
-        if not 0 <= self.beam_threshold <= 1:
-            raise ValueError(f"`beam_threshold` must be between 0 and 1, got {self.beam_threshold}")
+        """Derive the labels from the tree."""
         if self.problem_type not in (None, "single_label_classification"):
             raise ValueError(
                 f"`problem_type` {self.problem_type!r} is not for a label tree, where a text has one path; "
@@ -228,6 +230,11 @@ class DPTForHierarchicalClassification(TemplateModel):
             raise ValueError(
                 "a label tree reads a text several times, so there is no one set of attentions or hidden states: "
                 "leave `output_attentions` and `output_hidden_states` out"
+            )
+        if not torch.compiler.is_compiling() and len(names_of_rows(self)) > 1:
+            raise ValueError(
+                "`adapter_names`: a label tree reads its own selection of the rows in every pass, so they cannot have "
+                "different adapters"
             )
         texts = _Batch(rows, further)
         if labels is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -12,10 +13,9 @@ from transformers import AutoModelForTokenClassification
 from transformers.modeling_outputs import TokenClassifierOutput
 from transformers.utils import can_return_tuple
 
-from .base import PretrainedHeadConfig, PretrainedHeadModel
-from .dpt_config import SCORE_FUNCTIONS
+from .base import Check, PretrainedHeadConfig, PretrainedHeadModel, one_of
+from .dpt_config import SCORE_FUNCTION
 
-LOSS_REDUCTIONS = ("mean", "sum")
 #: Label of tokens without a loss: question, special tokens, padding.
 IGNORED = -100
 
@@ -37,22 +37,18 @@ class DPTForMultiSpanQuestionAnsweringConfig(PretrainedHeadConfig):
 
     needs_tokenizer: ClassVar[bool] = False
 
-    threshold: float = 0.6
+    checks: ClassVar[Mapping[str, Check]] = {
+        **PretrainedHeadConfig.checks,
+        "threshold": (lambda value: 0 < value < 1, "between 0 and 1"),
+        "score_function": SCORE_FUNCTION,
+        "loss_reduction": one_of("mean", "sum"),
+    }
     # a score and a label a token; transformers' models for questions point at one start and one end
     auto_class: ClassVar[Any] = AutoModelForTokenClassification
 
+    threshold: float = 0.6
     score_function: str = "one_minus_sigmoid"
     loss_reduction: str = "mean"
-
-    def __post_init__(self, **kwargs: Any) -> None:
-        """Check the choices."""
-        if self.score_function not in SCORE_FUNCTIONS:
-            raise ValueError(f"`score_function` must be one of {SCORE_FUNCTIONS}, got {self.score_function!r}")
-        if self.loss_reduction not in LOSS_REDUCTIONS:
-            raise ValueError(f"`loss_reduction` must be one of {LOSS_REDUCTIONS}, got {self.loss_reduction!r}")
-        if not 0 < self.threshold < 1:
-            raise ValueError(f"`threshold` must be between 0 and 1, got {self.threshold!r}")
-        super().__post_init__(**kwargs)
 
     @property
     def logit_threshold(self) -> float:

@@ -12,7 +12,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import can_return_tuple
 
-from .base import PretrainedHeadConfig, PretrainedHeadModel, longest_row
+from .base import Check, PretrainedHeadConfig, PretrainedHeadModel, longest_row, one_of
 from .splice import RowLayout, SplicedInputs, TemplateSplicer
 from .template import DEFAULT_TEMPLATE, WORDPIECES, ResolvedTemplate
 
@@ -37,6 +37,11 @@ class TemplateConfig(PretrainedHeadConfig):
         *("templates", "label_token_ids"),
         *("cls_token_id", "sep_token_id", "pad_token_id", "pair_separators"),
     }
+    checks: ClassVar[Mapping[str, Check]] = {
+        **PretrainedHeadConfig.checks,
+        "truncation_side": one_of("left", "right"),
+        "wordpieces": one_of(*WORDPIECES),
+    }
     #: The argument that says what the classes are, and what it looks like.
     classes_option: ClassVar[str] = "label_words"
     classes_example: ClassVar[str] = "one word a class, such as label_words=['negative', 'positive']"
@@ -53,14 +58,6 @@ class TemplateConfig(PretrainedHeadConfig):
     wordpieces: str = "first"
     id2label: dict[int, str] | dict[str, str] | None = None
     label2id: dict[str, int] | dict[str, str] | None = None
-
-    def __post_init__(self, **kwargs: Any) -> None:
-        """Check the choices."""
-        if self.truncation_side not in ("left", "right"):
-            raise ValueError(f"`truncation_side` must be 'left' or 'right', got {self.truncation_side!r}")
-        if self.wordpieces not in WORDPIECES:
-            raise ValueError(f"`wordpieces` must be one of {WORDPIECES}, got {self.wordpieces!r}")
-        super().__post_init__(**kwargs)
 
     def _name_classes(self, names: Sequence[str], what: str, **counts: int | None) -> None:
         """Derive `id2label` and `label2id` from the classes' names unless they are given.

@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from dpt_peft import DeepPromptConfig
+from dpt_peft._compatibility import names_of_rows
 from dpt_peft.pretrained_heads import DPTForHierarchicalClassification, DPTForSequenceClassification, LabelTree
 
 from .conftest import split
@@ -211,3 +212,37 @@ def test_checkpointing_gives_the_same_gradients(load, rows):
         model(**rows, labels=torch.tensor([0, 1, 2, 3])).loss.backward()
         gradients.append(model.get_input_embeddings().weight.grad)
     torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("config", [DeepPromptConfig, LoraConfig])
+def test_rows_of_different_adapters_are_refused(load, rows, config):
+    options = {"r": 2} if config is LoraConfig else {"num_virtual_tokens": 2}
+    model = get_peft_model(load(), config(task_type="SEQ_CLS", **options), adapter_name="a")
+    model.add_adapter("b", config(task_type="SEQ_CLS", **options))
+    model.eval()
+    texts = {name: values for name, values in rows.items() if name != "labels"}
+    count = len(texts["input_ids"])
+    with pytest.raises(ValueError, match="`adapter_names`: a label tree"):
+        model(**texts, adapter_names=["a", *["b"] * (count - 1)])
+    model.set_adapter("b")
+    with torch.no_grad():
+        expected = model(**texts).logits
+        torch.testing.assert_close(model(**texts, adapter_names=["b"] * count).logits, expected)
+    assert names_of_rows(model) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("path_score", "softmaxx"),
+        ("beam_width", 0),
+        ("beam_threshold", 7),
+        ("label_smoothing", 1.5),
+        ("wordpieces", 1),
+    ],
+)
+def test_settings_of_a_finished_config_are_checked(load, name, value):
+    config = load().config
+    with pytest.raises(ValueError, match=f"`{name}` must be"):
+        setattr(config, name, value)
+    config.beam_width, config.beam_threshold, config.path_score = None, 0.5, "softmax"

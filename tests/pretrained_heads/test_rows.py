@@ -91,7 +91,7 @@ def test_the_kept_end_of_a_text_stands_in_the_row(load, tokenizer, tmp_path):
     assert saved.config.truncation_side == "left"
     right = DPTForSequenceClassification.from_pretrained(tmp_path, truncation_side="right")
     assert right.splicer.layout.truncation_side == "right"
-    with pytest.raises(ValueError, match="`truncation_side` must be 'left' or 'right', got 'both'"):
+    with pytest.raises(ValueError, match="`truncation_side` must be one of 'left', 'right', got 'both'"):
         load("flat", truncation_side="both")
 
 
