@@ -19,7 +19,6 @@ from huggingface_hub import HfApi, ModelCard
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners.tuners_utils import BaseTuner
-from peft.utils import ModulesToSaveWrapper
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
@@ -61,22 +60,6 @@ def test_register_peft_type():
     finally:
         for registry in registries:
             registry.pop("TRIED_OUT", None)
-
-
-def test_is_plain_trained_module_and_change_class():
-    class Other(ModulesToSaveWrapper):
-        pass
-
-    head = ModulesToSaveWrapper(nn.Linear(2, 2), "default")
-    state, identity = head.state_dict(), id(head)
-    assert _compatibility.is_plain_trained_module(head)
-    _compatibility.change_class(head, Other)
-    assert type(head) is Other
-    assert id(head) == identity
-    assert not _compatibility.is_plain_trained_module(head)
-    assert head.state_dict().keys() == state.keys()
-    with pytest.raises(AssertionError):
-        _compatibility.change_class(head, nn.Linear)
 
 
 def test_in_backward():

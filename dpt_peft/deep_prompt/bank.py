@@ -11,15 +11,15 @@ from torch import nn
 
 from .attention.base import DeepPromptLayer, device_and_dtype
 from .config import DeepPromptConfig
-from .forward_pass import AdapterPrompts, EncodedPrompts, ForwardPass, Layout, StoredPrompts
-from .mixed_batch import Mixture, RowPlan
+from .forward_pass import AdapterPrompts, ForwardPass, Layout
+from .mixed_batch import Mixture, Planned
 
 #: Name of the bank in the model. It must not begin with the tuner's prefix: transformers puts the adapter's name
 #: behind the first part of a key that does.
 BANK = "prompt_bank"
 
 
-class PromptBank(nn.Module, BaseTunerLayer):
+class PromptBank(Planned, nn.Module, BaseTunerLayer):
     """Keys and values of every prompted layer, by adapter name.
 
     It stands once, at the root of the wrapped model, and is the one place that knows which adapters are in use. Layers
@@ -72,7 +72,6 @@ class PromptBank(nn.Module, BaseTunerLayer):
         self.has_gates = False
         self.current: ForwardPass | None = None
         self._active_adapter: list[str] = []
-        self._plan: RowPlan | None = None
         self.use = object()
         self._names: tuple[str, ...] = ()
         self._in_use: tuple[AdapterPrompts, ...] = ()
@@ -103,6 +102,11 @@ class PromptBank(nn.Module, BaseTunerLayer):
         raise AttributeError
 
     bias = weight
+
+    def merge(self, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: where there are prompts, their layers refuse."""
+
+    unmerge = merge
 
     def remove(self, model: nn.Module) -> None:
         """Leave no trace of the bank in the model."""
@@ -140,7 +144,7 @@ class PromptBank(nn.Module, BaseTunerLayer):
 
     def flat(self, adapter_name: str) -> torch.Tensor:
         """Return an adapter's keys and values (num_virtual_tokens, width) in the order of the bank, before dropout."""
-        return self._source(adapter_name).flat()
+        return self._prompts_of(adapter_name).flat()
 
     def fold(self, adapter_name: str) -> None:
         """Replace the "mlp" encoder of the adapter by the keys and values that it makes, to the last bit."""
@@ -152,24 +156,9 @@ class PromptBank(nn.Module, BaseTunerLayer):
         self.deep_prompt_stored[adapter_name] = nn.Parameter(flat, requires_grad=trainable)
         self.refresh()
 
-    def set_adapter(self, adapter_names: str | list[str], inference_mode: bool = False) -> None:
-        """Do as PEFT does, and tell the layers."""
-        super().set_adapter(adapter_names, inference_mode=inference_mode)
-        self.refresh()
-
-    def enable_adapters(self, enabled: bool) -> None:
-        """Do as PEFT does, and tell the layers."""
-        super().enable_adapters(enabled)
-        self.refresh()
-
     def delete_adapter(self, adapter_name: str) -> None:
         """Do as PEFT does, and tell the layers."""
         super().delete_adapter(adapter_name)
-        self.refresh()
-
-    def plan_rows(self, plan: RowPlan | None) -> None:
-        """Let the rows of the batches to come have an adapter each, or with `None` the active ones again."""
-        self._plan = plan
         self.refresh()
 
     def refresh(self) -> None:
@@ -178,14 +167,14 @@ class PromptBank(nn.Module, BaseTunerLayer):
         This runs when the choice changes. What runs in a forward pass sees no adapter names: a compiled graph that saw
         them would have to be made again for each adapter.
         """
-        names = self.active_adapters if self._plan is None else self._plan.names
+        names = self.active_adapters if self.plan is None else self.plan.names
         if self.disable_adapters or self.set_aside:
             names = ()
         self._names = tuple(name for name in names if name in self.layouts)
         self.has_gates = any(name in self.deep_prompt_gate for name in self._names)
         self.look_up()
         self.current, self.use = None, object()
-        if self._plan is None or not self._names:
+        if self.plan is None or not self._names:
             self._mixtures = ()
             for layer in self.layers:
                 layer.use([layer.slots.get(name, {}) for name in self._names])
@@ -194,7 +183,7 @@ class PromptBank(nn.Module, BaseTunerLayer):
         members = dict(zip(self._names, self._in_use, strict=True))
         device = next(self.parameters()).device
         self._mixtures = tuple(
-            Mixture.of(self._plan, members, slots, gated, device)
+            Mixture.of(self.plan, members, slots, gated, device)
             for gated in (False, True)
             if any(member.is_gated is gated for member in members.values())
         )
@@ -210,25 +199,24 @@ class PromptBank(nn.Module, BaseTunerLayer):
         """
         self._in_use = tuple(self._prompts_of(name) for name in self._names)
 
-    def _prompts_of(self, adapter_name: str) -> AdapterPrompts:
-        return AdapterPrompts(
-            self._source(adapter_name),
-            self.layouts[adapter_name],
-            self.deep_prompt_dropout[adapter_name],
-            self.deep_prompt_gate.get(adapter_name),
-        )
+    def _prompts_of(self, name: str) -> AdapterPrompts:
+        if name in self.deep_prompt_stored:
+            table, encoder = self.deep_prompt_stored[name], None
+        else:
+            table = self.deep_prompt_table[name]
+            encoder = self.deep_prompt_hidden[name], self.deep_prompt_projection[name]
+        gate = self.deep_prompt_gate.get(name)
+        return AdapterPrompts(table, encoder, self.layouts[name], self.deep_prompt_dropout[name], gate)
 
-    def _source(self, adapter_name: str) -> StoredPrompts | EncodedPrompts:
-        if adapter_name in self.deep_prompt_stored:
-            return StoredPrompts(self.deep_prompt_stored[adapter_name])
-        projection: Any = self.deep_prompt_projection[adapter_name]
-        table, hidden = self.deep_prompt_table[adapter_name], self.deep_prompt_hidden[adapter_name]
-        return EncodedPrompts(table, hidden, projection.weight, projection.bias)
+    def open(self) -> ForwardPass:
+        """Return a new forward pass with the adapters in use."""
+        self.look_up()
+        return ForwardPass(self._in_use, self._mixtures)
 
     def begin(self) -> None:
-        """Open a forward pass."""
-        self.look_up()
-        self.current = ForwardPass(self._in_use, self._mixtures) if self._in_use else None
+        """Open the model's forward pass."""
+        current = self.open()
+        self.current = current if current.adapters else None
 
     def end(self) -> None:
         """Close the forward pass. One that can be differentiated is kept: checkpoints recompute layers with it."""
@@ -236,18 +224,6 @@ class PromptBank(nn.Module, BaseTunerLayer):
             self.current.close()
             if torch.compiler.is_compiling() or not self.current.with_gradients:
                 self.current = None
-
-    def alone(self, places: tuple[tuple[int, int], ...]) -> ForwardPass:
-        """Return a pass for one layer only, which is run outside of the model's forward pass.
-
-        Args:
-            places: of the layer's prompts; in the pass they are all in row 0.
-        """
-        self.look_up()
-        if self._mixtures:
-            mixtures = tuple(self._mixtures[part].of_row(row) for part, row in places)
-            return ForwardPass(self._in_use, mixtures)
-        return ForwardPass(tuple(self._in_use[part].of_row(row) for part, row in places), ())
 
     def version(self) -> int:
         """Return a number that changes with every change of the prompts in place; asked for once in a pass."""

@@ -9,7 +9,7 @@ values. The gradient comes back through that one `unbind`, in one piece.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate, groupby
 from operator import is_
 from typing import Any, NamedTuple
@@ -90,69 +90,21 @@ class Layout:
         start = self.starts[index] + place * each
         return slice(start, start + each)
 
-    def of_row(self, row: int) -> Layout:
-        """Return the layout of that layer alone."""
-        return Layout.of([self.sizes(row)])
-
-
-@dataclass(frozen=True)
-class StoredPrompts:
-    """Keys and values that are a parameter themselves, (num_virtual_tokens, width)."""
-
-    stored: torch.Tensor
-
-    def __len__(self) -> int:
-        return len(self.stored)
-
-    def flat(self) -> torch.Tensor:
-        """Return the parameter."""
-        return self.stored
-
-    def columns(self, columns: slice) -> StoredPrompts:
-        """Return a part of the width."""
-        return StoredPrompts(self.stored[:, columns])
-
-
-@dataclass(frozen=True)
-class EncodedPrompts:
-    """Keys and values made by the "mlp" encoder: Linear(tanh(Linear(table))) (P-tuning v2, section 3.3).
-
-    Attributes:
-        table: (num_virtual_tokens, hidden size).
-        hidden: first linear layer.
-        weight: of the second linear layer, (width, encoder hidden size).
-        bias: of the second linear layer.
-    """
-
-    table: torch.Tensor
-    hidden: nn.Module
-    weight: torch.Tensor
-    bias: torch.Tensor
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def flat(self) -> torch.Tensor:
-        """Return keys and values (num_virtual_tokens, width)."""
-        return nn.functional.linear(torch.tanh(self.hidden(self.table)), self.weight, self.bias)
-
-    def columns(self, columns: slice) -> EncodedPrompts:
-        """Return a part of the width."""
-        return replace(self, weight=self.weight[columns], bias=self.bias[columns])
-
 
 @dataclass(frozen=True)
 class AdapterPrompts:
     """One adapter's prompts. It does not know its adapter's name: a compiled graph serves all of the same shape.
 
     Attributes:
-        source: where keys and values come from.
+        table: keys and values themselves, (num_virtual_tokens, width), or what the encoder makes them of.
+        encoder: the two linear layers of the "mlp" encoder, else `None`.
         layout: where each layer's are.
         dropout: what they go through.
         gate: (layers,) factors of an adapter with `use_gate`, else `None`.
     """
 
-    source: StoredPrompts | EncodedPrompts
+    table: torch.Tensor
+    encoder: tuple[nn.Module, nn.Module] | None
     layout: Layout
     dropout: Any
     gate: torch.Tensor | None
@@ -165,18 +117,18 @@ class AdapterPrompts:
     @property
     def length(self) -> int:
         """The number of virtual tokens."""
-        return len(self.source)
+        return len(self.table)
 
     def flat(self) -> torch.Tensor:
-        """Return keys and values (num_virtual_tokens, width), dropout applied."""
-        return self.dropout(self.source.flat())
+        """Return keys and values (num_virtual_tokens, width), before dropout."""
+        if self.encoder is None:
+            return self.table
+        hidden, projection = self.encoder
+        return projection(torch.tanh(hidden(self.table)))
 
-    def of_row(self, row: int) -> AdapterPrompts:
-        """Return the prompts of one layer."""
-        gate = None if self.gate is None else self.gate[row : row + 1]
-        return AdapterPrompts(
-            self.source.columns(self.layout.columns(row)), self.layout.of_row(row), self.dropout, gate
-        )
+    def dropped(self) -> torch.Tensor:
+        """Return keys and values (num_virtual_tokens, width), dropout applied."""
+        return self.dropout(self.flat())
 
 
 class Shape(NamedTuple):
@@ -282,14 +234,13 @@ class ForwardPass:
         self.is_open = True
         self.with_gradients = torch.is_grad_enabled()
         self.version: int | None = None
-        self._made: list[tuple[tuple[Any, ...], Any, Any]] = []
         # a list: in `torch.export` sizes of a batch can be compared, and not be keys
-        self._ready: list[tuple[Any, Any]] = []
+        self._made: list[tuple[tuple[Any, ...], Any, Any]] = []
         self._served: set[Any] = set()
         # Dropout and encoder keep tensors for the backward pass: they must not run within a checkpoint of some layer.
         # `torch.jit.trace` compares a trace with gradients and one without: there they run in one place.
         at_once = self.with_gradients and not torch.jit.is_tracing()
-        self._flats = tuple(adapter.flat() for adapter in adapters) if at_once else None
+        self._flats = tuple(adapter.dropped() for adapter in adapters) if at_once else None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # copies and pickles of a model are not in the middle of a pass
@@ -298,7 +249,7 @@ class ForwardPass:
     def close(self) -> None:
         """End the pass. What was made for its masks is let go."""
         self.is_open = False
-        self._made.clear()
+        self._made = [made for made in self._made if not made[0]]
 
     def serves(self, user: Any) -> bool:
         """Return whether `user`, a layer and its run, is to take its prompts from this pass.
@@ -354,16 +305,7 @@ class ForwardPass:
     def _prompts(self, part: int, row: int, shape: Shape) -> Prompts:
         """Return one layer's prompts, made ready with those of all layers in its stretch."""
         index, place = self._parts[part].layout.places[row]
-        return self._once((part, index, shape), lambda: self._stretch(part, index, shape))[place]
-
-    def _once(self, name: tuple[Any, ...], make: Callable[[], Any]) -> Any:
-        """Return `make()`, made once in the pass."""
-        for other, made in self._ready:
-            if other == name:
-                return made
-        made = make()
-        self._ready.append((name, made))
-        return made
+        return self.memo((), (part, index, shape), lambda: self._stretch(part, index, shape))[place]
 
     def _stretch(self, part: int, index: int, shape: Shape) -> list[Prompts]:
         """Return the prompts of all layers of a stretch."""
@@ -396,11 +338,11 @@ class ForwardPass:
 
         def make() -> torch.Tensor:
             if self._flats is None:
-                self._flats = tuple(adapter.flat() for adapter in self.adapters)
+                self._flats = tuple(adapter.dropped() for adapter in self.adapters)
             flat = self.mixtures[part].gather(self._flats, shape.batch) if self.mixtures else self._flats[part]
             return flat.to(device=shape.device, dtype=shape.dtype)
 
-        return self._once(("flat", part, shape.batch if self.mixtures else None, shape.device, shape.dtype), make)
+        return self.memo((), ("flat", part, shape.batch if self.mixtures else None, shape.device, shape.dtype), make)
 
     def _gate(self, part: int, row: int, shape: Shape) -> torch.Tensor:
         """A single number, or (batch, 1, 1, 1)."""
@@ -413,7 +355,7 @@ class ForwardPass:
                 gates = self.adapters[part].gate
             return gates.to(device=shape.device, dtype=shape.dtype).unbind(0)
 
-        return self._once(("gate", part, shape.batch, shape.device, shape.dtype), make)[row]
+        return self.memo((), ("gate", part, shape.batch, shape.device, shape.dtype), make)[row]
 
     def _visible(self, part: int, row: int, shape: Shape) -> torch.Tensor | None:
         """Which prompts each row of the batch sees, boolean (batch, length); `None` if all see all."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
@@ -89,6 +89,31 @@ class RowPlan:
                 torch.tensor(places, device=device),
             )
         return self._blocks[batch_size, device]
+
+
+class Planned:
+    """Mixed into PEFT's layers: finds what is in use anew whenever that changes, so that a forward need not."""
+
+    plan: RowPlan | None = None
+
+    def refresh(self) -> None:
+        """Find what is in use: by the active adapters, or by `plan` where each row has its own."""
+        raise NotImplementedError
+
+    def plan_rows(self, plan: RowPlan | None) -> None:
+        """Let the rows of the batches to come have an adapter each, or with `None` the active ones again."""
+        self.plan = plan
+        self.refresh()
+
+    def set_adapter(self, *args: Any, **kwargs: Any) -> None:
+        """Do as PEFT does, and find what is in use."""
+        super().set_adapter(*args, **kwargs)  # type: ignore[misc]
+        self.refresh()
+
+    def enable_adapters(self, enabled: bool) -> None:
+        """Do as PEFT does, and find what is in use."""
+        super().enable_adapters(enabled)  # type: ignore[misc]
+        self.refresh()
 
 
 @dataclass(frozen=True)
@@ -198,16 +223,6 @@ class Mixture:
             torch.tensor(table, device=device)[row_of],
             tuple(masks[pattern] for pattern in seen),
             gate_index,
-        )
-
-    def of_row(self, row: int) -> Mixture:
-        """Return the mixture in one layer."""
-        columns = self.layout.columns(row)
-        every = torch.arange(columns.start, columns.stop, device=self.index.device)
-        depths = tuple((members, every if own is None else own[columns]) for members, own in self.depths)
-        gate_index = None if self.gate_index is None else self.gate_index[row : row + 1]
-        return replace(
-            self, layout=self.layout.of_row(row), depths=depths, visible=(self.visible[row],), gate_index=gate_index
         )
 
     def gather(self, flats: Sequence[torch.Tensor], batch_size: int) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -14,11 +14,11 @@ from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_target_mod
 from torch import nn
 
 from .attention.base import CANNOT_BE_MERGED, DeepPromptLayer
-from .bank import PromptBank
+from .bank import BANK, PromptBank
 from .combine import combine_prompts, combined_config, initialise_from
 from .config import DeepPromptConfig
 from .init_text import initialise_from_tokens
-from .mixed_batch import BASE, RowPlan
+from .mixed_batch import BASE, Planned, RowPlan
 from .positions import ShiftedPositions, find_positions, shift_positions
 from .saved import check_fit, prompts_of
 from .targets import choose_targets
@@ -64,13 +64,13 @@ class DeepPromptModel(BaseTuner):
 
     #: How many `adapter_names` the present call has; None without.
     _num_names: int | None = None
+    #: Who of the model's modules knows it.
+    _planned: Sequence[Planned] = ()
 
     @property
     def bank(self) -> PromptBank:
         """The prompts of all adapters."""
-        bank = PromptBank.of(self.model)
-        assert bank is not None
-        return bank
+        return self.model.get_submodule(BANK)
 
     def _prepare_adapter_config(self, peft_config: DeepPromptConfig, model_config: dict) -> DeepPromptConfig:
         # no default target modules are needed: attention modules are found by what they are
@@ -269,18 +269,23 @@ class DeepPromptModel(BaseTuner):
         Further inside, wrappers and beams multiply the rows, so any multiple has to do. PEFT's classes for a task show
         their inputs to `forward`, the one without a task only to the hook around it.
         """
+        if self._num_names is None:
+            return
         names = ("input_ids", "inputs_embeds", getattr(self.model, "main_input_name", "input_ids"))
         rows = next((x for x in (*args, *map(kwargs.get, names)) if x is not None), None)
-        if rows is not None and self._num_names is not None and len(rows) != self._num_names:
+        if rows is not None and len(rows) != self._num_names:
             raise ValueError(f"`adapter_names` has {self._num_names} names, but the batch has {len(rows)} rows.")
 
     # who has what is decided outside of compiled graphs, see `PromptBank.look_up`
     @torch.compiler.disable
     def _plan_rows(self, plan: RowPlan | None) -> None:
-        TaskHead.adopt(self.model)
-        for module in self.model.modules():
-            if isinstance(module, PromptBank | ShiftedPositions | TaskHead):
-                module.plan_rows(plan)
+        if plan is not None:
+            TaskHead.adopt(self.model)
+            self._planned = [module for module in self.model.modules() if isinstance(module, Planned)]
+        for module in self._planned:
+            module.plan_rows(plan)
+        if plan is None:
+            self._planned = ()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the backbone, compiled if it is: `model.get_base_model().compile()` leaves PEFT's verbs outside.

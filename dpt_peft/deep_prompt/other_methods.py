@@ -19,6 +19,7 @@ from dpt_peft._compatibility import (
 )
 
 from .attention.base import DeepPromptLayer
+from .attention.wrapped import WrappedModule
 from .bank import PromptBank
 from .config import DeepPromptConfig
 from .model import DeepPromptModel
@@ -44,7 +45,7 @@ def prompts_set_aside(model: nn.Module) -> Iterator[nn.Module]:
     """
     places = []
     for name, module in list(model.named_modules()):
-        if isinstance(module, DeepPromptLayer):
+        if isinstance(module, WrappedModule):
             parent, _, child = name.rpartition(".")
             places.append((model.get_submodule(parent), child, module))
     bank = PromptBank.of(model)

@@ -11,18 +11,18 @@ import inspect
 from typing import Any
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
+from .attention.wrapped import WrappedModule
 from .config import DeepPromptConfig
 from .forward_pass import spread_over
-from .mixed_batch import RowPlan
+from .mixed_batch import Planned
 
 # Names of position tables that are asked with position ids. Tables that compute those themselves cannot be shifted.
 _TABLES = ("position_embeddings", "position_embedding", "embed_positions", "wpe", "positions_embed")
 
 
-class ShiftedPositions(nn.Module, BaseTunerLayer):
+class ShiftedPositions(Planned, WrappedModule):
     """Wraps a position table or rotary embedding and adds the lengths of prompts in use to the position ids.
 
     Attributes:
@@ -30,17 +30,13 @@ class ShiftedPositions(nn.Module, BaseTunerLayer):
         lengths: `num_virtual_tokens` by adapter name, for adapters with `shift_positions`.
     """
 
-    adapter_layer_names = ()
     other_param_names = ("lengths",)
 
     def __init__(self, base_layer: nn.Module) -> None:
         """Wrap one of the modules that [`find_positions`] finds."""
-        super().__init__()
-        self.base_layer: Any = base_layer
+        super().__init__(base_layer)
         self.lengths: dict[str, int] = {}
-        self._row_plan: RowPlan | None = None
         self._shift: int | torch.Tensor = 0
-        self._active_adapter: list[str] = []
         self._argument = _argument_index(base_layer)
 
     def update_layer(self, adapter_name: str, config: DeepPromptConfig, active_adapters: list[str]) -> None:
@@ -53,33 +49,18 @@ class ShiftedPositions(nn.Module, BaseTunerLayer):
 
         Several active adapters have their prompts in a row, and their lengths add up.
         """
-        self._look_up()
+        self.refresh()
         shift = self._shift
         if isinstance(shift, torch.Tensor):
             return spread_over(shift.to(device), max(num_rows, len(shift)))[:, None]
         return shift
 
-    def set_adapter(self, adapter_names: str | list[str], inference_mode: bool = False) -> None:
-        """Do as PEFT does, and find the shift anew."""
-        super().set_adapter(adapter_names, inference_mode=inference_mode)
-        self._look_up()
-
-    def enable_adapters(self, enabled: bool) -> None:
-        """Do as PEFT does, and find the shift anew."""
-        super().enable_adapters(enabled)
-        self._look_up()
-
-    def plan_rows(self, plan: RowPlan | None) -> None:
-        """Let the rows of the batches to come have an adapter each, or with `None` the active ones again."""
-        self._row_plan = plan
-        self._look_up()
-
     @torch.compiler.assume_constant_result
-    def _look_up(self) -> None:
+    def refresh(self) -> None:
         """Find the shift of the adapters in use; see `PromptBank.look_up` for when and why."""
-        if self._row_plan is not None:
-            lengths = [self.lengths.get(name, 0) for name in self._row_plan.names]
-            self._shift = torch.tensor([lengths[row] for row in self._row_plan.rows])
+        if self.plan is not None:
+            lengths = [self.lengths.get(name, 0) for name in self.plan.names]
+            self._shift = torch.tensor([lengths[row] for row in self.plan.rows])
         else:
             self._shift = sum(self.lengths.get(name, 0) for name in self.active_adapters)
         if self.disable_adapters:
@@ -116,21 +97,6 @@ class ShiftedPositions(nn.Module, BaseTunerLayer):
                 f"ends at {room - 1}. Shorten the text by {last - room + 1} tokens, use fewer virtual tokens, or "
                 "leave `shift_positions` off: prompts then take no positions."
             )
-
-    def unload_and_optionally_merge_module(
-        self, merge: bool, safe_merge: bool, adapter_names: list[str] | None
-    ) -> nn.Module:
-        """Unload: PEFT's hook."""
-        return self.base_layer
-
-    def __getattr__(self, name: str) -> Any:
-        """Forward missing attributes to the wrapped module: backbones read some from outside."""
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            if name == "base_layer":
-                raise
-            return getattr(self.base_layer, name)
 
 
 def find_positions(model: nn.Module) -> list[str]:

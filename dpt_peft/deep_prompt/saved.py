@@ -22,9 +22,9 @@ def check_fit(
     model_state: dict[str, torch.Tensor], adapter_state: dict[str, torch.Tensor], adapter_name: str, prefix: str
 ) -> None:
     """Raise if a saved adapter's prompts are not exactly those that this backbone has room for."""
-    known = {key: value for key, value in adapter_state.items() if key in model_state}
-    ours, theirs = (prompts_of(state, adapter_name, prefix) for state in (model_state, known))
-    foreign = [key for key in adapter_state if f".{prefix}" in key and key not in model_state]
+    ours = prompts_of(model_state, adapter_name, prefix)
+    theirs = {key: value for key, value in adapter_state.items() if f".{prefix}" in key}
+    foreign = [key for key in theirs if key not in ours]
     wrong = [
         f"{key} is {tuple(theirs[key].shape)}, expected {tuple(value.shape)}"
         for key, value in ours.items()

@@ -11,13 +11,11 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import ModulesToSaveWrapper
 from torch import nn
 
-from dpt_peft._compatibility import change_class, is_plain_trained_module
-
 from .forward_pass import spread_over
-from .mixed_batch import RowPlan
+from .mixed_batch import Planned, RowPlan
 
 
-class TaskHead(ModulesToSaveWrapper):
+class TaskHead(Planned, ModulesToSaveWrapper):
     """PEFT's wrapper of a trained module, one copy per adapter, with a forward that does not read adapters' names.
 
     PEFT's own forward looks the active adapter's copy up by name, which makes a compiled graph good for that name
@@ -25,24 +23,18 @@ class TaskHead(ModulesToSaveWrapper):
     """
 
     _in_use: tuple[nn.Module]
-    _plan: RowPlan | None
 
     @classmethod
     def adopt(cls, model: nn.Module) -> None:
         """Make task heads of all of PEFT's wrappers in `model`: the same objects, with the same state."""
-        for module in model.modules():
-            if is_plain_trained_module(module):
-                head: Any = module
-                change_class(head, cls)
-                head._plan = None
-                head._look_up()
-
-    def plan_rows(self, plan: RowPlan | None) -> None:
-        """Let each row of the batches to come go through its adapter's copy, or with `None` all through one again."""
-        self._plan = plan
+        head: Any
+        for head in model.modules():
+            if type(head) is ModulesToSaveWrapper:
+                head.__class__ = cls
+                head.refresh()
 
     @torch.compiler.assume_constant_result
-    def _look_up(self) -> None:
+    def refresh(self) -> None:
         """Find the copy in use; see `PromptBank.look_up` for when and why."""
         names = self.active_adapters
         if self.disable_adapters or not names or any(name not in self.modules_to_save for name in names):
@@ -50,29 +42,26 @@ class TaskHead(ModulesToSaveWrapper):
         else:
             self._in_use = (self.modules_to_save[names[0]],)
 
-    def set_adapter(self, *args: Any, **kwargs: Any) -> None:
-        """Do as PEFT does, and find the copy in use anew."""
-        super().set_adapter(*args, **kwargs)
-        self._look_up()
-
-    def enable_adapters(self, enabled: bool) -> None:
-        """Do as PEFT does, and find the copy in use anew."""
-        super().enable_adapters(enabled)
-        self._look_up()
-
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the copy of the active adapter, of each row's own, or the backbone's own head."""
-        if self._plan is not None and not self.disable_adapters:
-            return self._forward_per_row(self._plan, *args, **kwargs)
-        self._look_up()
+        if self.plan is not None and not self.disable_adapters:
+            return self._forward_per_row(self.plan, *args, **kwargs)
+        self.refresh()
         return self._in_use[0](*args, **kwargs)
 
-    def _forward_per_row(self, plan: RowPlan, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+    def _forward_per_row(self, plan: RowPlan, *args: Any, **kwargs: Any) -> Any:
         own: dict[str, Any] = dict(self.modules_to_save.items())
         heads: list[Any] = [own.get(name, self.original_module) for name in plan.names]
         if len(heads) == 1:
-            return heads[0](x, *args, **kwargs)
-        if not args and not kwargs and _can_be_stacked(heads):
+            return heads[0](*args, **kwargs)
+        x, *further = args or (None,)
+        if x is None or any(isinstance(value, torch.Tensor) for value in (*further, *kwargs.values())):
+            raise TypeError(
+                "`adapter_names`: the rows of a batch cannot be told apart for "
+                f"{type(self.original_module).__name__} of `modules_to_save`, which takes more than one tensor, or "
+                "takes it by name. Use one adapter at a time."
+            )
+        if not further and not kwargs and _can_be_stacked(heads):
             outputs = _run_stacked(heads, plan, x)
             if isinstance(outputs, torch.Tensor):
                 return outputs.flatten(0, 1)[plan.blocks(x.shape[0], x.device)[2]]
@@ -80,7 +69,7 @@ class TaskHead(ModulesToSaveWrapper):
         order = spread_over(plan.on(x.device), x.shape[0]).argsort(stable=True)
         repeats = x.shape[0] // len(plan.rows)
         counts = [plan.rows.count(adapter) * repeats for adapter in range(len(heads))]
-        parts = [head(mine, *args, **kwargs) for head, mine in zip(heads, x[order].split(counts), strict=True)]
+        parts = [head(mine, *further, **kwargs) for head, mine in zip(heads, x[order].split(counts), strict=True)]
         return torch.cat(parts)[order.argsort()]
 
 

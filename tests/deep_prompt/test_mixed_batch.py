@@ -123,6 +123,18 @@ def test_trained_modules_of_every_kind_are_each_rows_own(name, modules_to_save):
             assert torch.allclose(mixed[row], model(**alone, adapter_names=[adapter]).logits[0], atol=1e-5), row
 
 
+def test_a_trained_module_that_is_called_by_name():
+    options = {"modules_to_save": ["embeddings"]}
+    model = prompted("bert", **options)
+    model.add_adapter("b", prompt_config(num_virtual_tokens=3, **options))
+    batch = six_rows("bert", padded=True)
+    model.set_adapter("b")
+    with torch.no_grad():
+        assert torch.allclose(model(**batch, adapter_names=["b"] * 6).logits, model(**batch).logits, atol=1e-6)
+    with pytest.raises(TypeError, match="`adapter_names`: .*BertEmbeddings of `modules_to_save`"):
+        model(**batch, adapter_names=["b", "default"] * 3)
+
+
 def test_heads_in_one_product_train_as_each_alone():
     model = several_adapters("roberta")
     batch, labels = six_rows("roberta", padded=True), torch.tensor([0, 1, 2, 0, 1, 2])

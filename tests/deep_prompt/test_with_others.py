@@ -146,6 +146,24 @@ def test_a_merged_lora_carries_prompts_on_top():
     assert torch.allclose(logits(model, "bert"), with_lora, atol=1e-5)
 
 
+@pytest.mark.parametrize("shift", [False, True])
+@pytest.mark.filterwarnings("ignore:(You are trying to modify|Already found a `peft_config`)")
+def test_a_lora_beside_prompts_is_merged_while_they_are_set_aside(shift):
+    base = make_model("bert")
+    lora = get_peft_model(base, lora_config(), adapter_name="lora")
+    with_lora = logits(lora.eval(), "bert")
+    prompts = get_peft_model(base, prompt_config(shift_positions=shift, task_type=None), adapter_name="prompts").eval()
+    both = logits(prompts, "bert")
+    with pytest.raises(ValueError, match="cannot be merged"):
+        lora.merge_adapter()
+    lora.unmerge_adapter()
+    with prompts_set_aside(base):
+        lora.merge_adapter()
+        assert torch.allclose(logits(lora, "bert"), with_lora, atol=1e-5)
+        lora.unmerge_adapter()
+    assert torch.allclose(logits(prompts, "bert"), both, atol=1e-5)
+
+
 def test_pefts_mixed_model_has_a_closed_list_of_types():
     # if this no longer raises, the how-to has a shorter way
     with pytest.raises(ValueError, match="DEEP_PROMPT.*not compatible with the `PeftMixedModel`"):

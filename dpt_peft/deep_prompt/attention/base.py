@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
-from dpt_peft.deep_prompt.forward_pass import ForwardPass, GatedPrompts, Prompts, Shape
+from dpt_peft.deep_prompt.forward_pass import ForwardPass, Prompts, Shape
 
 from .projections import projection_sizes, record_projections
+from .wrapped import WrappedModule
 
 CANNOT_BE_MERGED = (
     "Deep prompts cannot be merged into the backbone's weights. Use `unload()` to get the backbone back, or "
@@ -19,7 +19,7 @@ CANNOT_BE_MERGED = (
 )
 
 
-class DeepPromptLayer(nn.Module, BaseTunerLayer):
+class DeepPromptLayer(WrappedModule):
     """Wraps one attention module. Its prompts are in the model's [`PromptBank`].
 
     Subclasses bring the prompts into their kind of attention.
@@ -34,14 +34,12 @@ class DeepPromptLayer(nn.Module, BaseTunerLayer):
         places: for each run the adapters in use that have prompts for it, and their rows there.
     """
 
-    adapter_layer_names = ()
     other_param_names = ("slots",)
     can_be_gated = False
 
     def __init__(self, base_layer: nn.Module, layer_indices: tuple[int, ...], bank: Any) -> None:
         """Wrap `base_layer`, which is run as the layers `layer_indices` of its stack, and join the bank."""
-        super().__init__()
-        self.base_layer: Any = base_layer
+        super().__init__(base_layer)
         self.layer_indices = layer_indices
         self.slots: dict[str, dict[int, int]] = {}
         self.run = 0
@@ -49,7 +47,6 @@ class DeepPromptLayer(nn.Module, BaseTunerLayer):
         self.key_size, self.value_size = self.prompt_sizes(base_layer)
         # keys and values (tokens, size) of each run, while a text is run to make prompts of
         self.recorded: list[tuple[torch.Tensor, torch.Tensor]] | None = None
-        self._active_adapter: list[str] = []
         self.join(bank)
         bank.layers = (*bank.layers, self)
 
@@ -129,13 +126,6 @@ class DeepPromptLayer(nn.Module, BaseTunerLayer):
         current, places = self.forward_pass()
         return current.prompts(places, shape)
 
-    def gated(self, query: torch.Tensor) -> list[GatedPrompts]:
-        """Return the gated prompts of the current run, for queries (batch, heads, queries, head size)."""
-        current, places = self.forward_pass()
-        heads = self.key_size // query.shape[-1]
-        shape = Shape(query.shape[0], heads, heads, query.shape[1] // heads, query.device, query.dtype)
-        return current.gated(places, shape)
-
     def add_gated(self, context: torch.Tensor, query: torch.Tensor, scale: Any) -> torch.Tensor:
         """Add what the gated prompts of the current run have to say, if there are any.
 
@@ -146,10 +136,12 @@ class DeepPromptLayer(nn.Module, BaseTunerLayer):
         """
         if not self.bank.has_gates:
             return context
-        gated = self.gated(query)
-        if gated and isinstance(scale, torch.Tensor):
+        if isinstance(scale, torch.Tensor):
             query, scale = query * scale, 1.0
-        for prompts in gated:
+        heads = self.key_size // query.shape[-1]
+        shape = Shape(query.shape[0], heads, heads, query.shape[1] // heads, query.device, query.dtype)
+        current, places = self.forward_pass()
+        for prompts in current.gated(places, shape):
             context = prompts.add_to(context, query, scale)
         return context
 
@@ -159,7 +151,8 @@ class DeepPromptLayer(nn.Module, BaseTunerLayer):
         current = self._bank[0].current
         if current is not None and current.serves((self, self.run)):
             return current, places
-        return self.bank.alone(places), tuple((part, 0) for part in range(len(places)))
+        # run outside of the model's forward pass
+        return self.bank.open(), places
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the attention module, with the prompts in use where there are any, else just as the backbone would."""
@@ -187,18 +180,6 @@ class DeepPromptLayer(nn.Module, BaseTunerLayer):
         """Run the attention module with the prompts; the arguments are those of the base module's forward."""
         raise NotImplementedError
 
-    def unwrap(self) -> nn.Module:
-        """Take every trace of the prompts off the base module and return it."""
-        return self.base_layer
-
-    def unload_and_optionally_merge_module(
-        self, merge: bool, safe_merge: bool, adapter_names: list[str] | None
-    ) -> nn.Module:
-        """Unload: PEFT's hook."""
-        if merge:
-            self.merge()
-        return self.unwrap()
-
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> NoReturn:
         """Refuse: deep prompts are inputs of attention, not weights.
 
@@ -206,15 +187,6 @@ class DeepPromptLayer(nn.Module, BaseTunerLayer):
             ValueError: always.
         """
         raise ValueError(CANNOT_BE_MERGED)
-
-    def __getattr__(self, name: str) -> Any:
-        """Forward missing attributes to the attention module: backbones read some from outside."""
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            if name == "base_layer":
-                raise
-            return getattr(self.base_layer, name)
 
     def __repr__(self) -> str:
         return "deep_prompt." + super().__repr__()
