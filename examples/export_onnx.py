@@ -3,7 +3,7 @@
     python examples/export_onnx.py outputs/quickstart/models/dpt dpt_peft/quickstart/data/test.csv
 
 The first argument is a saved `DPTForSequenceClassification` with its tokenizer, or an adapter over one, the second a
-table with the columns `text` and `label`. Needs `pip install "dpt_peft[onnx]"`.
+table with the columns `text` and `label`, of pairs also `text_pair`. Needs `pip install "dpt_peft[onnx]"`.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def accuracy(
     right = 0
     for start in range(0, len(rows), batch_size):
         batch = rows[start : start + batch_size]
-        inputs = tokenizer(batch["text"], padding=True, truncation=True, return_tensors="np")
+        inputs = tokenizer(batch["text"], batch.get("text_pair"), padding=True, truncation=True, return_tensors="np")
         (logits,) = session.run(["logits"], {name: inputs[name] for name in INPUTS})
         right += sum(classes[index] == label for index, label in zip(logits.argmax(-1), batch["label"], strict=True))
     return right / len(rows)
@@ -86,7 +86,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     """Export, quantise, measure, and return the accuracy of each file by its name."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="folder of a trained DPT classifier")
-    parser.add_argument("test_file", help="csv, tsv or json with the columns text and label")
+    parser.add_argument("test_file", help="csv, tsv or json with the columns text and label, of pairs also text_pair")
     parser.add_argument("--output_dir", default="outputs/onnx", type=Path)
     arguments = parser.parse_args(argv)
     try:

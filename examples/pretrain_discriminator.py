@@ -11,12 +11,13 @@
 Text files (.txt, .txt.gz, .txt.xz) hold plain text; lines are joined into documents. The last documents of each file
 are held out. What is written is a discriminator's folder (`ElectraForPreTraining` where an encoder was the start), one
 for `dpt_peft.training.load_packed` with `--save_dtype int8`, or a PEFT adapter folder with `--lora_rank`. A run that
-was cut off goes on with `--resume_from_checkpoint True`.
+was cut off goes on with `--resume_from_checkpoint last`.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,6 +57,8 @@ from dpt_peft.training import (
     low_rank_discriminator,
     save_packed,
 )
+
+logger = logging.getLogger(__name__)
 
 #: Label of tokens that no loss is computed on.
 IGNORED = -100
@@ -202,6 +205,60 @@ def build_discriminator(model_args: ModelArguments) -> PreTrainedModel | PeftMod
     return base if model_args.lora_rank is None else low_rank_discriminator(base, rank=model_args.lora_rank)
 
 
+def checkpoint_to_resume(training_args: TrainingArguments) -> str | None:
+    """Return the checkpoint to go on from, None to start anew.
+
+    Args:
+        training_args: Their `resume_from_checkpoint` is a folder, or "last" (or "True") for the last of `output_dir`.
+
+    Raises:
+        ValueError: If there is none, or nothing is trained.
+    """
+    asked = training_args.resume_from_checkpoint
+    if asked is None or asked.lower() == "false":  # the command line gives text
+        return None
+    if not training_args.do_train:
+        raise ValueError("`resume_from_checkpoint` goes on with training: it needs `do_train`.")
+    if asked.lower() not in {"last", "true"}:
+        return asked
+    folder = Path(training_args.output_dir)
+    if (last := get_last_checkpoint(folder) if folder.is_dir() else None) is None:
+        raise ValueError(
+            f"`resume_from_checkpoint`: there is no checkpoint in {folder} (`output_dir`). Leave it out to start anew."
+        )
+    return last
+
+
+def check_can_read(
+    option: str, path: str, model: PreTrainedModel | PeftModel, vocabulary: int, max_length: int
+) -> None:
+    """Refuse a model that has no embedding for some of the tokens, or no positions for a row's length.
+
+    Args:
+        option: What it was given as.
+        path: Its folder or Hub id.
+        model: The model.
+        vocabulary: Number of tokens of the discriminator that is trained.
+        max_length: Tokens per row.
+
+    Raises:
+        ValueError: If it has another number of tokens, or fewer positions.
+    """
+    if model.config.vocab_size != vocabulary:
+        raise ValueError(
+            f"`{option}`: {path} has a vocabulary of {model.config.vocab_size} tokens; it must share that of "
+            f"`model_name_or_path`, which has {vocabulary}."
+        )
+    limit = getattr(model.config, "max_position_embeddings", None) or 0
+    for name, module in model.named_modules():
+        if name.endswith(".position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            limit -= module.padding_idx + 1  # RoBERTa and its kin count from behind the padding token's position
+    if 0 < limit < max_length:
+        raise ValueError(
+            f"`max_length` must be at most {limit}, all that {path} (`{option}`) reads, got {max_length}."
+        )
+
+
 def check_folder(folder: Path, packed: bool) -> None:
     """Refuse a folder that holds weights of the other kind: whoever loads it would get the older model.
 
@@ -287,11 +344,6 @@ def build_generator(
         generator = ElectraForMaskedLM(ElectraConfig(**small))
     else:
         generator = AutoModelForMaskedLM.from_pretrained(name, dtype=torch.float32)
-        if generator.config.vocab_size != discriminator.vocab_size:
-            raise ValueError(
-                f"generator={name!r} has {generator.config.vocab_size} tokens, the discriminator "
-                f"{discriminator.vocab_size}: they must share a vocabulary."
-            )
     return GeneratorReplacements(generator, tokenizer.mask_token_id)
 
 
@@ -300,12 +352,37 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     parser = HfArgumentParser((ModelArguments, DataArguments, TrainingArguments))
     model_args, data_args, training_args = parser.parse_args_into_dataclasses(argv)
     training_args.remove_unused_columns = False  # the collator turns documents into the model's inputs
+    if training_args.device.type == "cpu":
+        training_args.dataloader_pin_memory = False  # torch warns that there is nothing to pin for
+    saves = training_args.do_train or bool(model_args.mix_with) or model_args.save_dtype != "float32"
+    if not (saves or training_args.do_eval):
+        raise ValueError(
+            "There is nothing to do: `do_train`, `do_eval`, `mix_with` or a `save_dtype` says what is done."
+        )
+    if model_args.compare_with and not training_args.do_eval:
+        raise ValueError("`compare_with` names what is evaluated too: it needs `do_eval`.")
+    checkpoint = checkpoint_to_resume(training_args)
+    if saves:
+        check_folder(Path(training_args.output_dir), packed=model_args.save_dtype == "int8")
     set_seed(training_args.seed)
     tokenizer = AutoTokenizer.from_pretrained(model_args.model_name_or_path)
     discriminator = build_discriminator(model_args)
-    saves = training_args.do_train or bool(model_args.mix_with) or model_args.save_dtype != "float32"
-    if saves:
-        check_folder(Path(training_args.output_dir), packed=model_args.save_dtype == "int8")
+    limits = (discriminator.config.vocab_size, data_args.max_length)
+    check_can_read("model_name_or_path", model_args.model_name_or_path, discriminator, *limits)
+    teacher = generator = None
+    if model_args.teacher is not None:
+        teacher = AutoModel.from_pretrained(model_args.teacher, dtype=torch.float32)
+        check_can_read("teacher", model_args.teacher, teacher, *limits)
+        if teacher.config.hidden_size != discriminator.config.hidden_size:
+            raise ValueError(
+                f"`teacher`: {model_args.teacher} has a hidden size of {teacher.config.hidden_size}; it must be that "
+                f"of `model_name_or_path`, which has {discriminator.config.hidden_size}."
+            )
+    if data_args.generator is not None:
+        generator = build_generator(data_args.generator, discriminator.config, tokenizer)
+        check_can_read("generator", data_args.generator, generator.generator, *limits)
+    for other in model_args.compare_with:
+        check_can_read("compare_with", other, discriminator_from_encoder(other), *limits)
     if model_args.mix_with:
         mix_weights(discriminator, model_args.model_name_or_path, model_args.mix_with, model_args.mix_shares)
 
@@ -328,20 +405,23 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     corpus = corpus[~torch.isin(corpus, torch.tensor(tokenizer.all_special_ids))]
     words = WholeWords(tokenizer, documents["input_ids"])
     statistics = CorpusReplacements(corpus, discriminator.get_input_embeddings().weight, data_args.nearest)
-    source: torch.nn.Module = statistics
-    if data_args.generator is not None:
-        source = build_generator(data_args.generator, discriminator.config, tokenizer)
 
     def collator(candidate_list_share: float) -> DocumentCollator:
         return DocumentCollator(
             tokenizer, data_args.max_length, words, candidate_list_share, template=data_args.candidate_template
         )
 
-    set_seed(0)  # the same held-out rows whatever the training seed
-    evaluation = {
-        "replaced_tokens": held_out_rows(held_out_documents, collator(0.0), statistics, data_args.replaced_share),
-        "candidate_lists": held_out_rows(held_out_documents, collator(1.0), statistics, data_args.replaced_share),
-    }
+    training_collator = collator(data_args.candidate_list_share)
+    evaluation = {}
+    if training_args.do_eval:
+        collators = {"replaced_tokens": collator(0.0)}
+        try:
+            collators["candidate_lists"] = collator(1.0)
+        except ValueError as error:  # what else it may refuse, the collators above have
+            logger.warning("No candidate lists are evaluated, for they do not fit into the rows: %s", error)
+        set_seed(0)  # the same held-out rows whatever the training seed
+        for name, made_by in collators.items():
+            evaluation[name] = held_out_rows(held_out_documents, made_by, statistics, data_args.replaced_share)
     set_seed(training_args.seed)
 
     def trainer_of(model: ReplacedTokenPretraining) -> Trainer:
@@ -349,24 +429,19 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
             model=model,
             args=training_args,
             train_dataset=documents,
-            eval_dataset=evaluation,
-            data_collator=collator(data_args.candidate_list_share),
+            eval_dataset=evaluation or None,
+            data_collator=training_collator,
             processing_class=tokenizer,
             compute_metrics=detection_metrics,
         )
 
-    teacher = None
-    if model_args.teacher is not None:
-        teacher = AutoModel.from_pretrained(model_args.teacher, dtype=torch.float32)
+    source = statistics if generator is None else generator
     trainer = trainer_of(
         ReplacedTokenPretraining(discriminator, source, data_args.replaced_share, teacher, model_args.teacher_weight)
     )
     metrics: dict[str, float] = {}
     if training_args.do_train:
-        resume = training_args.resume_from_checkpoint
-        if resume in {"True", "False"}:  # the command line gives text
-            resume = get_last_checkpoint(training_args.output_dir) if resume == "True" else None
-        result = trainer.train(resume_from_checkpoint=resume)
+        result = trainer.train(resume_from_checkpoint=checkpoint)
         metrics |= result.metrics
         trainer.save_state()
     if training_args.do_eval:

@@ -18,7 +18,7 @@ import logging
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +26,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from datasets import Dataset
 from torch import nn
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
@@ -83,9 +84,12 @@ def cached_features(
     with LowerLayerCache(
         model, folder, dtype=getattr(torch, arguments.cache_dtype), keep=arguments.keep_cache
     ) as cache:
-        yield {split: cache.add(dataset, collator) for split, dataset in features.items()}
-    if not arguments.keep_cache and not any(folder.iterdir()):
-        folder.rmdir()
+        with PartialState().main_process_first():  # the others find its files
+            cached = {split: cache.add(dataset, collator) for split, dataset in features.items()}
+        yield cached
+    if not arguments.keep_cache:
+        with suppress(OSError):  # there are other files in it, or another process was faster
+            folder.rmdir()
 
 
 class _Stop(Exception):  # noqa: N818 (no error)
@@ -95,13 +99,11 @@ class _Stop(Exception):  # noqa: N818 (no error)
 class _FromCache(nn.Module):
     """Stands in a lower layer's place: the last one brings in the cached states, the others pass on what comes."""
 
-    def __init__(self, layer: nn.Module, cache: LowerLayerCache | None) -> None:
+    def __init__(self, layer: nn.Module, cache: LowerLayerCache, *, last: bool) -> None:
         super().__init__()
-        # in tuples: references, not submodules
+        # in a tuple: a reference, no submodule
         self._layer = (layer,)
-        self._cache = (cache,)
-        # what the layer's tuple has behind the states, if it returns one (DeBERTa: no attention weights)
-        self.extras: tuple[None, ...] | None = None
+        self._cache, self._last = cache, last
 
     def __getattr__(self, name: str) -> Any:
         """Some models ask their layers for facts, such as the kind of their attention (ModernBERT)."""
@@ -111,9 +113,8 @@ class _FromCache(nn.Module):
             return getattr(self.__dict__["_layer"][0], name)
 
     def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        (cache,) = self._cache
-        states = hidden_states if cache is None else cache._current_states(hidden_states)
-        return states if self.extras is None else (states, *self.extras)
+        states = self._cache._current_states(hidden_states) if self._last else hidden_states
+        return states if self._cache._extras is None else (states, *self._cache._extras)
 
 
 class LowerLayerCache:
@@ -129,9 +130,8 @@ class LowerLayerCache:
         keep: Whether the files stay when the cache is closed, for the next trial of a search.
 
     Raises:
-        ValueError: If the lowest layer has prompts, something below the prompts is trained, or the architecture does
-            not keep its layers in a list of modules that hand on hidden states alone (T5 hands on position biases,
-            ALBERT runs one layer many times).
+        ValueError: If the lowest layer has prompts, or the architecture does not keep its layers in a list of modules
+            that hand on hidden states alone (T5 hands on position biases, ALBERT runs one layer many times).
     """
 
     def __init__(
@@ -142,13 +142,13 @@ class LowerLayerCache:
         self.dtype = dtype
         self.keep = keep
         self.layers, self.depth, self.backbone = _find_layers(model)
-        _check_frozen(self.backbone, self.layers, self.depth)
         self._files: list[tuple[int, StatesFile]] = []  # with the number of its first row
         self._rows: list[int] | None = None
         self._mask: torch.Tensor | None = None
         self._removed: list[nn.Module] = []
         self._handles: list[Any] = []
-        self._extras: tuple[Any, ...] | None = None
+        # what a layer's tuple has behind the states, if it returns one (DeBERTa: no attention weights)
+        self._extras: tuple[None, ...] | None = None
 
     # --- opening and closing ---
 
@@ -158,8 +158,8 @@ class LowerLayerCache:
             self.model.register_forward_pre_hook(self._take_rows, with_kwargs=True),
             self.backbone.register_forward_pre_hook(self._take_mask, with_kwargs=True),
         ]
-        *others, last = list(self.layers)[: self.depth]
-        self._removed = self._put([*(_FromCache(layer, None) for layer in others), _FromCache(last, self)])
+        lower = list(self.layers)[: self.depth]
+        self._removed = self._put([_FromCache(layer, self, last=layer is lower[-1]) for layer in lower])
         return self
 
     def __exit__(
@@ -168,7 +168,8 @@ class LowerLayerCache:
         """Put the lower layers back, and remove the files unless they are to be kept."""
         for handle in self._handles:
             handle.remove()
-        self._put(self._removed)
+        device = next(self.model.parameters()).device
+        self._put([layer.to(device) for layer in self._removed])
         paths = [file.path for _, file in self._files]
         self._files.clear()
         if not self.keep:
@@ -201,30 +202,31 @@ class LowerLayerCache:
 
         Raises:
             OSError: If the disk has less room than the file needs.
+            ValueError: If something below the lowest prompted layer is trained.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{self._fingerprint(dataset)}.states"
         first_row = sum(len(file) for _, file in self._files)
         order = np.argsort([len(ids) for ids in dataset["input_ids"]], kind="stable")
         batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-        if not StatesFile.exists(path):
-            with self._lower_layers_back():
-                self._write(path, dataset, collator, batches)
-        file = StatesFile(path, self.dtype)
-        extras = file.facts["extras"]
-        for index in range(self.depth):
-            passing: Any = self.layers[index]
-            passing.extras = None if extras is None else tuple(extras)
-        self._files.append((first_row, file))
+        with self._lower_layers_back():
+            _, probe = self._run(dataset, order[:1], collator, states=True, gradients=True)
+            assert probe is not None
+            if probe.requires_grad:
+                raise ValueError(
+                    "`model` trains something below its lowest prompted layer (layers, embeddings, label tokens of a "
+                    "released preset), whose outputs change and cannot be cached."
+                )
+            if not StatesFile.exists(path):
+                self._write(path, dataset, collator, batches, probe.shape[-1])
+        self._files.append((first_row, StatesFile(path, self.dtype)))
         return dataset.add_column(ROW_COLUMN, list(range(first_row, first_row + len(dataset))))
 
-    def _write(self, path: Path, dataset: Dataset, collator: Any, batches: list[np.ndarray]) -> None:
+    def _write(self, path: Path, dataset: Dataset, collator: Any, batches: list[np.ndarray], width: int) -> None:
         lengths = np.zeros(len(dataset), dtype=np.int64)
         for rows in batches:
             mask, _ = self._run(dataset, rows, collator, states=False)
             lengths[rows] = mask.sum(1).cpu().numpy()
-        _, probe = self._run(dataset, batches[0][:1], collator, states=True)
-        assert probe is not None
 
         def states() -> Iterator[tuple[int, torch.Tensor]]:
             for rows in tqdm(batches, desc="caching lower layers", unit="batch", disable=None):
@@ -233,10 +235,10 @@ class LowerLayerCache:
                 for row, visible, values in zip(rows, mask, hidden, strict=True):
                     yield int(row), values[visible]
 
-        StatesFile.write(path, self.dtype, lengths.tolist(), probe.shape[-1], states(), {"extras": self._extras})
+        StatesFile.write(path, self.dtype, lengths.tolist(), width, states())
 
     def _run(
-        self, dataset: Dataset, rows: np.ndarray, collator: Any, *, states: bool
+        self, dataset: Dataset, rows: np.ndarray, collator: Any, *, states: bool, gradients: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Run the model up to its lowest prompted layer (or to its backbone), and return mask and hidden states."""
         found: list[torch.Tensor] = []
@@ -257,7 +259,7 @@ class LowerLayerCache:
             else self.layers[0].register_forward_pre_hook(stop_at_once)
         )
         try:
-            with evaluating(self.model):
+            with evaluating(self.model), torch.set_grad_enabled(gradients):
                 self.model(**inputs)
         except _Stop:
             pass
@@ -374,32 +376,17 @@ def _find_layers(model: nn.Module) -> tuple[nn.ModuleList, int, PreTrainedModel]
     return layers, depth, backbone
 
 
-def _check_frozen(backbone: PreTrainedModel, layers: nn.ModuleList, depth: int) -> None:
-    lower = {id(p) for layer in list(layers)[:depth] for p in layer.parameters()}
-    lower |= {id(p) for p in backbone.get_input_embeddings().parameters()}
-    for name, parameter in backbone.named_parameters():
-        if parameter.requires_grad and id(parameter) in lower:
-            raise ValueError(
-                f"{name} is trained below the lowest prompted layer: its outputs change, so cannot be cached."
-            )
-
-
 class StatesFile:
     """A finished file, open for reading.
 
     Args:
-        path: The numbers; `path` with the ending .json holds where each row begins, and further facts.
+        path: The numbers; `path` with the ending .json holds where each row begins.
         dtype: Type of the numbers.
-
-    Attributes:
-        facts: What was written beside the numbers.
     """
 
     def __init__(self, path: Path, dtype: torch.dtype) -> None:
-        described = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         self.path, self.dtype = path, dtype
-        self.offsets: list[int] = described["offsets"]
-        self.facts: dict[str, Any] = described["facts"]
+        self.offsets: list[int] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         # bytes, as numpy has no bfloat16; read only, as the file may be larger than the memory
         self._bytes = np.memmap(path, dtype=np.uint8, mode="r").reshape(self.offsets[-1], -1)
 
@@ -428,7 +415,6 @@ class StatesFile:
         lengths: Sequence[int],
         width: int,
         states: Iterable[tuple[int, torch.Tensor]],
-        facts: dict[str, Any],
     ) -> None:
         """Write a file, after logging its size.
 
@@ -438,7 +424,6 @@ class StatesFile:
             lengths: Tokens of each row.
             width: Numbers a token.
             states: Row and its states (length, width), in any order.
-            facts: Kept beside the numbers; read when all states are written.
 
         Raises:
             OSError: If the disk has less room than the file needs.
@@ -459,4 +444,4 @@ class StatesFile:
             partial.unlink()
             raise
         partial.replace(path)
-        path.with_suffix(".json").write_text(json.dumps({"offsets": offsets, "facts": facts}), encoding="utf-8")
+        path.with_suffix(".json").write_text(json.dumps(offsets), encoding="utf-8")

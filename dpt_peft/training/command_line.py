@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import types
 from collections.abc import Mapping, Sequence
@@ -127,24 +126,19 @@ def _use_preset(parser: HfArgumentParser, task: Task, argv: Sequence[str] | None
     presets = [name for name, preset in PRESETS.items() if preset.family == task.name]
     if not presets:
         return {}
-    chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, prog=parser.prog)
-    for source in _SOURCES:
-        chooser.add_argument(f"--{source}")
-    for each in (chooser, parser):
-        each.add_argument(
-            "--preset",
-            choices=presets,
-            help="What the papers used for a data set and a model; what else is given goes before it.",
-        )
-    given = vars(chooser.parse_known_args(argv)[0])
-    name = given.pop("preset")
-    if name is None:
+    parser.add_argument(
+        "--preset",
+        choices=presets,
+        help="What the papers used for a data set and a model; what else is given goes before it.",
+    )
+    given, _ = parser.parse_known_args(argv)
+    if given.preset is None:
         return {}
-    data = DATA_SETS[PRESETS[name].data_set]
-    values = {**data.columns, **data.options, **PRESETS[name].values}
-    if not any(given.values()):
+    data = DATA_SETS[PRESETS[given.preset].data_set]
+    values = {**data.arguments, **PRESETS[given.preset].values}
+    if not any(getattr(given, source) for source in _SOURCES):
         if data.hub_id is None:
-            parser.error(f"--preset {name} needs --train_file and so on: {data.obtain}")
+            parser.error(f"--preset {given.preset} needs --train_file and so on: {data.obtain}")
         values |= {"dataset_name": data.hub_id, **data.hub}
     of_methods = users_of_options(task)
     parser.set_defaults(**{key: value for key, value in values.items() if key not in of_methods})

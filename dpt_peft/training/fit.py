@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, KeysView, Mapping, Sequence, Set, ValuesView
+from collections.abc import Iterable, Iterator, KeysView, Mapping, Sequence, Set, ValuesView
 from dataclasses import fields
 from pathlib import Path
+from types import GeneratorType
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from peft import PeftConfig, TaskType
 from transformers import (
+    AutoModelForSequenceClassification,
     AutoTokenizer,
     Pipeline,
     PreTrainedConfig,
     PreTrainedTokenizerBase,
     TextClassificationPipeline,
-    pipeline,
 )
 from transformers.utils import find_adapter_config_file
 
@@ -35,8 +36,9 @@ _TRAINING = {"report_to": "none", "save_strategy": "no", "logging_strategy": "no
 class Classifier(TextClassificationPipeline):
     """A text classification pipeline that knows what was measured, and saves adapters with the names of classes.
 
-    Beside what transformers' pipeline takes, it can be called with a column of a data frame or of a data set, an array
-    of texts, and tuples of two texts for pairs; in these a missing text is an empty one, as in training.
+    Beside what transformers' pipeline takes, it can be called with a data frame or data set that has the columns `text`
+    and perhaps `text_pair`, one column of such, an array of texts, and tuples of two texts for pairs, also as `zip`
+    gives them; in these a missing text is an empty one, as in training.
 
     Attributes:
         metrics: What was measured after training; None for a pipeline that was loaded.
@@ -48,11 +50,15 @@ class Classifier(TextClassificationPipeline):
         """Classify a text, a pair, or a list of either; see transformers' pipeline for the arguments.
 
         Raises:
-            ValueError: If a tuple is no pair.
+            ValueError: If a tuple is no pair, or a table has no column `text`.
         """
+        if isinstance(inputs, GeneratorType):  # which transformers reads, and answers, one by one
+            inputs = (_input(each) for each in inputs)
+        elif _is_table(inputs):
+            inputs = _texts(inputs)
         if hasattr(inputs, "tolist"):
             inputs = inputs.tolist()
-        if isinstance(inputs, Sequence | ValuesView) and not isinstance(inputs, str | tuple):
+        if isinstance(inputs, Sequence | ValuesView | Iterator) and not isinstance(inputs, str | tuple):
             inputs = list(inputs)
         if isinstance(inputs, list):
             return super().__call__([_input(each) for each in inputs], **kwargs) if inputs else []
@@ -66,6 +72,20 @@ class Classifier(TextClassificationPipeline):
 
     def check_model_type(self, supported_models: Any) -> None:
         """Accept what `fit` and `load` made; transformers' check knows no `PeftModel` and would log an error."""
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, Dataset) or hasattr(value, "columns")
+
+
+def _texts(table: Any) -> list[Any]:
+    """Return the texts of a table, or its pairs."""
+    there = table.column_names if isinstance(table, Dataset) else list(table.columns)
+    if "text" not in there:
+        raise ValueError(f"the table has no column 'text'; there are {', '.join(map(str, there))}.")
+    names = [name for name in ("text", "text_pair") if name in there]
+    columns = [as_texts(_values(table[name][:], name), f"column {name!r}") for name in names]
+    return list(zip(*columns, strict=True)) if len(columns) == 2 else columns[0]
 
 
 def _input(value: Any) -> Any:
@@ -138,24 +158,24 @@ def fit(
     if eval_texts is not None:
         check_scikit_learn()
         splits["validation"] = _rows(eval_texts, eval_labels, eval_text_pairs, "eval_")
-        if eval_text_pairs is not None and "text_pair" not in splits["train"].column_names:
-            raise ValueError("`eval_text_pairs` are given, but no `text_pairs` to train on.")
+        if "text_pair" in set(splits["validation"].column_names) - set(splits["train"].column_names):
+            given = (
+                "`eval_texts` has a column 'text_pair'" if eval_text_pairs is None else "`eval_text_pairs` are given"
+            )
+            raise ValueError(f"{given}, but there are no second texts to train on (`text_pairs`).")
     if class_names is not None:
         class_names = _names(class_names)
     task = TextClassification()
-    pairs: dict[str, Any] = {}
-    if "text_pair" in splits["train"].column_names:
-        pairs = {"text_pair_column_name": "text_pair"}
     # A file's name stands for the source in the card; these rows have none.
     source = TextClassificationArguments(
         train_file="rows in memory",
         max_seq_length=max_length,
         class_names=class_names,
-        **pairs,
+        text_pair_column_name="text_pair" if "text_pair" in splits["train"].column_names else None,
     )
     data: TaskData = task.shape(splits, source)
     if method is None:
-        method = "dpt" if model is not None or getattr(data, "several_labels", False) else "dpt_prototypes"
+        method = "dpt" if model is not None or data.several_labels else "dpt_prototypes"
     if unknown := sorted((training or {}).keys() - {field.name for field in fields(ScriptTrainingArguments)}):
         raise ValueError(
             f"`training`: the Trainer has no argument {', '.join(unknown)}. Names are those of TrainingArguments, "
@@ -204,10 +224,9 @@ def load(folder: str | Path, **kwargs: Any) -> Pipeline:
             f"dpt_peft.load is for classifiers of texts, and {path!r} holds {kind}. Load it with its own auto "
             "class; if a script here wrote the folder, its README.md has the lines."
         )
-    if found is None:
-        return pipeline("text-classification", model=path, truncation=True, pipeline_class=Classifier, **kwargs)
-    model = AutoPeftModelForSequenceClassification.from_pretrained(path, **kwargs)
-    if model.config.num_labels == 1 and model.config.problem_type != "regression":
+    auto: Any = AutoModelForSequenceClassification if found is None else AutoPeftModelForSequenceClassification
+    model = auto.from_pretrained(path, **kwargs)
+    if found is not None and model.config.num_labels == 1 and model.config.problem_type != "regression":
         raise ValueError(
             f"dpt_peft.load is for classifiers of texts, and the head in {path!r} gives one number. If it is for "
             'regression, pass problem_type="regression"; if for multiple choice, its README.md may have the lines.'
@@ -227,7 +246,12 @@ def _as_pipeline(
 
 def _rows(texts: Any, labels: Any, text_pairs: Any, prefix: str) -> Dataset:
     """Return rows with the columns `text`, `label` and, of pairs, `text_pair`."""
-    is_table = isinstance(texts, Dataset) or hasattr(texts, "columns")
+    if isinstance(texts, DatasetDict | IterableDatasetDict | IterableDataset):
+        way = f"give one split, such as {prefix}texts=splits['train']"
+        if isinstance(texts, IterableDataset):
+            way = "load it without streaming, or make it one, Dataset.from_list(list(rows))"
+        raise ValueError(f"`{prefix}texts` must be a Dataset, got {type(texts).__name__}: {way}.")
+    is_table = _is_table(texts)
     if labels is None:
         if text_pairs is not None:
             raise ValueError(f"`{prefix}text_pairs` are for lists: put them into the column 'text_pair' of the rows.")

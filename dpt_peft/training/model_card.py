@@ -23,7 +23,7 @@ class ModelCardFacts:
         base_model: Hub id or folder of the model that was tuned.
         task: Pipeline tag, such as "text-classification".
         dataset: Name of the data set.
-        dataset_on_hub: Whether `dataset` is the id of a data set on the Hub.
+        hub_id: The data set's id on the Hub; None: it is not from there.
         rows: Number of examples by split.
         adapter: Whether the folder holds a PEFT adapter and not a whole model.
         details: Further facts for the table: label words, template, learning rate, ...
@@ -36,7 +36,7 @@ class ModelCardFacts:
     base_model: str
     task: str
     dataset: str
-    dataset_on_hub: bool
+    hub_id: str | None
     rows: Mapping[str, int]
     adapter: bool
     usage: str
@@ -55,7 +55,7 @@ def _eval_results(facts: ModelCardFacts, metrics: Mapping[str, float]) -> list[E
             results.append(
                 EvalResult(
                     task_type=facts.task,
-                    dataset_type=facts.dataset,
+                    dataset_type=facts.hub_id or facts.dataset,
                     dataset_name=facts.dataset,
                     dataset_split=splits[prefix],
                     metric_type=name,
@@ -87,7 +87,7 @@ def write_model_card(
     data = ModelCardData(
         # The Hub knows ids only; a local base model stands in the text.
         base_model=None if is_folder else base_model,
-        datasets=[facts.dataset.split(":")[0]] if facts.dataset_on_hub else None,
+        datasets=None if facts.hub_id is None else [facts.hub_id],
         library_name="peft" if facts.adapter else "transformers",
         pipeline_tag=facts.task,
         tags=["dpt_peft", facts.method],

@@ -8,6 +8,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -61,14 +62,11 @@ def read_json_lines(path: Path) -> list[Any]:
     """Read a file of JSON lines; a line that a crash cut short is passed over, a missing file has none."""
     if not path.exists():
         return []
-
-    def parse(line: str) -> list[Any]:
-        try:
-            return [json.loads(line)]
-        except json.JSONDecodeError:
-            return []
-
-    return [value for line in path.read_text(encoding="utf-8").splitlines() for value in parse(line)]
+    values = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        with suppress(json.JSONDecodeError):
+            values.append(json.loads(line))
+    return values
 
 
 def append_json_line(path: Path, value: Any) -> None:

@@ -73,8 +73,8 @@ class Outcome:
 
     Attributes:
         results: All metrics as the Trainer names them, and `trained_parameters`, `all_parameters`, `rows` and
-            `data_fingerprint` (by split), `options` (those of the method, defaults included), `wrapper` (the config of
-            a task wrapper, label words and template with it; None for models with a new head).
+            `data_fingerprint` (by split), `options` (those of the method; after training defaults included), `wrapper`
+            (the config of a task wrapper, label words and template with it; None for models with a new head).
         model: The tuned model.
         tokenizer: Its tokenizer.
         data: The data.
@@ -221,6 +221,8 @@ def run(
     describe = partial(card_facts, task, arguments, args, name, model, data, splits, max_length)
     collator = task.collator(tokenizer)
     rows = {split: part.dataset for split, part in features.items()}
+    if arguments.cache.cache_lower_layers:
+        model.to(args.device)  # where it fills the cache
     with cached_features(model, rows, collator, arguments.cache, folder) as datasets:
         if arguments.cache.cache_lower_layers:
             args.remove_unused_columns = False  # the rows' numbers are no argument of the model
@@ -412,7 +414,7 @@ def card_facts(
         base_model=base_model,
         task=task.pipeline_tag,
         dataset=source.describe(),
-        dataset_on_hub=source.dataset_name is not None and not Path(source.dataset_name).exists(),
+        hub_id=None if Path(source.dataset_name or ".").exists() else source.dataset_name,
         rows={split: len(dataset) for split, dataset in splits.items()},
         adapter=METHODS[arguments.method].adapter is not None,
         details={
@@ -440,12 +442,15 @@ def _as_given(output_dir: str | None) -> str:
 def facts_of_run(task: Task, arguments: RunArguments, model: Any, splits: Mapping[str, Dataset]) -> dict[str, Any]:
     """Return what a run's results hold beside its metrics, see `Outcome.results`."""
     trained, total = count_parameters(model)
+    options = dict(arguments.options)
+    if arguments.training.do_train:  # a trained model has those that it was trained with
+        options = describe_options(task, arguments.method, options)
     return {
         "trained_parameters": trained,
         "all_parameters": total,
         "rows": {split: len(dataset) for split, dataset in splits.items()},
         "data_fingerprint": {split: data_fingerprint(dataset) for split, dataset in splits.items()},
-        "options": describe_options(task, arguments.method, arguments.options),
+        "options": options,
         "wrapper": _wrapper_settings(model.config),
     }
 

@@ -210,7 +210,7 @@ class SharedPromptTrainer(TaskTrainer):
         *args: Any,
         train_dataset: Mapping[str, Dataset] | None = None,
         eval_dataset: Mapping[str, Dataset] | None = None,
-        data_collator: Callable[..., Any] | None = None,
+        data_collator: Callable[..., Any],
         temperature: float = 1.0,
         task_metrics: Mapping[str, ComputeMetrics] | None = None,
         **kwargs: Any,
@@ -220,44 +220,26 @@ class SharedPromptTrainer(TaskTrainer):
         super().__init__(
             *args,
             train_dataset=join_tasks(train_dataset) if train_dataset else None,
-            eval_dataset=self._named(eval_dataset) if eval_dataset else None,
-            data_collator=OneTask(data_collator) if data_collator is not None else None,
+            eval_dataset={task: join_tasks({task: data}) for task, data in (eval_dataset or {}).items()} or None,
+            data_collator=OneTask(data_collator),
             **kwargs,
         )
         # the model takes whatever its tasks take
         self.args.remove_unused_columns = False
 
-    @staticmethod
-    def _named(datasets: Mapping[str, Dataset]) -> dict[str, Dataset]:
-        return {task: join_tasks({task: data}) for task, data in datasets.items()}
-
-    def task_batches(self) -> TaskBatchSampler:
-        """Make the batches of training."""
-        return TaskBatchSampler(
+    def get_train_dataloader(self) -> DataLoader:
+        """Return batches of one task each."""
+        batches = TaskBatchSampler(
             self.sizes,
             self.args.train_batch_size,
             temperature=self.temperature,
             seed=self.args.data_seed if self.args.data_seed is not None else self.args.seed,
             together=self.args.world_size,
         )
-
-    def updates_per_epoch(self) -> int:
-        """Count the updates of an epoch."""
-        batches = len(self.task_batches()) // self.args.world_size
-        return -(-batches // self.args.gradient_accumulation_steps)
-
-    def get_train_dataloader(self) -> DataLoader:
-        """Return batches of one task each.
-
-        Raises:
-            ValueError: If there is no training data.
-        """
-        if self.train_dataset is None:
-            raise ValueError("There is no training data.")
         return self.accelerator.prepare(
             DataLoader(
                 self.train_dataset,
-                batch_sampler=self.task_batches(),
+                batch_sampler=batches,
                 collate_fn=self.data_collator,
                 num_workers=self.args.dataloader_num_workers,
                 pin_memory=self.args.dataloader_pin_memory,

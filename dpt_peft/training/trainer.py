@@ -158,17 +158,8 @@ class TaskTrainer(Trainer):
         return optimizer
 
     def updates_per_epoch(self) -> int:
-        """Return the number of updates of an epoch.
-
-        Raises:
-            ValueError: If the training data does not know its length.
-        """
-        try:
-            rows = len(self.train_dataset)
-        except TypeError as error:
-            raise ValueError("`lr_decay_per_epoch` needs training data that knows its length.") from error
-        whole = math.floor if self.args.dataloader_drop_last else math.ceil
-        batches = whole(rows / (self.args.train_batch_size * self.args.world_size))
+        """Return the number of updates of an epoch."""
+        batches = len(self.get_train_dataloader())
         return max(1, math.ceil(batches / self.args.gradient_accumulation_steps))
 
     def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> LRScheduler:

@@ -158,21 +158,16 @@ class TrialsTrainer(Trainer):
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """One group of parameters a trial and kind (with weight decay or without), at the trial's learning rate."""
-        whole: Any = self.model if model is None else model
-        decayed = set(self.get_decay_parameter_names(whole))
-        kind, options = self.get_optimizer_cls_and_kwargs(self.args, whole)
-        names = {id(parameter): name for name, parameter in whole.named_parameters()}
+        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
         groups = []
         for trial in self.trials:
-            for decay in (True, False):
-                mine = [p for p in parameters_of(whole, trial.name) if (names[id(p)] in decayed) == decay]
-                weight_decay = self.args.weight_decay if decay else 0.0
-                if mine:
-                    groups.append({"params": mine, "lr": trial.learning_rate, "weight_decay": weight_decay})
-        optimizer: torch.optim.Optimizer = kind(groups, **options)
+            mine = {id(parameter) for parameter in parameters_of(self.model, trial.name)}
+            for group in optimizer.param_groups:
+                params = [parameter for parameter in group["params"] if id(parameter) in mine]
+                groups.append({**group, "params": params, "lr": trial.learning_rate})
+        optimizer.param_groups[:] = [group for group in groups if group["params"]]
         if self.norm_limit:
             optimizer.register_step_pre_hook(self._clip)
-        self.optimizer = optimizer
         return optimizer
 
     def _clip(self, *_: Any) -> None:

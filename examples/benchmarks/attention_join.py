@@ -9,12 +9,11 @@ CPU.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
-from statistics import median
 
 import torch
+from deep_prompt_cost import milliseconds
 from torch.nn.functional import scaled_dot_product_attention
 
 HEADS, SIZE, PROMPTS = 12, 64, 20
@@ -64,7 +63,7 @@ def measure(rows: int, text_length: int, rounds: int) -> dict[str, float]:
     }
     expected, *others = (way() for name, way in ways.items() if "alone" not in name)
     assert all(torch.allclose(other, expected, atol=1e-5) for other in others)
-    return take_turns(ways, rounds)
+    return milliseconds(ways, rounds, "cpu")
 
 
 def measure_training(rows: int, text_length: int, rounds: int) -> dict[str, float]:
@@ -79,19 +78,7 @@ def measure_training(rows: int, text_length: int, rounds: int) -> dict[str, floa
         torch.autograd.grad(output, inputs, torch.ones_like(output))
 
     named = {"training, as it is done": join, "training, in the layout of the projections": join_as_projected}
-    return take_turns({name: partial(train, how) for name, how in named.items()}, rounds)
-
-
-def take_turns(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median milliseconds of each way; the first three rounds do not count."""
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(rounds + 3):
-        for name, way in ways.items():
-            start = time.process_time()
-            way()
-            if turn >= 3:
-                times[name].append(time.process_time() - start)
-    return {name: 1e3 * median(seconds) for name, seconds in times.items()}
+    return milliseconds({name: partial(train, how) for name, how in named.items()}, rounds, "cpu")
 
 
 def main() -> None:

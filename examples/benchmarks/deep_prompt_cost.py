@@ -15,14 +15,14 @@ import copy
 import json
 import multiprocessing
 import platform
-import subprocess
-import sys
 import tempfile
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import peft
@@ -157,6 +157,11 @@ def take_turns(runs: dict[str, Callable[[], None]], rounds: int, device: str) ->
     return times
 
 
+def milliseconds(runs: dict[str, Callable[[], None]], rounds: int, device: str) -> dict[str, float]:
+    """Median of each run, see `take_turns`."""
+    return {name: 1e3 * median(times) for name, times in take_turns(runs, rounds, device).items()}
+
+
 def read_clock(device: str) -> float:
     """Seconds. On one CPU thread those of the process, which other processes on the machine disturb less."""
     if device == "cuda":
@@ -220,32 +225,23 @@ def saved_bytes(model: nn.Module) -> int:
 
 
 def memory_in_processes(setting: Setting, device: str) -> dict[str, dict[str, int]]:
-    """`step_memory` of each method, each in a process that holds nothing else."""
-    task = json.dumps({"setting": asdict(setting), "device": device})
-    done = subprocess.run([sys.executable, __file__, "--memory", task], check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def print_memory(task: str) -> None:
-    """What `memory_in_processes` starts: loads the libraries once, then forks for each method."""
-    asked = json.loads(task)
-    setting, context = Setting(**asked["setting"]), multiprocessing.get_context("fork")
+    """`step_memory` of each method, each in a process of its own, forked when the libraries are loaded."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     figures = {}
     for method in METHODS:
-        receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=_send_memory, args=(setting, method, asked["device"], sender))
-        process.start()
-        figures[method] = receiver.recv()
-        process.join()
-    print(json.dumps(figures))
+        with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
+            figures[method] = pool.submit(memory_of, setting, method, device).result()
+    return figures
 
 
-def _send_memory(setting: Setting, method: str, device: str, sender: Any) -> None:
+def memory_of(setting: Setting, method: str, device: str) -> dict[str, int]:
+    """`step_memory` of one method, in this process."""
     backbone = make_backbone(setting.size, setting.text_length, setting.prompt_length).to(device)
     model = make_model(method, backbone, setting.prompt_length).to(device)
     del backbone
     batch = make_batch(setting.rows, setting.text_length, device)
-    sender.send(step_memory(model, batch, make_training_step(model, batch), device))
+    return step_memory(model, batch, make_training_step(model, batch), device)
 
 
 def measure_mixed(size: str, text_length: int, rounds: int, device: str) -> dict[str, Any]:
@@ -298,25 +294,20 @@ def environment(device: str) -> dict[str, Any]:
 def parse_arguments(argv: list[str] | None = None) -> Namespace:
     """Command line."""
     parser = ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--output", type=Path, help="JSON file; settings that stand in it are not measured again.")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="JSON file; settings that stand in it are not measured again."
+    )
     parser.add_argument(
         "--page", type=Path, help="Markdown page whose tables are replaced; the plot goes beside JSON."
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--grid", choices=("tiny", "cpu", "full"), default="cpu")
-    parser.add_argument("--memory", help="Setting whose memory is measured, as JSON; for the script itself.")
-    arguments = parser.parse_args(argv)
-    if arguments.output is None and arguments.memory is None:
-        parser.error("give --output a file")
-    return arguments
+    return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Measures what is not yet in the output, and writes the report."""
     arguments = parse_arguments(argv)
-    if arguments.memory is not None:
-        print_memory(arguments.memory)
-        return
     output: Path = arguments.output
     found = {"settings": {}, "mixed": {}, "generation": {}}
     found |= json.loads(output.read_text()) if output.exists() else {}

@@ -27,7 +27,7 @@ from deep_prompt_cost import (
     make_training_step,
     measure_generation,
     measure_mixed,
-    take_turns,
+    milliseconds,
 )
 from peft import get_peft_model
 from torch import nn
@@ -53,11 +53,6 @@ def precision(name: str, device: str) -> Iterator[None]:
     context: AbstractContextManager = torch.autocast(device, torch.bfloat16) if name == "bf16" else nullcontext()
     with context:
         yield
-
-
-def milliseconds(runs: dict[str, Callable[[], None]], rounds: int, device: str) -> dict[str, float]:
-    """Return the median of each run."""
-    return {name: 1e3 * median(times) for name, times in take_turns(runs, rounds, device).items()}
 
 
 def measure_steps(shape: tuple[str, int, int, int], rounds: int, device: str) -> dict[str, Any]:

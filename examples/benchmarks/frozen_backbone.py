@@ -35,6 +35,7 @@ from dpt_peft.training import LowerLayerCache, Trial, command_line, join_trials,
 
 sys.path.append(str(Path(__file__).parents[1] / "experiments"))  # tables.py lies beside the experiments
 
+from deep_prompt_cost import take_turns
 from tables import markdown_table
 
 PROMPTS = 20
@@ -113,26 +114,6 @@ def together(arguments: argparse.Namespace, data: Dataset) -> Callable[[], None]
     return run
 
 
-def timed(run: Callable[[], None], device: str) -> float:
-    """Seconds of one call."""
-    start = time.perf_counter()
-    run()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def compare(peers: dict[str, Callable[[], None]], rounds: int, device: str) -> dict[str, list[float]]:
-    """Seconds of every peer's rounds, the peers alternating, after one round each that is not counted."""
-    for run in peers.values():
-        run()
-    seconds: dict[str, list[float]] = {name: [] for name in peers}
-    for _ in range(rounds):
-        for name, run in peers.items():
-            seconds[name].append(timed(run, device))
-    return seconds
-
-
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Measures, writes JSON and table."""
     arguments = parse_arguments(argv)
@@ -157,7 +138,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
             f"deep prompts, {third}": epoch(deep_prompts(arguments, third), data, arguments),
             f"deep prompts, {third}, cached": epoch(cached, numbered, arguments),
         }
-        seconds = compare(peers, arguments.rounds, arguments.device)
+        seconds = take_turns(peers, arguments.rounds, arguments.device)
     medians = {name: median(values) for name, values in seconds.items()}
     full, plain, fast = medians.values()
 
@@ -167,7 +148,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         for _ in range(arguments.trials):
             one()
 
-    trials = compare(
+    trials = take_turns(
         {"one after the other": one_after_another, "in one batch": together(arguments, data)},
         max(1, arguments.rounds // 2),
         arguments.device,

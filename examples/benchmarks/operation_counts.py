@@ -13,16 +13,15 @@ from __future__ import annotations
 
 import argparse
 import re
-import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
+from deep_prompt_cost import make_inference, milliseconds
 from peft import LoraConfig, PeftModel, PrefixTuningConfig, get_peft_model
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -176,15 +175,8 @@ def count_decoding(model: nn.Module, padded: bool) -> Count:
 
 def process_times(models: dict[str, nn.Module], batch: dict[str, torch.Tensor], rounds: int) -> dict[str, float]:
     """Return each model's process time of a forward pass over that of `bare`, medians of interleaved runs."""
-    times: dict[str, list[float]] = {name: [] for name in models}
-    with torch.no_grad():
-        for turn in range(rounds + 5):
-            for name, model in models.items():
-                start = time.process_time()
-                model(**batch)
-                if turn >= 5:
-                    times[name].append(time.process_time() - start)
-    return {name: median(seconds) / median(times["bare"]) for name, seconds in times.items()}
+    times = milliseconds({name: make_inference(model, batch) for name, model in models.items()}, rounds, "cpu")
+    return {name: time / times["bare"] for name, time in times.items()}
 
 
 def method_table(rounds: int) -> str:

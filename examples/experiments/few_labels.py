@@ -28,6 +28,7 @@ from plan import (
     ExperimentArguments,
     Record,
     Run,
+    read_numbers,
     read_options,
     run_arguments,
     run_missing,
@@ -46,7 +47,7 @@ TASK = TextClassification()
 TEXT_DATA_SETS = [
     name
     for name, data in DATA_SETS.items()
-    if data.family == TASK.pipeline_tag and "text_pair_column_name" not in data.columns
+    if data.family == TASK.pipeline_tag and "text_pair_column_name" not in data.arguments
 ]
 #: The methods of this package among those that are compared.
 OURS = ["dpt", "dpt_prototypes", "dpt_prototypes_deep_prompt"]
@@ -101,12 +102,7 @@ def title_of(run: Run) -> str:
 
 def plan(arguments: FewLabelsArguments) -> list[Run]:
     """Return the runs, seed by seed, so that what is finished early is already a table."""
-    rates = {}
-    for entry in arguments.learning_rates:
-        name, _, rate = entry.partition("=")
-        if name not in METHODS or not rate:
-            raise ValueError(f"`learning_rates` must be like dpt=2e-4, got {entry!r}.")
-        rates[name] = float(rate)
+    rates = read_numbers(arguments.learning_rates, list(METHODS), "learning_rates")
     options = read_options(arguments.options, arguments.methods)
     runs = []
     for seed in arguments.seeds:
@@ -116,8 +112,8 @@ def plan(arguments: FewLabelsArguments) -> list[Run]:
                 if method in PEERS:
                     encoder = Path(arguments.encoder).name if arguments.encoder else ENCODER_PACKAGE
                     rest |= {"model": encoder, "epochs": None, "batch_size": None}
-                rate: Any = rates.get(method)
-                runs += [arguments.run(name, method, seed, rate, **rest) for name in arguments.datasets]
+                for rate in rates.get(method, [None]):
+                    runs += [arguments.run(name, method, seed, rate, **rest) for name in arguments.datasets]
     return runs
 
 

@@ -31,6 +31,7 @@ from plan import (
     ExperimentArguments,
     Record,
     Run,
+    read_numbers,
     run_arguments,
     run_missing,
     values_of,
@@ -102,22 +103,6 @@ class HierarchyExperimentArguments(ExperimentArguments):
         return record["run"]["dataset"] == SYNTHETIC or "accuracy_level_1" in record["metrics"]
 
 
-def values_of_row(entries: Sequence[str], row: str, default: float) -> list[float]:
-    """Read entries such as "fine_tuning=5e-4": those of a row, or the default.
-
-    Raises:
-        ValueError: If an entry is not of that form.
-    """
-    values = []
-    for entry in entries:
-        name, _, value = entry.partition("=")
-        if name not in ROWS or not value:
-            raise ValueError(f"values of rows are written like fine_tuning=5e-4, got {entry!r}; rows: {list(ROWS)}")
-        if name == row:
-            values.append(float(value))
-    return values or [default]
-
-
 def options_of(row: str, arguments: HierarchyExperimentArguments) -> dict[str, Any]:
     """What sets a row's runs apart; only what has an effect on the row, so that the others' records stay valid."""
     kind = ROWS[row][1]
@@ -147,6 +132,8 @@ def plan(arguments: HierarchyExperimentArguments) -> list[Run]:
             for count in arguments.scaling
             for options in [*kinds, {"label_hierarchy": "none"}, {"label_hierarchy": "none", "short_list": 8}]
         ]
+    rates = read_numbers(arguments.learning_rates, list(ROWS), "learning_rates")
+    passes = read_numbers(arguments.row_epochs, list(ROWS), "row_epochs")
     return [
         arguments.run(
             name,
@@ -160,8 +147,8 @@ def plan(arguments: HierarchyExperimentArguments) -> list[Run]:
         for seed in arguments.seeds
         for name in arguments.datasets
         for row in arguments.rows
-        for learning_rate in values_of_row(arguments.learning_rates, row, arguments.learning_rate)
-        for epochs in values_of_row(arguments.row_epochs, row, arguments.epochs)
+        for learning_rate in rates.get(row, [arguments.learning_rate])
+        for epochs in passes.get(row, [arguments.epochs])
     ]
 
 

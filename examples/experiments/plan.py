@@ -178,6 +178,26 @@ def read_options(entries: list[str], methods: Sequence[str]) -> dict[str, dict[s
     return found
 
 
+def read_numbers(entries: Sequence[str], names: Sequence[str], argument: str) -> dict[str, list[float]]:
+    """Read entries such as "dpt=2e-4", of which one name may have several.
+
+    Args:
+        entries: What the command line gave.
+        names: What may stand before the "=".
+        argument: Name of the argument, for messages.
+
+    Raises:
+        ValueError: If an entry is not of that form, or has another name.
+    """
+    found: dict[str, list[float]] = {}
+    for entry in entries:
+        name, _, value = entry.partition("=")
+        if name not in names or not value:
+            raise ValueError(f"`{argument}` must be like {names[0]}=2e-4, of {', '.join(names)}; got {entry!r}.")
+        found.setdefault(name, []).append(float(value))
+    return found
+
+
 def _read(value: str) -> Any:
     try:
         return json.loads(value)
@@ -199,13 +219,7 @@ def rates_of(arguments: ComparisonArguments, method: str, only: float | None = N
     Raises:
         ValueError: If an entry is not of the form method=rate, or names a method that is not run.
     """
-    rates = []
-    for entry in arguments.learning_rates:
-        name, _, rate = entry.partition("=")
-        if name not in arguments.methods or not rate:
-            raise ValueError(f"`learning_rates` must be like {arguments.methods[0]}=2e-4, got {entry!r}.")
-        if name == method:
-            rates.append(float(rate))
+    rates = read_numbers(arguments.learning_rates, arguments.methods, "learning_rates").get(method, [])
     chosen, of_head = METHODS[method], arguments.head_learning_rate
     if only is not None:
         rates = [only]

@@ -242,10 +242,24 @@ def test_what_cannot_be_cached_is_refused(collator, tmp_path):
         LowerLayerCache(prompted(base, layers_to_transform=None), tmp_path)
     model = prompted(base)
     model.get_base_model().bert.encoder.layer[1].output.dense.weight.requires_grad = True
-    with pytest.raises(ValueError, match="layer.1.output.dense.weight is trained below"):
-        LowerLayerCache(model, tmp_path)
+    with (
+        LowerLayerCache(model, tmp_path) as cache,
+        pytest.raises(ValueError, match="trains something below its lowest"),
+    ):
+        cache.add(rows(4), collator)
     with pytest.raises(ValueError, match="has no deep prompts"):
         LowerLayerCache(get_peft_model(copy.deepcopy(base), LoraConfig(task_type="SEQ_CLS")), tmp_path)
+
+
+def test_label_tokens_that_are_trained_are_not_cached(tmp_path):
+    folder = write_discriminator(tmp_path / "model")
+    base = DPTForSequenceClassification.from_pretrained(folder, label_words=["bad", "good"], preset="released")
+    model = prompted(base, layers_to_transform="last 1", modules_to_save=base.new_modules)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    data = Dataset.from_dict(dict(tokenizer(["the film was good", "the film"])))
+    trained = LowerLayerCache(model, tmp_path / "cache")
+    with trained, pytest.raises(ValueError, match="label tokens of a released preset"):
+        trained.add(data, DataCollatorWithPadding(tokenizer))
 
 
 def test_rows_that_are_not_those_cached_are_refused(collator, tmp_path):
@@ -265,5 +279,5 @@ def test_a_file_may_be_larger_than_the_memory(tmp_path):
     path = tmp_path / "states.bin"
     path.touch()
     os.truncate(path, 2**40)
-    path.with_suffix(".json").write_text(json.dumps({"offsets": [0, 2**29, 2**30], "facts": {}}))
+    path.with_suffix(".json").write_text(json.dumps([0, 2**29, 2**30]))
     assert len(StatesFile(path, torch.bfloat16)) == 2

@@ -20,8 +20,7 @@ def test_every_value_arrives(name, tmp_path):
     values = parse(preset.family, "--preset", name, "--train_file", file, "--output_dir", tmp_path)
     assert {key: values[key] for key in preset.values} == preset.values
     data = DATA_SETS[preset.data_set]
-    assert {key: values[key] for key in data.columns} == data.columns
-    assert {key: values[key] for key in data.options} == data.options
+    assert {key: values[key] for key in data.arguments} == data.arguments
     assert (values["dataset_name"], values["train_file"]) == (None, str(file))
 
 

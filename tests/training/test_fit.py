@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, DatasetDict, IterableDatasetDict
 from peft import get_peft_model
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
@@ -138,6 +138,53 @@ def test_pairs_data_sets_and_data_frames(discriminator):
     assert columns("fine")[0]["label"] in NAMES
 
 
+def test_pairs_to_classify_in_every_form(discriminator):
+    classify = dpt_peft.fit(TEXTS, NAMES, text_pairs=TEXTS[::-1], model=str(discriminator), **QUICK)
+    firsts, seconds = ["fine", "dull"], ["really poor", None]
+    expected = classify([("fine", "really poor"), ("dull", "")])
+    table = {"label": ["x", 1], "text_pair": seconds, "text": firsts}
+    frame = pd.DataFrame(table)
+    rows = Dataset.from_dict({**table, "label": [0, 1]})
+    for given in (
+        zip(firsts, seconds, strict=True),
+        map(tuple, zip(firsts, seconds, strict=True)),
+        frame[["text", "text_pair"]],
+        frame,
+        rows,
+        rows.with_format("numpy"),
+    ):
+        assert classify(given) == expected
+    # transformers answers a generator one by one
+    assert list(classify(pair for pair in zip(firsts, seconds, strict=True))) == expected
+    single = classify(firsts)
+    assert classify(frame[["text"]]) == classify(rows.remove_columns("text_pair")) == classify(iter(firsts)) == single
+    with pytest.raises(ValueError, match="the table has no column 'text'; there are label, text_pair"):
+        classify(frame.drop(columns="text"))
+
+
+@pytest.mark.parametrize("frames", [False, True])
+def test_second_texts_to_measure_on_alone_are_refused(frames, discriminator):
+    kind = pd.DataFrame if frames else Dataset.from_dict
+    train, measured = {"text": TEXTS, "label": NAMES}, {"text": TEXTS, "text_pair": TEXTS, "label": NAMES}
+    with pytest.raises(ValueError, match="`eval_texts` has a column 'text_pair', but there are no second texts"):
+        dpt_peft.fit(kind(train), eval_texts=kind(measured), model=str(discriminator), **QUICK)
+
+
+def test_splits_and_streams_are_named(discriminator):
+    rows = Dataset.from_dict({"text": TEXTS, "label": NAMES})
+    splits, stream = DatasetDict({"train": rows}), rows.to_iterable_dataset()
+    one_split = r"must be a Dataset, got DatasetDict: give one split, such as {}texts=splits\['train'\]"
+    for given, message in (
+        ({"texts": splits}, f"`texts` {one_split.format('')}"),
+        ({"texts": splits, "labels": NAMES}, f"`texts` {one_split.format('')}"),
+        ({"texts": rows, "eval_texts": splits}, f"`eval_texts` {one_split.format('eval_')}"),
+        ({"texts": IterableDatasetDict({"train": stream})}, "got IterableDatasetDict: give one split"),
+        ({"texts": stream}, "got IterableDataset: load it without streaming"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            dpt_peft.fit(model=str(discriminator), **given, **QUICK)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -238,7 +285,7 @@ def test_what_is_no_classifier_of_texts_is_not_loaded_as_one(discriminator, tmp_
         ({"texts": ["a", "b"], "labels": [0, 1], "class_names": {0: "x", 1: "y"}}, "`class_names` must be a list of"),
         (
             {"texts": ["a", "b"], "labels": [0, 1], "eval_texts": ["a"], "eval_labels": [0], "eval_text_pairs": ["b"]},
-            "`eval_text_pairs` are given, but no `text_pairs`",
+            r"`eval_text_pairs` are given, but there are no second texts to train on \(`text_pairs`\)",
         ),
         ({"texts": ["a", "b"], "labels": ["bad", "good"], "max_length": 2}, "`max_seq_length` must be at least 3"),
     ],

@@ -12,8 +12,8 @@ def facts(**changes):
         "method": "dpt",
         "base_model": "google/electra-small-discriminator",
         "task": "text-classification",
-        "dataset": "stanfordnlp/sst2",
-        "dataset_on_hub": True,
+        "dataset": "nyu-mll/glue/sst2",
+        "hub_id": "nyu-mll/glue",
         "rows": {"train": 10, "test": 4},
         "adapter": False,
         "usage": "load()",
@@ -51,7 +51,8 @@ def test_card_states_the_facts_and_replaces_an_older_one(tmp_path):
 
     data = ModelCard.load(path).data
     assert data.base_model == "google/electra-small-discriminator"
-    assert data.datasets == ["stanfordnlp/sst2"]
+    assert data.datasets == ["nyu-mll/glue"]
+    assert {result.dataset_type for result in data.eval_results} == {"nyu-mll/glue"}
     assert data.library_name == "transformers"
     assert {(r.dataset_split, r.metric_type, r.metric_value) for r in data.eval_results} == {
         ("validation", "accuracy", 0.8123),
@@ -62,7 +63,7 @@ def test_card_states_the_facts_and_replaces_an_older_one(tmp_path):
 def test_a_local_base_model_is_named_in_the_text_alone(tmp_path):
     folder = tmp_path / "somewhere" / "my-model"
     folder.mkdir(parents=True)
-    card = ModelCard.load(write_model_card(tmp_path, facts(base_model=str(folder), dataset_on_hub=False), {}))
+    card = ModelCard.load(write_model_card(tmp_path, facts(base_model=str(folder), hub_id=None), {}))
     assert card.data.base_model is None
     assert card.data.datasets is None
     assert "`my-model`" in card.text
