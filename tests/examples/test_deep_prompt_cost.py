@@ -94,6 +94,6 @@ def test_the_script_for_a_gpu_measures_every_aim_once(cost, tmp_path, capsys, mo
     aims = capsys.readouterr().out.splitlines()[-len(parts) :]
     for line, limit in zip(aims, ("0.93", "0.93", "0.90", "1.03", "0.50", "1.05"), strict=True):
         assert f"({limit}" in line
-    monkeypatch.setattr(gpu, "take_turns", None)
+    monkeypatch.setattr(gpu, "milliseconds", None)
     gpu.main(words)
     assert capsys.readouterr().out.splitlines() == aims

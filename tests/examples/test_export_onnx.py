@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset
 from transformers import AutoModelForPreTraining, BertTokenizer
 
 from dpt_peft import DPTForSequenceClassification
@@ -36,9 +38,13 @@ def test_both_files_classify_as_the_model(model, tmp_path):
         pytest.importorskip(package, reason="pip install dpt_peft[onnx]")
     classifier = DPTForSequenceClassification.from_pretrained(model).eval()
     tokenizer = BertTokenizer.from_pretrained(model)
-    with torch.no_grad():
-        logits = classifier(**tokenizer(TEXTS, padding=True, return_tensors="pt")).logits
-    labels = [CLASSES[index] for index in logits.argmax(-1).tolist()]
+
+    def answers(*texts: list[str]) -> list[str]:
+        with torch.no_grad():
+            logits = classifier(**tokenizer(*texts, padding=True, return_tensors="pt")).logits
+        return [CLASSES[index] for index in logits.argmax(-1).tolist()]
+
+    labels = answers(TEXTS)
     # the model's own answers, one of them turned round
     labels[0] = next(name for name in CLASSES if name != labels[0])
     rows = [f'"{text}",{label}' for text, label in zip(TEXTS, labels, strict=True)]
@@ -51,6 +57,13 @@ def test_both_files_classify_as_the_model(model, tmp_path):
     assert found["int8"] >= 2 / 5
     sizes = {path.stem: path.stat().st_size for path in (tmp_path / "onnx").iterdir()}
     assert set(sizes) == {"model_float32", "model_int8"}
+
+    # of pairs both texts are read: with the first one alone the model answers otherwise
+    firsts, seconds = (list(texts) for texts in zip(*product(TEXTS, TEXTS), strict=True))
+    of_pairs, of_firsts = answers(firsts, seconds), answers(firsts)
+    assert of_pairs != of_firsts
+    pairs = Dataset.from_dict({"text": firsts, "text_pair": seconds, "label": of_pairs})
+    assert script.accuracy(tmp_path / "onnx" / "model_float32.onnx", tokenizer, pairs, CLASSES) == 1
 
 
 @pytest.mark.parametrize(

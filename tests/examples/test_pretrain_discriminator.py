@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import lzma
 import random
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -22,6 +23,8 @@ from transformers import (
     DebertaV2Config,
     ElectraForPreTraining,
     PreTrainedModel,
+    RobertaConfig,
+    RobertaModel,
 )
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
@@ -111,7 +114,7 @@ def test_two_steps_then_two_more(encoder, texts, tmp_path):
     checkpoint = read_weights(tmp_path / "checkpoint-2")
     assert all(torch.equal(checkpoint[f"discriminator.{name}"], weight) for name, weight in first.items())
 
-    run(encoder, texts, tmp_path, *train, "--max_steps", "4", "--resume_from_checkpoint", "True")
+    run(encoder, texts, tmp_path, *train, "--max_steps", "4", "--resume_from_checkpoint", "last")
     state = json.loads((tmp_path / "trainer_state.json").read_text())
     assert state["global_step"] == 4
     assert [entry["step"] for entry in state["log_history"] if "loss" in entry] == [1, 2, 3, 4]
@@ -248,5 +251,109 @@ def test_a_generator_with_another_vocabulary(encoder, texts, tmp_path):
 
     config = BertConfig.from_pretrained(encoder, vocab_size=50)
     BertForMaskedLM(config).save_pretrained(tmp_path / "generator")
-    with pytest.raises(ValueError, match="vocabulary"):
+    with pytest.raises(ValueError, match="`generator`.*vocabulary"):
         run(encoder, texts, tmp_path / "out", "--generator", str(tmp_path / "generator"), "--do_eval")
+
+
+@pytest.fixture
+def no_data(monkeypatch):
+    """What is refused is refused before any text is read."""
+    monkeypatch.setattr(pretrain_discriminator, "load_documents", lambda *_: pytest.fail("data is prepared"))
+
+
+@pytest.mark.usefixtures("no_data")
+@pytest.mark.parametrize(
+    ("option", "other", "message"),
+    [
+        ("teacher", {"vocab_size": 50}, "`teacher`: .* a vocabulary of 50 tokens"),
+        ("teacher", {"hidden_size": 32}, "`teacher`: .* hidden size of 32; .* has 16"),
+        ("teacher", {"max_position_embeddings": 24}, "`max_length` must be at most 24, .*`teacher`"),
+        ("compare_with", {"vocab_size": 50}, "`compare_with`: .* a vocabulary of 50 tokens"),
+        ("compare_with", {"max_position_embeddings": 24}, "`max_length` must be at most 24, .*`compare_with`"),
+    ],
+)
+def test_models_that_cannot_read_the_rows(encoder, texts, tmp_path, option, other, message):
+    BertModel(BertConfig.from_pretrained(encoder, **other)).save_pretrained(tmp_path / "other")
+    with pytest.raises(ValueError, match=message):
+        run(encoder, texts, tmp_path / "out", f"--{option}", str(tmp_path / "other"), "--do_train", "--do_eval")
+
+
+@pytest.mark.usefixtures("no_data")
+def test_rows_longer_than_the_model_reads(encoder, texts, tmp_path):
+    with pytest.raises(ValueError, match="`max_length` must be at most 64, .* got 65"):
+        run(encoder, texts, tmp_path / "out", "--do_train", "--max_length", "65")
+
+
+def test_positions_behind_the_padding_id(encoder, texts, tmp_path):
+    """Of a RoBERTa's 34 positions two are never used: as start and as teacher it reads 32 tokens, and no more."""
+    config = BertConfig.from_pretrained(encoder).to_dict() | {"max_position_embeddings": 34, "pad_token_id": 1}
+    RobertaModel(RobertaConfig(**config)).save_pretrained(tmp_path / "roberta")
+    names = VOCABULARY[1], VOCABULARY[0], *VOCABULARY[2:]
+    BertTokenizer(vocab={word: index for index, word in enumerate(names)}).save_pretrained(tmp_path / "roberta")
+    roberta, once = str(tmp_path / "roberta"), ["--do_train", "--max_steps", "1", "--save_strategy", "no"]
+    run(tmp_path / "roberta", texts, tmp_path / "start", *once, "--teacher", roberta)
+    for start, more in ((tmp_path / "roberta", []), (encoder, ["--teacher", roberta])):
+        with pytest.raises(ValueError, match="`max_length` must be at most 32, .* got 33"):
+            run(start, texts, tmp_path / "out", *once, *more, "--max_length", "33")
+
+
+def test_rows_too_short_for_candidate_lists(encoder, texts, tmp_path, caplog):
+    """Nobody asked for lists: training needs no room for them, and an evaluation goes without them, and says so."""
+    short = ["--max_length", "16", "--max_steps", "1", "--save_strategy", "no"]
+    run(encoder, texts, tmp_path / "trained", "--do_train", *short)
+    assert "candidate lists" not in caplog.text
+    metrics = run(encoder, texts, tmp_path / "evaluated", "--do_eval", *short)
+    assert {name for name in METRICS if name in metrics} == {name for name in METRICS if "replaced_tokens" in name}
+    assert "No candidate lists are evaluated" in caplog.text
+    with pytest.raises(ValueError, match="max_length=16 leaves the text 0 tokens"):
+        run(encoder, texts, tmp_path / "asked", "--do_train", *short, "--candidate_list_share", "0.5")
+
+
+@pytest.mark.usefixtures("no_data")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "There is nothing to do"),
+        (["--do_train", "--compare_with", "a_model"], "`compare_with` .* needs `do_eval`"),
+        (["--do_eval", "--resume_from_checkpoint", "last"], "`resume_from_checkpoint` .* needs `do_train`"),
+        (["--do_train", "--resume_from_checkpoint", "last"], "`resume_from_checkpoint`: there is no checkpoint in"),
+        (["--do_train", "--resume_from_checkpoint", "True"], "`resume_from_checkpoint`: there is no checkpoint in"),
+    ],
+)
+def test_nothing_is_left_out_without_a_word(encoder, texts, tmp_path, arguments, message):
+    for folder in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(ValueError, match=message):
+            run(encoder, texts, folder, *arguments)
+
+
+@pytest.mark.filterwarnings("error:.*pin_memory")
+def test_no_warning_of_pinned_memory(encoder, texts, tmp_path):
+    run(encoder, texts, tmp_path, *TRAIN, "--max_steps", "1", "--save_strategy", "no", "--use_cpu", "False")
+
+
+@pytest.mark.parametrize("start", ["encoder", "discriminator"])
+def test_dpt_on_what_an_adapter_and_eight_bits_become(start, encoder, texts, tmp_path):
+    """As the docs show it."""
+    page = Path(__file__).parents[2] / "docs" / "how_to" / "pretrain_discriminator.md"
+    shown: dict = {}
+    exec(re.search(r"```python\n(.*?)```", page.read_text(), re.DOTALL)[1], shown)
+    if start == "discriminator":
+        discriminator_from_encoder(encoder).save_pretrained(tmp_path / "base")
+        BertTokenizer.from_pretrained(encoder).save_pretrained(tmp_path / "base")
+    base = encoder if start == "encoder" else tmp_path / "base"
+    once = ["--do_train", "--learning_rate", "1e-2", "--max_steps", "1", "--save_strategy", "no"]
+    run(base, texts, tmp_path / "adapter", *once, "--lora_rank", "4")
+    run(base, texts, tmp_path / "packed", *once, "--save_dtype", "int8")
+    with quiet_peft():
+        adapted = PeftModel.from_pretrained(discriminator_from_encoder(base), tmp_path / "adapter").eval()
+        rows = torch.arange(5, 20)[None]
+        with torch.no_grad():
+            expected, before = (model(rows).logits for model in (adapted, discriminator_from_encoder(base)))
+        shown["merge"](base, tmp_path / "adapter", tmp_path / "merged")
+    shown["unpack"](tmp_path / "packed", tmp_path / "unpacked")
+    for folder in ("merged", "unpacked"):
+        DPTForSequenceClassification.from_pretrained(tmp_path / folder, label_words=WORDS[:3])
+    with torch.no_grad():
+        merged = ElectraForPreTraining.from_pretrained(tmp_path / "merged")(rows).logits
+    torch.testing.assert_close(merged, expected)
+    assert not torch.allclose(before, expected, atol=1e-3)

@@ -145,7 +145,7 @@ def test_the_cost_over_the_number_of_classes(monkeypatch, files, tmp_path, capsy
 @pytest.mark.parametrize("entry", ["fine_tuning", "lora=1e-3"])
 def test_values_of_rows_are_checked(entry):
     arguments = label_hierarchies.HierarchyExperimentArguments(output_dir="o", learning_rates=[entry])
-    with pytest.raises(ValueError, match="written like fine_tuning=5e-4"):
+    with pytest.raises(ValueError, match="`learning_rates` must be like "):
         label_hierarchies.plan(arguments)
 
 
