@@ -32,7 +32,7 @@ from .pretrained_heads import (
     VerbalizerForSequenceClassification,
     supported_model_types,
 )
-from .pretrained_heads.base import HUB_ARGUMENTS, PretrainedHeadConfig, PretrainedHeadModel
+from .pretrained_heads.base import PretrainedHeadConfig, PretrainedHeadModel, hub_arguments
 from .pretrained_heads.registration import WRAPPERS
 
 #: Beside an adapter over a plain model: what the model's config says of the task, which PEFT does not save.
@@ -187,7 +187,7 @@ class _AutoPeftModel:
                 PEFT refuses it.
         """
         path = str(pretrained_model_name_or_path)
-        where = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs and name != "revision"}
+        where = hub_arguments(kwargs, without="revision")
         if where.get("subfolder") and not Path(path).is_dir():
             among = {name: value for name, value in where.items() if name != "subfolder"}
             folder = _folder_of(path, where["subfolder"], {**among, "revision": revision or "main"})

@@ -58,7 +58,7 @@ from .discriminators import PRETRAINING_EXAMPLE, get_discriminator
 
 _logger = logging.getLogger(__name__)
 # Arguments that say where files are; config and tokenizer are read from the same place as the weights.
-HUB_ARGUMENTS = (
+_HUB_ARGUMENTS = (
     "cache_dir",
     "force_download",
     "local_files_only",
@@ -76,6 +76,11 @@ _POSITIONS_BEHIND_PADDING = frozenset(
         *("longformer", "mpnet", "luke", "ibert", "esm", "lilt", "layoutlmv3", "markuplm"),
     }
 )
+
+
+def hub_arguments(arguments: Mapping[str, Any], without: str | None = None) -> dict[str, Any]:
+    """Return those of a model's `from_pretrained` that say where its files are found, but for one that is left out."""
+    return {name: arguments[name] for name in _HUB_ARGUMENTS if name in arguments and name != without}
 
 
 def longest_row(
@@ -299,7 +304,7 @@ class PretrainedHeadConfig(PreTrainedConfig):
 
         PEFT does so with the base model of an adapter, to see whether the embeddings were resized.
         """
-        where = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+        where = hub_arguments(kwargs)
         found, _ = cls.get_config_dict(pretrained_model_name_or_path, **where)
         if found.get("model_type", cls.model_type) == cls.model_type:
             return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
@@ -420,7 +425,7 @@ class PretrainedHeadModel(PreTrainedModel):
         """
         path = pretrained_model_name_or_path
         # PEFT executes no code from a folder, and refuses the argument for it
-        where = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs and name != "trust_remote_code"}
+        where = hub_arguments(kwargs, without="trust_remote_code")
         adapter = _adapter_beside_config(path, where)
         from_elsewhere = adapter is not None or isinstance(config, PreTrainedConfig)
         config, kwargs = _prepare_config(cls.config_class, path, config=config, tokenizer=tokenizer, arguments=kwargs)
@@ -434,7 +439,7 @@ class PretrainedHeadModel(PreTrainedModel):
         inner_config, vocabulary = config.get_text_config(), config.vocab_size
         if from_elsewhere:
             # Tokens may have been added since: load what is stored, and make room.
-            stored = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+            stored = hub_arguments(kwargs)
             inner_config.vocab_size = AutoConfig.from_pretrained(weights, **stored).get_text_config().vocab_size
         model, info = super().from_pretrained(weights, *model_args, config=config, output_loading_info=True, **kwargs)
         if inner_config.vocab_size != vocabulary:
@@ -481,7 +486,7 @@ def _prepare_config(
         The config, and the arguments left for loading the weights.
     """
     arguments = config_class.expand_arguments(dict(arguments), path, tokenizer)
-    where = {name: arguments[name] for name in HUB_ARGUMENTS if name in arguments}
+    where = hub_arguments(arguments)
     known = (*_TASK_ATTRIBUTES, *config_class.own_attributes())
     attributes = {name: arguments.pop(name) for name in known if name in arguments}
     options = {name: arguments.pop(name) for name in config_class.tokenizer_options() if name in arguments}

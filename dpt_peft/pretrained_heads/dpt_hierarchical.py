@@ -12,7 +12,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from dpt_peft._compatibility import names_of_rows
 
-from .base import HUB_ARGUMENTS, Check, one_of
+from .base import Check, hub_arguments, one_of
 from .beam import Branches, beam_search, groups_of_like_length
 from .label_tree import LabelTree
 from .loss import NO_CLASS, check_class_indices, dpt_loss
@@ -96,7 +96,7 @@ class DPTForHierarchicalClassificationConfig(TemplateConfig):
                 "give `label_tree`, or `label_words` to build one of; the words of a tree's names are an argument "
                 "of LabelTree"
             )
-        where = {name: arguments[name] for name in HUB_ARGUMENTS if name in arguments}
+        where = hub_arguments(arguments)
         return {**arguments, "label_tree": LabelTree.from_label_words(label_words, path, tokenizer=tokenizer, **where)}
 
     def kept_options(self) -> dict[str, Any]:

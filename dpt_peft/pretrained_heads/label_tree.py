@@ -133,9 +133,10 @@ class LabelTree:
         """Make a tree from rows that say what stands under what, such as the label columns of training data.
 
         Args:
-            table: A `datasets.Dataset` (`Dataset.from_csv` reads a file), a mapping from column names to columns, or
-                rows such as `[("animal", "cat"), ("animal", "dog")]`. Rows may repeat; cells at the end of a row may
-                be empty, `None` or NaN, where a branch is shorter than others. Numbers are names: 1 and 1.0 are "1".
+            table: A `datasets.Dataset` (`Dataset.from_csv` reads a file), a data frame, a mapping from column names to
+                columns, or rows such as `[("animal", "cat"), ("animal", "dog")]`. Rows may repeat; cells at the end of
+                a row may be empty, `None` or NaN, where a branch is shorter than others. Numbers are names: 1 and 1.0
+                are "1".
             columns: The columns from the top level down to the classes; needed unless rows are given.
             label_words: As for `from_nested`.
             classes: Order of the class indices; default: sorted by name, or the order of the `ClassLabel` in the last
@@ -356,7 +357,7 @@ def _rows(table: Any, columns: Sequence[str] | None) -> tuple[list[tuple[str, ..
                     cells[index] = [None if cell is None or cell < 0 else feature.names[cell] for cell in cells[index]]
                     known = feature.names if index == len(columns) - 1 else known
         raw: Iterable[Sequence[Any]] = zip(*cells, strict=True)
-    elif isinstance(table, (Dataset, Mapping)):
+    elif isinstance(table, (Dataset, Mapping)) or hasattr(table, "columns"):
         raise ValueError("`columns` is missing: name the columns from the top level down to the classes")
     else:
         raw = table

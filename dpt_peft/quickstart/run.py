@@ -17,7 +17,7 @@ import dpt_peft
 from dpt_peft.quickstart.report import Records, make_table, plot_spread
 from dpt_peft.tasks.base import TaskData
 from dpt_peft.tasks.sampling import ClassSamplingArguments
-from dpt_peft.tasks.text_classification import SeveralLabelsData, TextClassification, TextClassificationArguments
+from dpt_peft.tasks.text_classification import TextClassification, TextClassificationArguments
 from dpt_peft.training.fit import load
 from dpt_peft.training.methods import METHODS, build_model, describe_options, methods_of, option_names
 from dpt_peft.training.records import append_json_line, data_fingerprint, read_json_lines
@@ -79,7 +79,7 @@ def load_data(source: TextClassificationArguments, test_fraction: float = 0.3) -
             or a class is too small to be in both parts.
     """
     data = TASK.load(source)
-    if isinstance(data, SeveralLabelsData):
+    if data.several_labels:
         raise ValueError(
             f"`label_column_name`: the quickstart is for texts of one class each, but column "
             f"{source.label_column_name!r} gives them several. Train such data with `dpt_peft.fit`."

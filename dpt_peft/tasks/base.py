@@ -34,12 +34,15 @@ class TaskData:
     Attributes:
         splits: Subset of "train", "validation" and "test", with the family's own columns.
         label_names: Names of the classes by id; none for families without classes.
+        several_labels: Whether a row has any number of classes; `labels` are then zeros and ones, one a class.
     """
 
     splits: dict[str, Dataset]
     label_names: list[str] = field(default_factory=list)
+    several_labels: bool = field(default=False, kw_only=True)
 
 
+@dataclass(frozen=True)
 class Features(ABC):
     """One split, ready for the model, and the way back from predictions to answers.
 
@@ -49,17 +52,23 @@ class Features(ABC):
 
     dataset: Dataset
 
-    @abstractmethod
+    @property
+    def labelled(self) -> bool:
+        """Whether there are labels, so that something can be measured."""
+        return "labels" in self.dataset.column_names
+
     def metrics(self, predictions: Predictions, config: Any) -> dict[str, float]:
-        """Measure predictions.
+        """Return the metrics of predictions by name; none where the split has no labels.
 
         Args:
             predictions: Of the rows of `dataset`.
             config: The model's config, which holds what reading the predictions needs (thresholds).
-
-        Returns:
-            Metrics by name; none where the split has no labels.
         """
+        return self.measure(predictions, config) if self.labelled else {}
+
+    @abstractmethod
+    def measure(self, predictions: Predictions, config: Any) -> dict[str, float]:
+        """Measure predictions of a split that has labels, see `metrics`."""
 
     @abstractmethod
     def write(self, predictions: Predictions, config: Any, folder: Path) -> None:
@@ -148,9 +157,13 @@ class Task(ABC):
         """Return what reads files of the family's own format, from path and argument name to rows; None: no such."""
         return None
 
-    @abstractmethod
     def shape(self, splits: Mapping[str, Dataset], args: Any) -> TaskData:
         """Check splits as they were loaded and bring them into the family's shape."""
+        return self.shape_rows({split: rows.with_format(None) for split, rows in splits.items()}, args)
+
+    @abstractmethod
+    def shape_rows(self, splits: Mapping[str, Dataset], args: Any) -> TaskData:
+        """Do what `shape` does, of splits whose values are Python's own."""
 
     def classes(self, data: TaskData, rows: Dataset) -> Sequence[Any] | None:
         """Return the class of every row, by which a training sample is drawn; None if rows are of no one class."""

@@ -92,17 +92,15 @@ def load_file(path: str, argument: str, read_other: FileReader | None = None) ->
             names the line.
     """
     file, ending = Path(path), ending_of(path)
-    if ending in (".parquet", ".arrow"):
+    if read_other is not None and ending not in (".csv", ".json", ".jsonl", ".parquet", ".arrow"):
+        return read_other(path, argument)
+    if ending not in FORMATS:
         raise ValueError(
             f"`{argument}` must end in {', '.join(FORMATS)}, got {path!r}. Put parquet files into a folder, under the "
             "names of the splits, and give the folder as `dataset_name`."
         )
-    if read_other is not None and ending not in (".csv", ".json", ".jsonl"):
-        return read_other(path, argument)
     if not file.is_file():
         raise FileNotFoundError(f"`{argument}`: there is no file {path!r}.")
-    if ending not in FORMATS:
-        raise ValueError(f"`{argument}` must end in {', '.join(FORMATS)}, got {path!r}.")
     try:
         text = decode(read_bytes(file))
         return read_table(text, SEPARATORS[ending]) if ending in SEPARATORS else read_json(text)
@@ -325,7 +323,7 @@ def load_splits(args: DatasetArguments, read_other: FileReader | None = None) ->
 
     Args:
         args: A Hub id or a folder, or local files.
-        read_other: See `load_file`.
+        read_other: See `load_file`. In a folder it reads tsv and txt files.
 
     Returns:
         A subset of the splits "train", "validation" and "test", whatever they are called at their source.
@@ -341,7 +339,7 @@ def load_splits(args: DatasetArguments, read_other: FileReader | None = None) ->
     if args.dataset_name is None:
         return DatasetDict({name: load_file(path, f"{name}_file", read_other) for name, path in given.items()})
 
-    loaded = _load_folder(args) or load_dataset(args.dataset_name, args.dataset_config_name)
+    loaded = _load_folder(args, read_other) or load_dataset(args.dataset_name, args.dataset_config_name)
     names = {split: getattr(args, f"{split}_split_name") for split in SPLITS}
     found = DatasetDict({split: loaded[name] for split, name in names.items() if name in loaded})
     if not found:
@@ -352,7 +350,7 @@ def load_splits(args: DatasetArguments, read_other: FileReader | None = None) ->
     return found
 
 
-def _load_folder(args: DatasetArguments) -> DatasetDict | None:
+def _load_folder(args: DatasetArguments, read_other: FileReader | None) -> DatasetDict | None:
     """Read a local folder: a saved `DatasetDict`, parquet files, or files that `load_file` reads; else `None`.
 
     Which file is of which split is left to `datasets` ("dev.csv" is validation data, say). Each split is read alone:
@@ -362,7 +360,7 @@ def _load_folder(args: DatasetArguments) -> DatasetDict | None:
     if args.dataset_name is None or not folder.is_dir():
         return None
     if (folder / "dataset_dict.json").is_file():
-        return DatasetDict.load_from_disk(args.dataset_name).with_format(None)
+        return DatasetDict.load_from_disk(args.dataset_name)
     if (folder / "state.json").is_file():
         raise ValueError(
             f"`dataset_name`: {args.dataset_name!r} is one saved `Dataset`. Save the splits together: "
@@ -373,13 +371,13 @@ def _load_folder(args: DatasetArguments) -> DatasetDict | None:
     endings = {ending_of(file) for paths in files.values() for file in paths}
     if endings == {".parquet"} and builder.info.features is None:  # its README.md may declare those of all splits
         return DatasetDict({str(split): Dataset.from_parquet(list(paths)) for split, paths in files.items()})
-    if not endings <= {*FORMATS}:
+    if not endings <= {*FORMATS, *([] if read_other is None else [".txt"])}:
         return None
-    return DatasetDict({str(split): _joined(str(split), paths) for split, paths in files.items()})
+    return DatasetDict({str(split): _joined(str(split), paths, read_other) for split, paths in files.items()})
 
 
-def _joined(split: str, paths: Sequence[str]) -> Dataset:
-    parts = [load_file(file, "dataset_name") for file in paths]
+def _joined(split: str, paths: Sequence[str], read_other: FileReader | None) -> Dataset:
+    parts = [load_file(file, "dataset_name", read_other) for file in paths]
     for path, part in zip(paths, parts, strict=True):
         # of json, a key that a row lacks is a missing value, in whatever file
         if ending_of(path) in SEPARATORS and {*part.column_names} != {*parts[0].column_names}:

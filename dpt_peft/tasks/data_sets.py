@@ -23,12 +23,11 @@ class DataSet:
         title: Its name in tables.
         family: `Task.name` of its family, a key of `TASKS`.
         hub_id: Its name on the Hub; None if it is not there in a form that can be loaded.
-        columns: Values of the family's arguments that name columns, by argument.
-        options: Further values of the family's data arguments, wherever the data comes from.
+        arguments: Values of the family's data arguments, such as names of columns, wherever the data comes from.
         hub: Further arguments for the Hub's copy (`dataset_config_name`, split names, ...).
-        label_words: DPT's word for each class, in the order of the sorted labels.
+        label_words: DPT's word for each class, in the order of the `class_names` of `arguments`; without these in that
+            of the Hub, which is the order of the sorted labels.
         mask_words: A verbalizer's word for each class, in the same order. None: `label_words`.
-        metric: The metric that its papers report.
         held_out: Rows of the unused training data to validate on, where there is no validation split.
         tested_on: The split that stands for the test split: "validation" where the answers of the test split are not
             public. Validation data is then held out of the training data.
@@ -40,12 +39,10 @@ class DataSet:
     title: str
     family: str
     hub_id: str | None
-    columns: dict[str, Any] = field(default_factory=dict)
+    arguments: dict[str, Any] = field(default_factory=dict)
     hub: dict[str, Any] = field(default_factory=dict)
-    options: dict[str, Any] = field(default_factory=dict)
     label_words: tuple[str, ...] = ()
     mask_words: tuple[str, ...] = ()
-    metric: str = "accuracy"
     held_out: int | None = None
     tested_on: str = "test"
     obtain: str = ""
@@ -72,7 +69,8 @@ DATA_SETS = {
         "TREC",
         _TEXT,
         "CogComp/trec",
-        {"label_column_name": "coarse_label"},
+        # the Hub's numbers stand for another order
+        {"label_column_name": "coarse_label", "class_names": ["ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM"]},
         label_words=LABEL_WORDS["trec"],
         held_out=500,
     ),
@@ -97,13 +95,17 @@ DATA_SETS = {
         obtain=_HWU64,
     ),
     "hwu64": DataSet("HWU64", _TEXT, None, {"label_column_name": "intent"}, held_out=500, obtain=_HWU64),
-    "messages": DataSet("Customer messages", _TEXT, None, held_out=500, packaged="quickstart/data"),
+    "messages": DataSet("Customer messages", _TEXT, None, held_out=96, packaged="quickstart/data"),
     # Pairs, from P-tuning v2. The label words are ours: neither paper has DPT on them.
     "mnli": DataSet(
         "MNLI-m",
         _TEXT,
         "nyu-mll/glue",
-        {"text_column_name": "premise", "text_pair_column_name": "hypothesis"},
+        {
+            "text_column_name": "premise",
+            "text_pair_column_name": "hypothesis",
+            "class_names": ["entailment", "neutral", "contradiction"],
+        },
         {"dataset_config_name": "mnli", "validation_split_name": "validation_matched"},
         label_words=("true", "unknown", "false"),
     ),
@@ -133,45 +135,40 @@ DATA_SETS = {
         mask_words=("false", "true"),
     ),
     # Names, tagged word by word.
-    "conll03": DataSet("CoNLL-2003", _NAMES, "lukasgarbas/conll-03", metric="f1", obtain=SOURCES),
+    "conll03": DataSet("CoNLL-2003", _NAMES, "lukasgarbas/conll-03", obtain=SOURCES),
     "conll04": DataSet(
         "CoNLL-2004",
         _NAMES,
         None,
-        metric="f1",
         obtain="CoNLL-2004 with names and relations (Roth and Yih 2004): https://cogcomp.seas.upenn.edu/page/resource_view/43,"
         " as one JSON object a line with `tokens` and `ner_tags`, or as a CoNLL file.",
     ),
     "ontonotes": DataSet(
-        "OntoNotes 5", _NAMES, None, {"conll_word_column": 3, "conll_tag_column": 10}, metric="f1", obtain=SOURCES
+        "OntoNotes 5", _NAMES, None, {"conll_word_column": 3, "conll_tag_column": 10}, obtain=SOURCES
     ),
-    "wikiann_en": DataSet("WikiANN", _NAMES, "unimelb-nlp/wikiann", hub={"dataset_config_name": "en"}, metric="f1"),
+    "wikiann_en": DataSet("WikiANN", _NAMES, "unimelb-nlp/wikiann", hub={"dataset_config_name": "en"}),
     # Semantic roles, one row a predicate.
-    "conll05": DataSet("CoNLL-2005", _ROLES, None, metric="f1", obtain=SOURCES),
+    "conll05": DataSet("CoNLL-2005", _ROLES, None, obtain=SOURCES),
     "conll12": DataSet(
         "CoNLL-2012",
         _ROLES,
         None,
         {"conll_word_column": 3, "conll_predicate_column": 7, "conll_roles_column": 11},
-        metric="f1",
         obtain=SOURCES,
     ),
     "up_ewt_srl": DataSet(
         "Universal Propositions",
         _ROLES,
         None,
-        metric="f1",
         held_out=500,
         obtain="https://github.com/UniversalPropositions/UP_English-EWT, as one JSON object a line with `tokens`, "
         "`predicate_index` and `srl_tags`.",
     ),
     # COPA's columns are the family's defaults.
     "copa": DataSet("COPA", _CHOICE, "aps/super_glue", hub={"dataset_config_name": "copa"}),
-    "squad_v1": DataSet("SQuAD 1.1", _QUESTIONS, "rajpurkar/squad", metric="f1"),
-    "squad_v2": DataSet(
-        "SQuAD 2.0", _QUESTIONS, "rajpurkar/squad_v2", options={"version_2_with_negative": True}, metric="f1"
-    ),
-    "quoref": DataSet("QUOREF", _SEVERAL_SPANS, "allenai/quoref", metric="f1", held_out=150, tested_on="validation"),
+    "squad_v1": DataSet("SQuAD 1.1", _QUESTIONS, "rajpurkar/squad"),
+    "squad_v2": DataSet("SQuAD 2.0", _QUESTIONS, "rajpurkar/squad_v2", arguments={"version_2_with_negative": True}),
+    "quoref": DataSet("QUOREF", _SEVERAL_SPANS, "allenai/quoref", held_out=150, tested_on="validation"),
 }
 
 
@@ -201,7 +198,7 @@ def data_arguments(name: str, data_dir: str | Path | None = None) -> dict[str, A
         # An empty name: that split is left where it is.
         as_test = {"test_split_name": "validation", "validation_split_name": ""}
         moved = as_test if data.tested_on == "validation" else {}
-        return {"dataset_name": data.hub_id, **data.columns, **data.options, **moved, **data.hub}
+        return {"dataset_name": data.hub_id, **data.arguments, **moved, **data.hub}
     folder = Path(data_dir) / where
     any_ending = data.family in (_NAMES, _ROLES)  # CoNLL files have all sorts
     files = {
@@ -216,7 +213,7 @@ def data_arguments(name: str, data_dir: str | Path | None = None) -> dict[str, A
         )
     if data.tested_on == "validation" and "validation_file" in files:
         files["test_file"] = files.pop("validation_file")
-    return {**files, **data.columns, **data.options}
+    return {**files, **data.arguments}
 
 
 def _only(files: list[Path], split: str) -> Path:

@@ -11,7 +11,7 @@ from transformers.hf_argparser import HfArg
 
 from dpt_peft._compatibility import load_with_new_head
 from dpt_peft.pretrained_heads import DPTForSequenceClassification, VerbalizerForSequenceClassification
-from dpt_peft.pretrained_heads.base import HUB_ARGUMENTS, PretrainedHeadConfig
+from dpt_peft.pretrained_heads.base import PretrainedHeadConfig, hub_arguments
 from dpt_peft.pretrained_heads.template_presets import PRESETS, preset_options
 
 NEW_HEAD, DISCRIMINATOR, LANGUAGE_MODEL = "new head", "discriminator", "language model"
@@ -100,7 +100,7 @@ def saved_wrapper(path: str, label_names: Sequence[str], arguments: Mapping[str,
         label_names: Names of the classes.
         arguments: Those of `from_pretrained`.
     """
-    where = {name: arguments[name] for name in HUB_ARGUMENTS if name in arguments}
+    where = hub_arguments(arguments)
     config = AutoConfig.from_pretrained(path, **where)
     same = isinstance(config, PretrainedHeadConfig) and set((config.id2label or {}).values()) == set(label_names)
     return config if same else None
@@ -127,8 +127,8 @@ def names_of_classes(label_names: Sequence[str]) -> dict[str, Any]:
 
 def config_of_classes(data: Any) -> dict[str, Any]:
     """Return what a config says of a task's classes: the data's own names, which predictions are to say."""
-    several = getattr(data, "several_labels", False)  # None goes before what a model was saved with
-    kind = {"problem_type": "multi_label_classification" if several else None}
+    # None goes before what a model was saved with
+    kind = {"problem_type": "multi_label_classification" if data.several_labels else None}
     return {**names_of_classes(data.label_names), **kind}
 
 
@@ -200,7 +200,7 @@ def load_dpt_classifier(path: str, data: Any, options: DPTOptions, **kwargs: Any
         path, label_words=words, preset=preset, **given, **config_of_classes(data), **kwargs
     )
     if calibrate:
-        where = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+        where = hub_arguments(kwargs)
         model.calibrate(AutoTokenizer.from_pretrained(path, **where))
     return model
 

@@ -14,9 +14,9 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 from transformers.hf_argparser import HfArg
 
 from dpt_peft.pretrained_heads import DPTForHierarchicalClassification, LabelTree
-from dpt_peft.pretrained_heads.base import HUB_ARGUMENTS
+from dpt_peft.pretrained_heads.base import hub_arguments
 from dpt_peft.tasks.base import Predictions, TaskData
-from dpt_peft.tasks.data import check_columns, is_missing
+from dpt_peft.tasks.data import check_columns, decode, is_missing, no_key_twice
 from dpt_peft.tasks.heads import (
     DISCRIMINATOR,
     NEW_HEAD,
@@ -71,7 +71,12 @@ def _read_words(file: str | None, names: list[str]) -> dict[str, str]:
         return {}
     if not Path(file).is_file():
         raise FileNotFoundError(f"`tree_words_file`: there is no file {file!r}.")
-    words = json.loads(Path(file).read_text(encoding="utf-8"))
+    try:
+        words = json.loads(decode(Path(file).read_bytes()), object_pairs_hook=no_key_twice)
+    except ValueError as error:
+        raise ValueError(f"`tree_words_file`: {file!r} cannot be read as json: {error}") from error
+    if not isinstance(words, dict) or not all(isinstance(word, str) for word in words.values()):
+        raise ValueError(f"`tree_words_file` must hold one object of words by name, got {str(words)[:80]}.")
     unknown = sorted(set(words) - set(names))
     if unknown:
         raise ValueError(f"`tree_words_file` has words for {', '.join(unknown)}, which the data does not have.")
@@ -130,19 +135,36 @@ def _saved_tree(path: str, data: TaskData, arguments: Mapping[str, Any]) -> Labe
     return LabelTree(saved.root.children, data.label_names) if same else None
 
 
+def _check_options(options: HierarchyOptions, kind: str) -> None:
+    """Refuse an option that would have no effect on a hierarchy of this kind."""
+    of_template = ("score_function", "template_preset", "classes_per_pass", "calibrate", "prototypes", "short_list")
+    reasons = dict.fromkeys(of_template, "it is for all classes in one template (`label_hierarchy` 'none')")
+    if kind == "none":
+        of_tree = ("max_children", "beam_width", "beam_threshold")
+        reasons = dict.fromkeys(of_tree, "it is for a hierarchy, but `label_hierarchy` is 'none'")
+    elif kind == "given":
+        reasons["max_children"] = "it is for a hierarchy that is built (`label_hierarchy` 'built')"
+        reasons["label_words"] = "words for the names of given levels are in `tree_words_file`"
+    for name, reason in reasons.items():
+        if getattr(options, name) != getattr(HierarchyOptions(), name):
+            raise ValueError(f"`{name}` has no use here: {reason}.")
+
+
 def load_hierarchical(path: str, data: TaskData, options: HierarchyOptions, **kwargs: Any) -> PreTrainedModel:
     """Load a discriminator that searches the tree of the classes, or has all of them in one template (`Head.load`).
 
     Raises:
         ValueError: If there is no such hierarchy, or an option is of no use with it.
     """
-    kind, tree, defaults = options.label_hierarchy, getattr(data, "tree", None), HierarchyOptions()
-    if options.label_words is None and kind in ("auto", "given") and options.max_children == defaults.max_children:
+    kind, tree = options.label_hierarchy, getattr(data, "tree", None)
+    builds = options.label_words is not None or options.max_children != HierarchyOptions().max_children
+    if kind == "given" or (kind == "auto" and not builds):
         tree = _saved_tree(path, data, kwargs) or tree
     if kind == "auto":
         kind = "built" if tree is None else "given"
     if kind == "given" and tree is None:
         raise ValueError("`label_hierarchy` is 'given', but there are no `level_column_names` that give one.")
+    _check_options(options, kind)
     words = options.label_words
     saved = saved_wrapper(path, data.label_names, kwargs) if kind == "none" else None
     own_words = getattr(saved, "label_words", None) and not getattr(data, "has_words", False)
@@ -151,14 +173,9 @@ def load_hierarchical(path: str, data: TaskData, options: HierarchyOptions, **kw
         words = tree.class_words
     if kind == "none":
         return load_dpt_classifier(path, data, replace(options, label_words=words), **kwargs)
-    for name in ("score_function", "template_preset", "classes_per_pass", "calibrate", "prototypes", "short_list"):
-        if getattr(options, name) != getattr(defaults, name):
-            raise ValueError(
-                f"`{name}` has no use here: it is for all classes in one template (`label_hierarchy` 'none')."
-            )
     if kind == "built" or tree is None:
         words = words_of_classes(data.label_names, words)
-        where = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+        where = hub_arguments(kwargs)
         tree = LabelTree.from_label_words(words, path, max_children=options.max_children, **where)
         tree = tree.rename_classes(dict(zip(words, data.label_names, strict=True)))
     chosen = {name: getattr(options, name) for name in ("template", "wordpieces", "beam_width", "beam_threshold")}
@@ -176,7 +193,7 @@ class HierarchicalFeatures(ClassFeatures):
 
     tree: LabelTree
 
-    def metrics(self, predictions: Predictions, config: Any) -> dict[str, float]:
+    def measure(self, predictions: Predictions, config: Any) -> dict[str, float]:
         """Return the metrics of the classes, and the accuracy of every level above them.
 
         Returns:
@@ -184,12 +201,10 @@ class HierarchicalFeatures(ClassFeatures):
             of the highest logit's class at that level is the right one. (Level 1 is the top; at the last level it is
             `accuracy`.)
         """
-        if self.labels is None:
-            return {}
         predicted = np.argmax(predictions, axis=-1)
         ancestors = {level: np.array(self.tree.level(level)) for level in range(1, self.tree.depth)}
         return {
-            **super().metrics(predictions, config),
+            **super().measure(predictions, config),
             **{
                 f"accuracy_level_{level}": float(np.mean(of[predicted] == of[self.labels]))
                 for level, of in ancestors.items()
@@ -208,7 +223,7 @@ class HierarchicalClassification(TextClassification):
     }
     names_argument = None  # names alone make no tree
 
-    def shape(self, splits: Mapping[str, Dataset], args: HierarchicalClassificationArguments) -> HierarchicalData:
+    def shape_rows(self, splits: Mapping[str, Dataset], args: HierarchicalClassificationArguments) -> HierarchicalData:
         """Check splits of texts and labels, and read the tree of the classes off the label columns.
 
         Args:
@@ -217,8 +232,8 @@ class HierarchicalClassification(TextClassification):
 
         Raises:
             ValueError: If the label columns do not make a tree (a class has two parents, a row has a gap, no row has a
-                class, say), the file of words names something that is not there, there is a `label_separator`, or what
-                `shape_text_classification` refuses.
+                class, say), the file of words cannot be read, names something that is not there, or comes without
+                levels, there is a `label_separator`, or what `shape_text_classification` refuses.
             FileNotFoundError: If there is no such file of words.
         """
         if "train" not in splits:
@@ -231,6 +246,8 @@ class HierarchicalClassification(TextClassification):
                 "`label_separator` is for texts with several labels; in a hierarchy every text has one class. Leave "
                 "it out, or take the family 'text-classification'."
             )
+        if args.level_column_names is None and args.tree_words_file is not None:
+            raise ValueError("`tree_words_file` is for the names of `level_column_names`, which are missing.")
         if args.level_column_names is None:
             flat = shape_text_classification(splits, args)
             return HierarchicalData(flat.splits, flat.label_names)

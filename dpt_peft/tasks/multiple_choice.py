@@ -19,12 +19,11 @@ from dpt_peft.tasks.data import (
     as_texts,
     check_columns,
     is_missing,
-    special_tokens_as_text,
 )
 from dpt_peft.tasks.heads import NEW_HEAD, Head, new_head
 from dpt_peft.tasks.labels import check_missing, whole_number
 from dpt_peft.tasks.sampling import ClassSamplingArguments
-from dpt_peft.tasks.text_classification import ClassFeatures
+from dpt_peft.tasks.text_classification import ClassFeatures, tokenize_texts
 
 #: COPA's question words as the released code of P-tuning v2 writes them behind the premise.
 COPA_QUESTION_WORDS = ("cause=because", "effect=so")
@@ -72,30 +71,44 @@ def _words_by_value(question_words: list[str]) -> dict[str, str]:
 
 def _choices(dataset: Dataset, split: str, args: MultipleChoiceArguments) -> list[list[str]]:
     if args.choices_column_name is None:
-        columns = [as_texts(dataset[name][:]) for name in args.choice_column_names]
-        found: list[Any] = [list(choices) for choices in zip(*columns, strict=True)]
+        columns = [
+            _texts(dataset, name, split, f"choice_column_names[{i}]")
+            for i, name in enumerate(args.choice_column_names)
+        ]
     else:
-        found = [_part(choices, "text") or choices for choices in dataset[args.choices_column_name][:]]
+        found = _lists(dataset, split, args.choices_column_name)
+        where = f"in column {args.choices_column_name!r} of the {split} data"
+        columns = [
+            as_texts(values, f"`choices_column_name`: choice {number} (from 0) {where}")
+            for number, values in enumerate(zip(*found, strict=True))
+        ]
+    rows = [list(choices) for choices in zip(*columns, strict=True)]
+    for row, choices in enumerate(rows):
+        if "" in choices:
+            raise ValueError(f"Row {row} of the {split} data has an empty choice, number {choices.index('')} from 0.")
+    return rows
+
+
+def _texts(dataset: Dataset, column: str, split: str, argument: str) -> list[str]:
+    return as_texts(dataset[column][:], f"`{argument}`: column {column!r} of the {split} data")
+
+
+def _lists(dataset: Dataset, split: str, column: str) -> list[list[Any]]:
+    """Return the lists of a column of choices, which must be of one length."""
+    found = [_part(choices, "text") or choices for choices in dataset[column][:]]
     for row, choices in enumerate(found):
-        if isinstance(choices, str):
+        if not isinstance(choices, list) or len(choices) < 2:
             raise ValueError(
-                f"`choices_column_name`: row {row} of the {split} data has no list but the text {choices!r}. A csv "
-                "file has no lists: write json, or name a column for each choice (`choice_column_names`)."
-            )
-        if not isinstance(choices, list):
-            raise ValueError(
-                f"`choices_column_name`: row {row} of the {split} data has {choices!r}, but must have a list of the "
-                "choices, or ARC's object {'text': [...], 'label': [...]}."
+                f"`choices_column_name`: row {row} of the {split} data has {choices!r}, but must have a list of at "
+                "least two choices, or ARC's object {'text': [...], 'label': [...]}. A csv file has no lists: write "
+                "json, or name a column for each choice (`choice_column_names`)."
             )
         if len(choices) != len(found[0]):
             raise ValueError(
                 f"`choices_column_name`: all rows must have as many choices as the first, {found[0]!r}, but row {row} "
                 f"of the {split} data has {choices!r}."
             )
-        empty = [number for number, choice in enumerate(choices) if is_missing(choice) or choice == ""]
-        if empty:
-            raise ValueError(f"Row {row} of the {split} data has an empty choice, number {empty[0]} from 0.")
-    return [as_texts(choices) for choices in found]
+    return found
 
 
 def _part(choices: Any, name: str) -> Any:
@@ -178,22 +191,13 @@ def tokenize_choices(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_l
     Returns:
         The tokenizer's columns, for every example one list a choice (not padded), and `labels` where there are labels.
     """
-
-    def encode(batch: dict[str, list[Any]]) -> dict[str, Any]:
-        count = len(batch["choices"][0])
-        contexts = [context for context in batch["context"] for _ in range(count)]
-        choices = [choice for row in batch["choices"] for choice in row]
-        truncation: str | bool = "longest_first" if max_length is not None else False
-        with special_tokens_as_text(tokenizer):
-            rows = tokenizer(contexts, choices, truncation=truncation, max_length=max_length)
-        return {
-            name: [values[first : first + count] for first in range(0, len(values), count)]
-            for name, values in rows.items()
-        }
-
-    return dataset.map(
-        encode, batched=True, remove_columns=["context", "choices"], keep_in_memory=True, load_from_cache_file=False
-    )
+    count = len(dataset["choices"][0])
+    pairs = {
+        "text": [context for context in dataset["context"][:] for _ in range(count)],
+        "text_pair": [choice for choices in dataset["choices"][:] for choice in choices],
+    }
+    rows = tokenize_texts(Dataset.from_dict(pairs), tokenizer, max_length).batch(count)
+    return rows.add_column("labels", dataset["labels"][:]) if "labels" in dataset.column_names else rows
 
 
 class ChoiceCollator:
@@ -225,7 +229,7 @@ class MultipleChoice(Task):
     sampling = ClassSamplingArguments
     heads: ClassVar[Mapping[str, Head]] = {NEW_HEAD: new_head(AutoModelForMultipleChoice, label_names=())}
 
-    def shape(self, splits: Mapping[str, Dataset], args: MultipleChoiceArguments) -> TaskData:
+    def shape_rows(self, splits: Mapping[str, Dataset], args: MultipleChoiceArguments) -> TaskData:
         """Check splits of contexts, choices and labels.
 
         `context` becomes the context with the question behind it; with `question_place="choice"` the question stands
@@ -242,10 +246,16 @@ class MultipleChoice(Task):
 
         Raises:
             ValueError: If a split is empty; if a column is missing (those there are get listed), also that of the
-                question where another split has one; if rows or splits differ in their number of choices, or there are
-                fewer than two; if a label is missing or out of range (the row is named); if `question_words` is not
-                like 'cause=because'.
+                question where another split has one; if rows or splits differ in their number of choices, there are
+                fewer than two, or two are of one column; if a text is none, or a label is missing or out of range (the
+                row is named); if `question_words` is not like 'cause=because'.
         """
+        names = _choice_columns(args)
+        if args.choices_column_name is None and len(set(names)) < max(2, len(names)):
+            raise ValueError(
+                "`choice_column_names` names the columns of the choices: at least two of them, each once; got "
+                f"{', '.join(names)}."
+            )
         words = _words_by_value(args.question_words)
         shaped: dict[str, Dataset] = {}
         sizes: dict[str, int] = {}
@@ -258,12 +268,14 @@ class MultipleChoice(Task):
                 columns["question_column_name"] = question
             if args.choices_column_name is not None:
                 columns["choices_column_name"] = args.choices_column_name
-            columns |= {f"choice_column_names[{i}]": name for i, name in enumerate(_choice_columns(args))}
+            columns |= {f"choice_column_names[{i}]": name for i, name in enumerate(names)}
             check_columns(dataset, split, columns, {"label_column_name": args.label_column_name})
 
-            contexts, choices = as_texts(dataset[args.context_column_name][:]), _choices(dataset, split, args)
+            contexts = _texts(dataset, args.context_column_name, split, "context_column_name")
+            choices = _choices(dataset, split, args)
             if question is not None:
-                questions = [words.get(text, text) for text in as_texts(dataset[question][:])]
+                questions = _texts(dataset, question, split, "question_column_name")
+                questions = [words.get(text, text) for text in questions]
                 if args.question_place == "context":
                     contexts = [f"{first} {asked}".strip() for first, asked in zip(contexts, questions, strict=True)]
                 else:
@@ -275,11 +287,10 @@ class MultipleChoice(Task):
                 if labels is not None:
                     out["labels"] = labels
             shaped[split] = Dataset.from_dict(out)
-        count = min(sizes.values(), default=0)
-        if len(set(sizes.values())) > 1 or count < 2:
+        if len(set(sizes.values())) != 1:
             counts = ", ".join(f"{split} {count}" for split, count in sizes.items())
-            raise ValueError(f"All rows must have the same number of choices, at least two; there are: {counts}.")
-        return TaskData(shaped, [f"choice {number}" for number in range(count)])
+            raise ValueError(f"All splits must have the same number of choices; there are: {counts}.")
+        return TaskData(shaped, [f"choice {number}" for number in range(min(sizes.values()))])
 
     def classes(self, data: TaskData, rows: Dataset) -> Sequence[str]:
         """Return the place of every row's right choice."""

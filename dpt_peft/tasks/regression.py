@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 from datasets import ClassLabel, Dataset
 from peft import TaskType
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
@@ -58,42 +58,25 @@ def regression_scores(predictions: np.ndarray, references: np.ndarray) -> dict[s
 
     Returns:
         `mse`, the mean squared error; `pearson` and `spearman`, the correlations of values and of ranks, which are NaN
-        where all predictions (or references) are equal.
+        where all predictions (or references) are equal. All are NaN where a prediction is.
     """
     predictions, references = predictions.astype(np.float64), references.astype(np.float64)
+    ranks = [pd.Series(values).rank() for values in (predictions, references)]
+    # the mean of equal numbers may be another number, so that rounding would give them a correlation
+    flat = np.ptp(predictions) == 0 or np.ptp(references) == 0
     return {
         "mse": float(np.mean((predictions - references) ** 2)),
-        "pearson": _correlation(predictions, references),
-        "spearman": _correlation(_ranks(predictions), _ranks(references)),
+        "pearson": np.nan if flat else float(np.corrcoef(predictions, references)[0, 1]),
+        "spearman": np.nan if flat else float(np.corrcoef(*ranks)[0, 1]),
     }
-
-
-def _correlation(one: np.ndarray, other: np.ndarray) -> float:
-    one, other = one - one.mean(), other - other.mean()
-    size = math.sqrt(float((one**2).sum() * (other**2).sum()))
-    return float((one * other).sum()) / size if size else math.nan
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Return the rank of every value; equal ones have the mean of theirs."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[place]
 
 
 @dataclass(frozen=True)
 class NumberFeatures(Features):
-    """Rows of one number each.
+    """Rows of one number each."""
 
-    Attributes:
-        dataset: The tokenizer's columns, and `labels` where there are numbers.
-    """
-
-    dataset: Dataset
-
-    def metrics(self, predictions: Predictions, config: Any) -> dict[str, float]:
+    def measure(self, predictions: Predictions, config: Any) -> dict[str, float]:
         """Return `mse`, `pearson` and `spearman`, see `regression_scores`."""
-        if "labels" not in self.dataset.column_names:
-            return {}
         return regression_scores(np.asarray(predictions).reshape(-1), np.asarray(self.dataset["labels"][:]))
 
     def write(self, predictions: Predictions, config: Any, folder: Path) -> None:
@@ -116,7 +99,7 @@ class Regression(Task):
     prompts_as_tokens = True
     can_cache = True
 
-    def shape(self, splits: Mapping[str, Dataset], args: RegressionArguments) -> TaskData:
+    def shape_rows(self, splits: Mapping[str, Dataset], args: RegressionArguments) -> TaskData:
         """Check splits of texts and numbers.
 
         A missing text is an empty text; of a `ClassLabel` the names are the numbers. A validation or test split in

@@ -17,7 +17,15 @@ from transformers.hf_argparser import HfArg
 
 from dpt_peft.tasks.base import Predictions, TaskData
 from dpt_peft.tasks.data import DatasetArguments, check_columns, check_splits, is_missing, special_tokens_as_text
-from dpt_peft.tasks.heads import DISCRIMINATOR, NEW_HEAD, DPTOptions, Head, load_dpt_classifier, new_head
+from dpt_peft.tasks.heads import (
+    DISCRIMINATOR,
+    NEW_HEAD,
+    DPTOptions,
+    Head,
+    load_dpt_classifier,
+    new_head,
+    saved_wrapper,
+)
 from dpt_peft.tasks.labels import read_labels, whole_number
 from dpt_peft.tasks.text_classification import ClassFeatures, TextClassification, tokenize_texts, usage_of_classifier
 
@@ -255,8 +263,8 @@ def relation_words(name: str) -> str:
 
 
 def load_relation_reader(path: str, data: TaskData, options: DPTOptions, **kwargs: Any) -> PreTrainedModel:
-    """Load a discriminator that scores the relations' names in a template (`Head.load`)."""
-    if options.template_preset is None:
+    """Load a discriminator that scores relations in a template, a saved one in its own (`Head.load`)."""
+    if options.template_preset is None and saved_wrapper(path, data.label_names, kwargs) is None:
         words = options.label_words or [relation_words(name) for name in data.label_names]
         options = replace(options, label_words=words, template=options.template or TEMPLATE)
     return load_dpt_classifier(path, data, options, **kwargs)
@@ -272,25 +280,21 @@ class RelationFeatures(ClassFeatures):
 
     no_relation: str | None
 
-    def metrics(self, predictions: Predictions, config: Any) -> dict[str, float]:
+    def measure(self, predictions: Predictions, config: Any) -> dict[str, float]:
         """Return the metrics of the classes, and of the relations alone.
 
         Returns:
             Those of `ClassFeatures`; and `micro_f1`, `precision`, `recall` over all relations but `no_relation`, as
             TACRED's scorer counts them (0 where there is nothing to divide by).
         """
-        if self.labels is None:
-            return {}
-        predicted = np.argmax(predictions, axis=-1)
-        none = self.label_names.index(self.no_relation) if self.no_relation is not None else -1
-        right = int(((predicted == self.labels) & (self.labels != none)).sum())
-        said, there = int((predicted != none).sum()), int((self.labels != none).sum())
-        return {
-            **super().metrics(predictions, config),
-            "micro_f1": 2 * right / (said + there) if said + there else 0.0,
-            "precision": right / said if said else 0.0,
-            "recall": right / there if there else 0.0,
-        }
+        scores = super().measure(predictions, config)
+        from sklearn.metrics import precision_recall_fscore_support
+
+        relations = [index for index, name in enumerate(self.label_names) if name != self.no_relation]
+        precision, recall, f1, _ = precision_recall_fscore_support(
+            self.labels, np.argmax(predictions, axis=-1), labels=relations, average="micro", zero_division=0
+        )
+        return {**scores, "micro_f1": float(f1), "precision": float(precision), "recall": float(recall)}
 
 
 class RelationExtraction(TextClassification):
@@ -304,7 +308,7 @@ class RelationExtraction(TextClassification):
         DISCRIMINATOR: Head(load_relation_reader, DPTOptions),
     }
 
-    def shape(self, splits: Mapping[str, Dataset], args: RelationExtractionArguments) -> RelationData:
+    def shape_rows(self, splits: Mapping[str, Dataset], args: RelationExtractionArguments) -> RelationData:
         """Check splits of sentences with two spans each, or SpERT's with any number of relations each.
 
         Args:

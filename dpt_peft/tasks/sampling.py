@@ -67,8 +67,9 @@ def select_rows(
     if sampling.sample_seed < 0:
         raise ValueError(f"`sample_seed` must be at least 0, got {sampling.sample_seed}.")
     per_class = getattr(sampling, "examples_per_class", None)
-    if (sampling.validation_size or sampling.train_fraction or per_class) and "train" not in chosen:
-        raise ValueError("`validation_size` and `train_fraction` take from training data, but there is none.")
+    for name in ("validation_size", "train_fraction", "examples_per_class"):
+        if getattr(sampling, name, None) is not None and "train" not in chosen:
+            raise ValueError(f"`{name}` takes from training data, but there is none.")
     if sampling.validation_size is not None and "validation" in chosen:
         raise ValueError("`validation_size` is for data without a validation split, but this data has one.")
     if per_class is not None and classes is None:
@@ -79,9 +80,8 @@ def select_rows(
     if "train" in chosen:
         train = chosen["train"]
         rows, held_out = _train_and_held_out(len(train), sampling, classes, groups)
-        if rows is not None:
-            _warn_of_lost_classes(classes or (), rows, sampling)
-            chosen["train"] = train.select(rows)
+        _warn_of_lost_classes(classes or (), rows, sampling)
+        chosen["train"] = train.select(rows)
         if held_out is not None:
             chosen["validation"] = train.select(held_out)
     for split, limit in (("validation", sampling.max_eval_samples), ("test", sampling.max_predict_samples)):
@@ -107,26 +107,23 @@ def _train_and_held_out(
     sampling: SamplingArguments,
     classes: Sequence[Hashable] | None,
     groups: Sequence[Hashable] | None,
-) -> tuple[list[int] | None, list[int] | None]:
-    """Return the rows to train on and those held out, each None where all or no rows are."""
+) -> tuple[list[int], list[int] | None]:
+    """Return the rows to train on and those held out, of classes from what a sample leaves; None: none are."""
     size, fraction, seed = sampling.validation_size, sampling.train_fraction, sampling.sample_seed
     per_class = getattr(sampling, "examples_per_class", None)
     if fraction is not None and not 0 < fraction <= 1:
         raise ValueError(f"`train_fraction` must be greater than 0 and at most 1, got {fraction}.")
-    rows, held_out = None, None
-    if classes is not None and groups is None:
-        if fraction is not None or per_class is not None:
-            rows = sample_per_class(classes, fraction=fraction, examples_per_class=per_class, seed=seed)
-        if size is not None:
-            rows, held_out = hold_out(count, rows, size, seed=seed)
-        return rows, held_out
-    if size is not None:
-        rows, held_out = hold_out_groups(groups or range(count), size, seed=seed)
-    if fraction is not None or per_class is not None:
-        free = list(range(count)) if rows is None else rows
-        of_free = [0 if classes is None else classes[row] for row in free]
-        sample = sample_per_class(of_free, fraction=fraction, examples_per_class=per_class, seed=seed)
-        rows = [free[index] for index in sample]
+    sampled = fraction is not None or per_class is not None
+    of_the_rest = sampled and classes is not None and groups is None
+    rows, held_out = list(range(count)), None
+    if size is not None and not of_the_rest:
+        rows, held_out = hold_out_groups(groups or rows, size, seed=seed)
+    if sampled:
+        labels = [0 if classes is None else classes[row] for row in rows]
+        sample = sample_per_class(labels, fraction=fraction, examples_per_class=per_class, seed=seed)
+        rows = [rows[index] for index in sample]
+    if size is not None and of_the_rest:
+        held_out = hold_out(count, rows, size, seed=seed)
     return rows, held_out
 
 
@@ -206,30 +203,25 @@ def sample_per_class(
     return sorted(chosen)
 
 
-def hold_out(count: int, chosen: Sequence[int] | None, size: int, *, seed: int = 0) -> tuple[list[int], list[int]]:
-    """Take validation rows from a training split that comes without a validation split.
+def hold_out(count: int, chosen: Sequence[int], size: int, *, seed: int = 0) -> list[int]:
+    """Take validation rows from those of a training split that a low-resource sample leaves.
 
     Args:
         count: Number of rows of the training split.
-        chosen: Rows that a low-resource sample takes for training; the validation rows come from the others. None:
-            all rows are for training, and the validation rows are taken away from them.
+        chosen: Rows of the sample.
         size: Number of validation rows.
         seed: Seed of the choice, apart from the training seed.
 
     Returns:
-        Training rows and validation rows, both in ascending order.
+        Validation rows in ascending order.
 
     Raises:
-        ValueError: If `size` is below 1, or there are not enough rows (none would be left for training).
+        ValueError: If `size` is below 1, or there are not enough rows.
     """
-    taken = set() if chosen is None else set(chosen)
-    free = [index for index in range(count) if index not in taken]
-    available = len(free) if chosen is not None else count - 1
-    if not 1 <= size <= available:
-        raise ValueError(f"`validation_size` must be between 1 and {available} (the rows not used), got {size}.")
-    validation = sorted(free[i] for i in np.random.default_rng([seed, count]).permutation(len(free))[:size])
-    train = sorted(taken) if chosen is not None else sorted(set(free) - set(validation))
-    return train, validation
+    free = sorted(set(range(count)) - set(chosen))
+    if not 1 <= size <= len(free):
+        raise ValueError(f"`validation_size` must be between 1 and {len(free)} (the rows not used), got {size}.")
+    return sorted(free[i] for i in np.random.default_rng([seed, count]).permutation(len(free))[:size])
 
 
 def hold_out_groups(groups: Sequence[Hashable], size: int, *, seed: int = 0) -> tuple[list[int], list[int]]:

@@ -63,42 +63,49 @@ def read_texts(dataset: Dataset, columns: Mapping[str, str], split: str) -> dict
     }
 
 
-def shape_text_classification(splits: Mapping[str, Dataset], args: TextClassificationArguments) -> TaskData:
+def shape_text_classification(
+    splits: Mapping[str, Dataset], args: TextClassificationArguments, *, several_labels: bool = False
+) -> TaskData:
     """Check splits of texts and labels.
 
-    Labels may be `ClassLabel`, names, whole numbers or truth values, see `labels.read_labels`. A missing text is an
-    empty text. A validation or test split without any label is kept for prediction.
+    Labels may be `ClassLabel`, names, whole numbers or truth values, see `labels.read_labels`; or lists of such, see
+    `labels.read_label_lists`. A missing text is an empty text. A validation or test split without any label is kept
+    for prediction.
 
     Args:
         splits: As loaded.
         args: Columns, names of the labels.
+        several_labels: Whether the label column holds lists.
 
     Returns:
-        Splits with the columns `text`, `text_pair` (pairs only) and `labels` (class ids; missing where a split has no
-        labels), and the names of the classes.
+        Splits with the columns `text`, `text_pair` (pairs only) and `labels` (class ids, or of several labels zeros
+        and ones; missing where a split has no labels), and the names of the classes.
 
     Raises:
         ValueError: If there is neither training data nor `class_names`, or a split is empty; if a column is missing
-            (those there are get listed); or what `read_labels` refuses.
+            (those there are get listed); or what `read_labels` or `read_label_lists` refuses.
     """
-    texts = text_columns(args.text_column_name, args.text_pair_column_name)
+    column, texts = args.label_column_name, text_columns(args.text_column_name, args.text_pair_column_name)
     unknown = None if args.class_names else "class_names"
-    check_splits(splits, texts, {"label_column_name": args.label_column_name}, classes=unknown)
-    labels = read_labels(splits, args.label_column_name, args.class_names)
+    check_splits(splits, texts, {"label_column_name": column}, classes=unknown)
+    labels: Mapping[str, list[Any] | None]
+    if several_labels:
+        names, lists = read_label_lists(splits, column, args.class_names, args.label_separator)
+        labels = {split: rows and _zeros_and_ones(rows, len(names)) for split, rows in lists.items()}
+    else:
+        read = read_labels(splits, column, args.class_names)
+        names, labels = read.names, read.ids
     shaped = {}
     for split, dataset in splits.items():
-        columns, ids = read_texts(dataset, texts, split), labels.ids[split]
-        if ids is not None:
-            columns["labels"] = ids
+        columns, known = read_texts(dataset, texts, split), labels[split]
+        if known is not None:
+            columns["labels"] = known
         shaped[split] = Dataset.from_dict(columns)
-    return TaskData(shaped, labels.names)
+    return TaskData(shaped, names, several_labels=several_labels)
 
 
-@dataclass(frozen=True)
-class SeveralLabelsData(TaskData):
-    """Texts with any number of classes each: `labels` is a row of zeros and ones, one a class."""
-
-    several_labels: bool = True
+def _zeros_and_ones(rows: Sequence[Sequence[int]], classes: int) -> list[list[float]]:
+    return [[float(label in row) for label in range(classes)] for row in rows]
 
 
 def has_several_labels(splits: Mapping[str, Dataset], args: TextClassificationArguments) -> bool:
@@ -109,36 +116,6 @@ def has_several_labels(splits: Mapping[str, Dataset], args: TextClassificationAr
     column, ordered = args.label_column_name, sorted(splits, key=lambda split: split != "train")
     labels = next((splits[split].features[column] for split in ordered if column in splits[split].column_names), None)
     return args.label_separator is not None or isinstance(labels, list) or hasattr(labels, "feature")
-
-
-def shape_several_labels(splits: Mapping[str, Dataset], args: TextClassificationArguments) -> SeveralLabelsData:
-    """Check splits of texts whose label column holds lists, see `labels.read_label_lists`.
-
-    Args:
-        splits: As loaded.
-        args: `label_separator` divides the cells of a table; `class_names` gives the order of the classes, and the
-            names of zeros and ones.
-
-    Returns:
-        Splits with the columns `text`, `text_pair` (pairs only) and `labels` (zeros and ones, missing where a split
-        has no labels), and the names of the classes.
-
-    Raises:
-        ValueError: If there is neither training data nor `class_names`, a split is empty, a column is missing, or what
-            `read_label_lists` refuses.
-    """
-    column = args.label_column_name
-    texts = text_columns(args.text_column_name, args.text_pair_column_name)
-    unknown = None if args.class_names else "class_names"
-    check_splits(splits, texts, {"label_column_name": column}, classes=unknown)
-    names, ids = read_label_lists(splits, column, args.class_names, args.label_separator)
-    shaped = {}
-    for split, rows in splits.items():
-        columns = read_texts(rows, texts, split)
-        if (found := ids[split]) is not None:
-            columns["labels"] = [[float(label in row) for label in range(len(names))] for row in found]
-        shaped[split] = Dataset.from_dict(columns)
-    return SeveralLabelsData(shaped, names)
 
 
 def tokenize_texts(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> Dataset:
@@ -219,24 +196,20 @@ class ClassFeatures(Features):
     """Rows of one class each, and how classes are measured and written.
 
     Attributes:
-        dataset: The tokenizer's columns, and `labels` where there are labels.
         label_names: Names of the classes by id.
         places: Further columns of what is written: where in a file the rows stand, if they are not its rows.
     """
 
-    dataset: Dataset
     label_names: list[str]
     places: Mapping[str, Sequence[Any]] = field(default_factory=dict, kw_only=True)
 
     @property
-    def labels(self) -> np.ndarray | None:
-        """The class ids, (rows,); None where there are none."""
-        return np.asarray(self.dataset["labels"][:]) if "labels" in self.dataset.column_names else None
+    def labels(self) -> np.ndarray:
+        """The class ids, (rows,)."""
+        return np.asarray(self.dataset["labels"][:])
 
-    def metrics(self, predictions: Predictions, config: Any) -> dict[str, float]:
+    def measure(self, predictions: Predictions, config: Any) -> dict[str, float]:
         """Return `accuracy` and `macro_f1`, and as `majority_share` the accuracy of always answering the largest."""
-        if self.labels is None:
-            return {}
         scores = _scores(np.argmax(predictions, axis=-1), self.labels, ["macro"])
         return {**scores, "majority_share": max(Counter(self.labels.tolist()).values()) / len(self.labels)}
 
@@ -251,17 +224,13 @@ class SeveralLabelsFeatures(Features):
     """Rows of any number of classes each.
 
     Attributes:
-        dataset: The tokenizer's columns, and `labels` (zeros and ones) where there are labels.
         label_names: Names of the classes by id.
     """
 
-    dataset: Dataset
     label_names: list[str]
 
-    def metrics(self, predictions: Predictions, config: Any) -> dict[str, float]:
+    def measure(self, predictions: Predictions, config: Any) -> dict[str, float]:
         """Return `micro_f1`, `macro_f1` and `accuracy` (of whole rows) of the classes with a probability above 1/2."""
-        if "labels" not in self.dataset.column_names:
-            return {}
         return _scores(np.asarray(predictions) > 0, np.asarray(self.dataset["labels"][:]) > 0, ["micro", "macro"])
 
     def write(self, predictions: Predictions, config: Any, folder: Path) -> None:
@@ -305,15 +274,13 @@ class TextClassification(Task):
     can_cache = True
     names_argument: ClassVar[str | None] = "class_names"
 
-    def shape(self, splits: Mapping[str, Dataset], args: Any) -> TaskData:
-        """Check texts and labels, see `shape_text_classification` and `shape_several_labels`."""
-        if has_several_labels(splits, args):
-            return shape_several_labels(splits, args)
-        return shape_text_classification(splits, args)
+    def shape_rows(self, splits: Mapping[str, Dataset], args: Any) -> TaskData:
+        """Check texts and labels, see `shape_text_classification`."""
+        return shape_text_classification(splits, args, several_labels=has_several_labels(splits, args))
 
     def classes(self, data: TaskData, rows: Dataset) -> Sequence[str] | None:
         """Return the name of every row's class; None where rows have several."""
-        if isinstance(data, SeveralLabelsData):
+        if data.several_labels:
             return None
         return [data.label_names[label] for label in rows["labels"][:]]
 
@@ -321,7 +288,7 @@ class TextClassification(Task):
         self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: TaskData, args: Any, max_length: int
     ) -> Features:
         """Tokenize texts, see `tokenize_texts`."""
-        kind = SeveralLabelsFeatures if isinstance(data, SeveralLabelsData) else ClassFeatures
+        kind = SeveralLabelsFeatures if data.several_labels else ClassFeatures
         return kind(tokenize_texts(rows, tokenizer, max_length), data.label_names)
 
     def details(self, data: TaskData, args: Any, model: Any, max_length: int) -> dict[str, Any]:

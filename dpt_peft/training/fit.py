@@ -36,8 +36,8 @@ _TRAINING = {"report_to": "none", "save_strategy": "no", "logging_strategy": "no
 class Classifier(TextClassificationPipeline):
     """A text classification pipeline that knows what was measured, and saves adapters with the names of classes.
 
-    Beside what transformers' pipeline takes, it can be called with a data frame or data set that has the columns `text`
-    and perhaps `text_pair`, one column of such, an array of texts, and tuples of two texts for pairs, also as `zip`
+    Beside what transformers' pipeline takes, it can be called with a data frame or data set (its columns `text` and,
+    for pairs, `text_pair`), one column of such, an array of texts, and tuples of two texts for pairs, also as `zip`
     gives them; in these a missing text is an empty one, as in training.
 
     Attributes:

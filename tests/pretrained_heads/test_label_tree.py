@@ -139,8 +139,9 @@ def test_columns_are_checked():
     data = Dataset.from_dict({"coarse": ["a"], "fine": ["b"]})
     with pytest.raises(ValueError, match=r"no column \['leaf'\]; those there are: \['coarse', 'fine'\]"):
         LabelTree.from_table(data, ["coarse", "leaf"])
-    with pytest.raises(ValueError, match="`columns` is missing"):
-        LabelTree.from_table(data)
+    for table in (data, data.to_dict(), data.to_pandas()):
+        with pytest.raises(ValueError, match="`columns` is missing"):
+            LabelTree.from_table(table)
     with pytest.raises(TypeError, match="a row of a label table"):
         LabelTree.from_table(["ab", "cd"])
 

@@ -277,6 +277,6 @@ def test_a_folder_of_parquet_files(tmp_path):
 
 
 def test_a_column_as_texts():
-    assert as_texts(["a ", None, 7, 1.5, True, float("nan"), ""]) == ["a ", "", "7", "1.5", "true", "", ""]
-    with pytest.raises(ValueError, match=r"in row 1 counted from 0, \"\['b'\]\", which is no text"):
-        as_texts(["a", ["b"]])
+    assert as_texts(["a ", None, 7, 1.5, True, float("nan"), ""], "`x`") == ["a ", "", "7", "1.5", "true", "", ""]
+    with pytest.raises(ValueError, match=r"`x` has, in row 1 counted from 0, \"\['b'\]\", which is no text"):
+        as_texts(["a", ["b"]], "`x`")

@@ -1,5 +1,7 @@
 import pytest
+from datasets import ClassLabel, Dataset
 
+from dpt_peft.tasks import TASKS
 from dpt_peft.tasks.data import load_file
 from dpt_peft.tasks.data_sets import DATA_SETS, data_arguments
 
@@ -21,6 +23,7 @@ def test_from_files_whose_names_begin_with_the_split(tmp_path):
         "train_file": str(tmp_path / "trec" / "train_10pct.jsonl"),
         "test_file": str(tmp_path / "trec" / "test.csv"),
         "label_column_name": "coarse_label",
+        "class_names": ["ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM"],
     }
     with pytest.raises(FileNotFoundError, match="sst2 has no file"):
         data_arguments("sst2", tmp_path)
@@ -55,6 +58,43 @@ def test_columns_and_label_words_fit_the_data(name, shared):
     labels = rows[found.get("label_column_name", "label")] if DATA_SETS[name].label_words else []
     if DATA_SETS[name].label_words:
         assert len(set(labels)) == len(DATA_SETS[name].label_words)
+
+
+@pytest.mark.parametrize(
+    ("name", "on_the_hub", "words"),
+    [
+        (
+            "trec",
+            ["ABBR", "ENTY", "DESC", "HUM", "LOC", "NUM"],
+            {
+                "ABBR": "abbreviation",
+                "DESC": "description",
+                "ENTY": "entity",
+                "HUM": "human",
+                "LOC": "location",
+                "NUM": "number",
+            },
+        ),
+        (
+            "mnli",
+            ["entailment", "neutral", "contradiction"],
+            {"entailment": "true", "neutral": "unknown", "contradiction": "false"},
+        ),
+    ],
+)
+def test_every_class_has_its_word_in_whatever_order_the_source_has_them(name, on_the_hub, words):
+    data, numbers = DATA_SETS[name], list(range(len(on_the_hub)))
+    task = TASKS[data.family]
+    args = task.arguments(**data.arguments, train_file="x")
+    texts = {getattr(args, each): ["a"] * len(numbers) for each in ("text_column_name", "text_pair_column_name")}
+    texts.pop(None, None)
+    hub = Dataset.from_dict({**texts, args.label_column_name: numbers})
+    hub = hub.cast_column(args.label_column_name, ClassLabel(names=on_the_hub))
+    spelled = Dataset.from_dict({**texts, args.label_column_name: on_the_hub})
+    for source in (hub, spelled):
+        shaped = task.shape({"train": source}, args)
+        assert dict(zip(shaped.label_names, data.label_words, strict=True)) == words
+        assert [shaped.label_names[label] for label in shaped.splits["train"]["labels"]] == on_the_hub
 
 
 def test_two_data_sets_of_one_folder(tmp_path):

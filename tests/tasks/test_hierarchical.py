@@ -119,6 +119,26 @@ def test_words_for_nothing_are_refused(train_file, tmp_path):
         load(train_file=train_file, level_column_names=LEVELS, tree_words_file="none.json")
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", r"cannot be read as json: Expecting"),
+        ('{"plant": "a", "plant": "b"}', "an object has the key 'plant' twice"),
+        ('["plant"]', r"must hold one object of words by name, got \['plant'\]"),
+        ('{"plant": null}', "must hold one object of words by name"),
+    ],
+)
+def test_a_file_of_words_that_is_none(train_file, tmp_path, content, message):
+    (tmp_path / "words.json").write_text(content)
+    with pytest.raises(ValueError, match=f"`tree_words_file`.*{message}"):
+        load(train_file=train_file, level_column_names=LEVELS, tree_words_file=str(tmp_path / "words.json"))
+
+
+def test_words_without_levels_are_refused(train_file):
+    with pytest.raises(ValueError, match="`tree_words_file` is for the names of `level_column_names`"):
+        load(train_file=train_file, label_column_name="name", tree_words_file="none.json")
+
+
 @pytest.fixture(scope="module")
 def discriminator(tmp_path_factory):
     return write_discriminator(tmp_path_factory.mktemp("discriminator"))
@@ -163,6 +183,25 @@ def test_options_that_a_hierarchy_has_no_use_for(discriminator, option):
 
 
 @pytest.mark.parametrize(
+    ("kind", "option", "message"),
+    [
+        ("given", {"max_children": 2}, "it is for a hierarchy that is built"),
+        ("auto", {"max_children": 2}, "it is for a hierarchy that is built"),
+        ("given", {"label_words": list("abcd")}, "are in `tree_words_file`"),
+        ("auto", {"label_words": list("abcd")}, "are in `tree_words_file`"),
+        ("none", {"max_children": 2}, "`label_hierarchy` is 'none'"),
+        ("none", {"beam_width": 1}, "`label_hierarchy` is 'none'"),
+        ("none", {"beam_threshold": 0.5}, "`label_hierarchy` is 'none'"),
+    ],
+    ids=str,
+)
+def test_options_that_this_kind_of_hierarchy_has_no_use_for(discriminator, kind, option, message):
+    data = HierarchicalData({}, CLASSES, MOODS)
+    with pytest.raises(ValueError, match=f"`{next(iter(option))}` has no use here: .*{message}"):
+        build_model(HierarchicalClassification(), "dpt", str(discriminator), data, label_hierarchy=kind, **option)
+
+
+@pytest.mark.parametrize(
     ("kind", "tree", "expected"),
     [
         ("auto", MOODS, DPTForHierarchicalClassification),
@@ -174,7 +213,8 @@ def test_options_that_a_hierarchy_has_no_use_for(discriminator, option):
 )
 def test_which_hierarchy(discriminator, kind, tree, expected):
     data = HierarchicalData({}, CLASSES, tree)
-    options = {"label_hierarchy": kind, "max_children": 2}
+    built = {"max_children": 2} if kind == "built" or tree is None else {}
+    options = {"label_hierarchy": kind, **built}
     model = build_model(HierarchicalClassification(), "dpt", str(discriminator), data, **options)
     assert type(model) is expected
     if expected is DPTForHierarchicalClassification:
@@ -241,5 +281,8 @@ def test_a_saved_tree_keeps_its_words_and_its_beam(discriminator, tmp_path):
     assert (turned.root, turned.classes) == (worded.root, tuple(CLASSES[::-1]))
     assert build(tmp_path, MOODS, has_words=True).config.tree == MOODS
     assert build(tmp_path, MOODS, label_hierarchy="built").config.tree != worded
+    with pytest.raises(ValueError, match="`label_words` has no use here"):
+        build(tmp_path, None, label_hierarchy="given", label_words=["fine", "good", "bad", "poor"])
+    assert build(tmp_path, None, max_children=2).config.tree != worded
     flat = LabelTree.from_nested({"good": ["great", "poor"], "bad": ["fine", "dull"]})
     assert build(tmp_path, flat).config.tree.root == flat.root

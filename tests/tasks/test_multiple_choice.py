@@ -118,6 +118,12 @@ def test_arcs_objects_of_choices(tmp_path):
     assert shaped.splits["train"]["labels"][:] == [1, 0]
 
 
+def test_splits_have_as_many_choices(tmp_path):
+    more = {**ARC, "choices": {"text": ["a", "b", "c"], "label": ["A", "B", "C"]}}
+    with pytest.raises(ValueError, match="the same number of choices; there are: train 2, test 3"):
+        load(tmp_path, [ARC], [more], **ARC_COLUMNS)
+
+
 def test_a_question_column_is_asked_of_every_split(tmp_path):
     with pytest.raises(ValueError, match=r"The test data has no column 'question' \(`question_column_name`\)"):
         load(tmp_path, [{**ROW, "question": "cause"}], [ROW])
@@ -137,21 +143,57 @@ def test_a_question_column_is_asked_of_every_split(tmp_path):
             {"choice_column_names": ["choice1", "choice3"]},
             r"no column 'choice3' \(`choice_column_names\[1\]`\)",
         ),
-        ([ROW], {"choice_column_names": ["choice1"]}, "the same number of choices, at least two; there are: train 1"),
+        ([ROW], {"choice_column_names": ["choice1"]}, "`choice_column_names`.* at least two of them, each once; got"),
+        ([ROW], {"choice_column_names": ["choice1"] * 2}, "at least two of them, each once; got choice1, choice1"),
+        ([ROW], {"choice_column_names": []}, "at least two of them, each once; got"),
         ([ROW], {"question_words": ["because"]}, "`question_words` must be like 'cause=because'"),
         ([ROW], {"question_column_name": "asked"}, "no column 'asked'"),
         ([{**ROW, "o": ["a", "b"]}, {**ROW, "o": ["a"]}], {"choices_column_name": "o"}, "row 1 of the train data has"),
         (
             [{**ROW, "o": "['a', 'b']"}],
             {"choices_column_name": "o"},
-            "row 0 of the train data has no list but the text",
+            "row 0 of the train data has .* A csv file has no lists: write json",
         ),
         ([{**ROW, "o": None}], {"choices_column_name": "o"}, "row 0 of the train data has None, but must have a list"),
         ([{**ROW, "o": {"A": "a"}}], {"choices_column_name": "o"}, "or ARC's object {'text': "),
         ([{**ARC, "answerKey": "C"}], ARC_COLUMNS, r"row 0 of the train data must be one of 2 choices \['A', 'B'\]"),
         ([{**ROW, "o": ["a", None]}], {"choices_column_name": "o"}, "Row 0 of the train data has an empty choice, nu"),
         ([ROW, {**ROW, "choice2": None}], {}, "Row 1 of the train data has an empty choice, number 1 from 0"),
-        ([{**ROW, "premise": ["p"]}], {}, r"row 0 counted from 0, \"\['p'\]\", which is no text"),
+        (
+            [{**ROW, "o": []}],
+            {"choices_column_name": "o"},
+            r"row 0 of the train data has \[\], but must have a list of at",
+        ),
+        (
+            [{**ROW, "o": ["a", "b"]}, {**ROW, "o": ["a"]}],
+            {"choices_column_name": "o"},
+            r"row 1 of the train data has \['a'\], but must have a list of at least two",
+        ),
+        (
+            [{**ROW, "o": ["a", "b"]}, {**ROW, "o": ["a", "b", "c"]}],
+            {"choices_column_name": "o"},
+            "as many choices as the first, .* but row 1 of the train data has",
+        ),
+        (
+            [{**ROW, "o": [["a"], ["b"]]}, {**ROW, "o": [["a"], ["b"]]}],
+            {"choices_column_name": "o"},
+            r"`choices_column_name`: choice 0 \(from 0\) in column 'o' of the train data has, in row 0 counted",
+        ),
+        (
+            [ROW, {**ROW, "premise": ["p"]}],
+            {},
+            "`context_column_name`: column 'premise' of the train data has, in row 1 counted from 0, .*no text",
+        ),
+        (
+            [{**ROW, "question": {"a": 1}}],
+            {},
+            "`question_column_name`: column 'question' of the train data has, in row 0 counted from 0, .*no text",
+        ),
+        (
+            [ROW, {**ROW, "choice2": ["b"]}],
+            {},
+            r"`choice_column_names\[1\]`: column 'choice2' of the train data has, in row 1 counted from 0, .*no text",
+        ),
         ([{**ROW, "label": "²"}], {}, "must be a number from 0 to 1 or one of the first 2 letters, got '²'"),
         ([{**ROW, "label": "ß"}], {}, "must be a number from 0 to 1 or one of the first 2 letters, got 'ß'"),
         ([{**ROW, "label": True}], {}, "must be a number from 0 to 1 or one of the first 2 letters, got True"),

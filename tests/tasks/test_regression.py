@@ -90,7 +90,21 @@ def test_scores_are_those_of_scipy_and_of_the_definition():
     assert scores["mse"] == pytest.approx(sum((p - r) ** 2 for p, r in zip(predictions, references, strict=True)) / 50)
     assert scores["pearson"] == pytest.approx(pearsonr(predictions, references).statistic)
     assert scores["spearman"] == pytest.approx(spearmanr(predictions, references).statistic)
-    flat = regression_scores(np.ones(3), np.array([1.0, 2.0, 3.0]))
-    assert math.isnan(flat["pearson"])
-    assert math.isnan(flat["spearman"])
-    assert flat["mse"] == pytest.approx(5 / 3)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [1.0, 0.1, 1e-8, 12345.678])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_there_is_no_correlation_with_equal_numbers(value, dtype, count):
+    flat, other = np.full(count, value, dtype), np.arange(count, dtype=dtype)
+    for pair in ((flat, other), (other, flat), (flat, flat)):
+        scores = regression_scores(*pair)
+        assert math.isnan(scores["pearson"])
+        assert math.isnan(scores["spearman"])
+    assert regression_scores(flat, other)["mse"] == pytest.approx(np.mean((value - np.arange(count)) ** 2))
+
+
+def test_predictions_that_are_no_numbers_have_no_score():
+    scores = regression_scores(np.array([0.1, np.nan, 0.3]), np.array([1.0, 2.0, 3.0]))
+    assert set(map(str, scores.values())) == {"nan"}

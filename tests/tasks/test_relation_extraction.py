@@ -8,8 +8,10 @@ from datasets import Dataset
 from sklearn.metrics import f1_score, precision_score, recall_score
 from transformers import BertTokenizer
 
-from dpt_peft.tasks import RelationExtraction, RelationExtractionArguments, mark_spans
-from dpt_peft.tasks.relation_extraction import RelationFeatures, relation_words
+from dpt_peft.tasks import RelationExtraction, RelationExtractionArguments, TaskData, mark_spans
+from dpt_peft.tasks.relation_extraction import TEMPLATE, RelationFeatures, relation_words
+from dpt_peft.training import build_model
+from tests.training.tiny import write_discriminator
 
 TASK = RelationExtraction()
 BOB = ["Bob", "Ross", "works", "for", "IBM", "."]
@@ -256,6 +258,23 @@ def test_names_as_words():
     names = ["per:city_of_birth", "OrgBased_In", "Cause-Effect(e1,e2)", "no_relation", "P19", "is-a", "²", "::"]
     words = ["per city of birth", "org based in", "cause effect e1 e2", "no relation", "p19", "is a", "²", "::"]
     assert [relation_words(name) for name in names] == words
+
+
+def test_a_saved_reader_keeps_its_words_and_its_template(tmp_path):
+    def build(path, names=("film", "Good_Of"), **options):
+        config = build_model(TASK, "dpt", str(path), TaskData({}, list(names)), **options).config
+        return config.label_words, config.template
+
+    write_discriminator(tmp_path / "plain")
+    assert build(tmp_path / "plain") == (["film", "good of"], TEMPLATE)
+    given = {"label_words": ["film", "great"], "template": "{text} : {labels}"}
+    model = build_model(TASK, "dpt", str(tmp_path / "plain"), TaskData({}, ["film", "Good_Of"]), **given)
+    model.save_pretrained(tmp_path / "saved")
+    TASK.load_tokenizer(str(tmp_path / "plain")).save_pretrained(tmp_path / "saved")
+    assert build(tmp_path / "saved") == (["film", "great"], "{text} : {labels}")
+    assert build(tmp_path / "saved", ["Good_Of", "film"])[0] == ["great", "film"]
+    assert build(tmp_path / "saved", template="{text} . {labels}") == (["film", "great"], "{text} . {labels}")
+    assert build(tmp_path / "saved", ["poor", "dull"]) == (["poor", "dull"], TEMPLATE)
 
 
 def test_a_sentence_is_held_out_with_all_its_pairs(tmp_path):

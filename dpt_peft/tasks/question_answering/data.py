@@ -128,7 +128,7 @@ def _checked(dataset: Dataset, split: str, args: QuestionArguments) -> Dataset:
         read = [_read_answers(*row) for row in zip(answers, checked["context"], where, strict=True)]
         checked["answers"] = [{"text": texts, "answer_start": starts} for texts, starts in read]
         for (texts, _), impossible, at in zip(read, column("is_impossible"), where, strict=True):
-            if impossible and texts:
+            if impossible and not is_missing(impossible) and texts:
                 raise ValueError(f"{at} has the answer {texts[0]!r}, but `is_impossible` says that it has none")
     return Dataset.from_dict(checked)
 
@@ -283,7 +283,6 @@ class QuestionFeatures(Features):
         examples: The questions.
     """
 
-    dataset: Dataset
     windows: list[Window]
     example_index: list[int]
     examples: list[Example]
@@ -380,7 +379,7 @@ class QuestionTask(Task):
     threshold_name: ClassVar[str]
     kind: ClassVar[type[QuestionFeatures]]
 
-    def shape(self, splits: Mapping[str, Dataset], args: Any) -> TaskData:
+    def shape_rows(self, splits: Mapping[str, Dataset], args: Any) -> TaskData:
         """Check questions, paragraphs and answers, see `shape_questions`."""
         return TaskData(shape_questions(splits, args))
 

@@ -31,7 +31,6 @@ from dpt_peft.tasks.question_answering.windows import (
     DEFAULT_N_BEST,
     RankedAnswers,
     Window,
-    WindowLogits,
     rank_answers,
 )
 
@@ -113,18 +112,15 @@ class ExtractiveFeatures(QuestionFeatures):
                 right if at all.
         """
         start, end = predictions
-        ranked = []
-        for example, found in zip(self.examples, self.by_example(zip(start, end, strict=True)), strict=True):
-            windows = [WindowLogits(window.offsets, *logits, window.null_position) for window, logits in found]
-            ranked.append(
-                rank_answers(
-                    example.context,
-                    windows,
-                    n_best_size=self.n_best_size,
-                    max_answer_length=self.max_answer_length,
-                )
+        return [
+            rank_answers(
+                example.context,
+                windows,
+                n_best_size=self.n_best_size,
+                max_answer_length=self.max_answer_length,
             )
-        return ranked
+            for example, windows in zip(self.examples, self.by_example(zip(start, end, strict=True)), strict=True)
+        ]
 
     def evaluate(self, ranked: Sequence[RankedAnswers], null_threshold: float | None = None) -> dict[str, float]:
         """Compute `SquadMetric` of answers: rules of SQuAD 2.0 with a threshold, of 1.1 without one.
@@ -135,14 +131,12 @@ class ExtractiveFeatures(QuestionFeatures):
         texts = answer_texts(ranked, null_threshold)
         return squad_scores(texts, self.gold_texts(), version_2=null_threshold is not None)
 
-    def metrics(self, predictions: Predictions, config: Any) -> dict[str, float]:
+    def measure(self, predictions: Predictions, config: Any) -> dict[str, float]:
         """Return the numbers of `SquadMetric`.
 
         With a threshold also `best_f1` and `best_f1_thresh`, those of the threshold that would be best for this split,
         which flatter. None for a split without answers.
         """
-        if not self.labelled:
-            return {}
         ranked, threshold = self.rank(predictions), get_null_threshold(config)
         found = self.evaluate(ranked, threshold)
         if threshold is not None:
@@ -213,19 +207,12 @@ def search_null_threshold(
         for texts in (answer_texts(ranked), [""] * len(golds))
     )
 
-    order = np.argsort(odds, kind="stable")
-    ordered, gains = odds[order], (answered - silent)[order]
-    thresholds = np.concatenate([[ordered[0] - 1], (ordered[:-1] + ordered[1:]) / 2, [ordered[-1] + 1]])
-    f1 = (silent.sum() + np.concatenate([[0.0], np.cumsum(gains)])) / len(odds)
-    # Questions with the same odds are answered all or none.
-    possible = np.concatenate([[True], ordered[:-1] < ordered[1:], [True]])
-    f1_before = float(np.where(odds <= before, answered, silent).mean())
-
-    best = np.round(np.where(possible, f1, -1.0), 9)
-    if best.max() <= round(f1_before, 9):
-        return ThresholdSearch(before, {"f1": f1_before}, {"f1": f1_before})
-    chosen = min(np.flatnonzero(best == best.max()), key=lambda index: abs(thresholds[index] - before))
-    return ThresholdSearch(float(thresholds[chosen]), {"f1": float(f1[chosen])}, {"f1": f1_before})
+    ordered = np.unique(odds)
+    between = [ordered[0] - 1, *(ordered[:-1] + ordered[1:]) / 2, ordered[-1] + 1]
+    candidates = [before, *sorted(between, key=lambda threshold: abs(threshold - before))]
+    f1 = [float(np.where(odds <= threshold, answered, silent).mean()) for threshold in candidates]
+    best = int(np.argmax(np.round(f1, 9)))
+    return ThresholdSearch(float(candidates[best]), {"f1": f1[best]}, {"f1": f1[0]})
 
 
 def get_null_threshold(config: Any) -> float | None:

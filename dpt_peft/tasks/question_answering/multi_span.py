@@ -155,10 +155,8 @@ class MultiSpanFeatures(QuestionFeatures):
         texts = [[span.text for span in found] for found in spans]
         return multi_span_scores(texts, [[gold] for gold in self.gold_texts()])
 
-    def metrics(self, predictions: Predictions, config: Any) -> dict[str, float]:
+    def measure(self, predictions: Predictions, config: Any) -> dict[str, float]:
         """Return the numbers of `MultiSpanMetric`; none for a split without answers."""
-        if not self.labelled:
-            return {}
         return self.evaluate(self.decode(self.score(predictions), get_logit_threshold(config)))
 
     def write(self, predictions: Predictions, config: Any, folder: Path) -> None:
@@ -184,16 +182,14 @@ def search_threshold(
     scores: Sequence[Scores],
     *,
     before: float = 0.0,
-    metric: Literal["f1", "exact_match"] = "f1",
 ) -> ThresholdSearch:
-    """Find the threshold with the best score.
+    """Find the threshold with the best F1.
 
     Args:
         features: Questions with answers.
         scores: Their words' logits, from `features.score`.
         before: The logit threshold in use; it stays unless another one is better, and of equally good ones the
             nearest to it is taken.
-        metric: What should be best.
 
     Returns:
         The best of `CANDIDATES` and `before`, as a logit: a word counts as answer if its logit is above.
@@ -202,13 +198,10 @@ def search_threshold(
         ValueError: The questions have no annotation, or the metric is unknown.
     """
     golds = features.gold_texts()
-    if metric not in ("f1", "exact_match"):
-        raise ValueError(f"`metric` must be 'f1' or 'exact_match', got {metric!r}")
-    column = ("exact_match", "f1").index(metric)
     probabilities = np.array(CANDIDATES)
     candidates = [before, *sorted(np.log(probabilities / (1 - probabilities)), key=lambda x: abs(x - before))]
     # Most thresholds give a question the same answer.
-    score = lru_cache(maxsize=None)(lambda row, texts: score_spans(texts, golds[row])[column])
+    score = lru_cache(maxsize=None)(lambda row, texts: score_spans(texts, golds[row])[1])
     totals = [
         sum(
             score(row, tuple(span.text for span in spans))
@@ -226,7 +219,6 @@ def tune_threshold(
     tokenizer: PreTrainedTokenizerBase,
     features: MultiSpanFeatures,
     *,
-    metric: Literal["f1", "exact_match"] = "f1",
     batch_size: int = 16,
 ) -> ThresholdSearch:
     """Tune a model's threshold on a development set and store it in `model.config`.
@@ -235,7 +227,6 @@ def tune_threshold(
         model: `DPTForMultiSpanQuestionAnswering`, a token classifier with the classes O and I, or a PEFT model.
         tokenizer: Its tokenizer.
         features: Questions with answers, from `multi_span_features`.
-        metric: What should be best, "f1" or "exact_match".
         batch_size: Windows a batch.
 
     Returns:
@@ -246,7 +237,7 @@ def tune_threshold(
     """
     logits = predict_rows(model, tokenizer, [window.inputs for window in features.windows], batch_size)
     before = get_logit_threshold(model.config)
-    found = search_threshold(features, features.score(logits), before=before, metric=metric)
+    found = search_threshold(features, features.score(logits), before=before)
     model.config.logit_threshold = found.threshold
     return found
 

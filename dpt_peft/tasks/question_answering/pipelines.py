@@ -6,6 +6,7 @@ transformers 5 has taken its own "question-answering" pipeline out and refuses t
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -22,7 +23,6 @@ from dpt_peft.tasks.question_answering.windows import (
     DEFAULT_MAX_ANSWER_LENGTH,
     DEFAULT_MAX_LENGTH,
     DEFAULT_N_BEST,
-    WindowLogits,
     answer_logits,
     decode_spans,
     make_windows,
@@ -43,11 +43,9 @@ class QuestionPipeline(ChunkPipeline):
 
     Attributes:
         output_names: The model's outputs that `postprocess` reads.
-        option_names: The options of `postprocess`.
     """
 
     output_names: ClassVar[tuple[str, ...]]
-    option_names: ClassVar[tuple[str, ...]]
 
     _load_processor = False
     _load_image_processor = False
@@ -90,7 +88,7 @@ class QuestionPipeline(ChunkPipeline):
     def _sanitize_parameters(
         self, max_seq_length: int | None = None, doc_stride: int | None = None, **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        if unknown := kwargs.keys() - set(self.option_names):
+        if unknown := kwargs.keys() - inspect.signature(self.postprocess).parameters:
             raise TypeError(f"unknown arguments {', '.join(sorted(unknown))}")
         windows = {"max_seq_length": max_seq_length, "doc_stride": doc_stride}
         given = [{k: v for k, v in options.items() if v is not None} for options in (windows, kwargs)]
@@ -173,13 +171,6 @@ class ExtractiveQuestionAnsweringPipeline(QuestionPipeline):
     """
 
     output_names = ("start_logits", "end_logits")
-    option_names = (
-        "handle_impossible_answer",
-        "max_answer_length",
-        "n_best_size",
-        "null_score_diff_threshold",
-        "top_k",
-    )
 
     def check_options(self, options: dict[str, Any]) -> None:
         """Raise a `ValueError` if there would be no answer to return."""
@@ -202,12 +193,7 @@ class ExtractiveQuestionAnsweringPipeline(QuestionPipeline):
         if null_score_diff_threshold is None:
             null_score_diff_threshold = tuned or 0.0
         windows = [
-            WindowLogits(
-                output["window"].offsets,
-                self.without_padding(output, "start_logits"),
-                self.without_padding(output, "end_logits"),
-                output["window"].null_position,
-            )
+            (output["window"], [self.without_padding(output, name) for name in self.output_names])
             for output in model_outputs
         ]
         context = model_outputs[0]["context"]
@@ -244,7 +230,6 @@ class MultiSpanQuestionAnsweringPipeline(QuestionPipeline):
     """
 
     output_names = ("logits",)
-    option_names = ("allow_no_answer", "min_probability")
 
     def check_options(self, options: dict[str, Any]) -> None:
         """Raise a `ValueError` if a probability is none."""

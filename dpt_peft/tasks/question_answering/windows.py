@@ -5,10 +5,11 @@ Together the windows hold every token of the paragraph; the answer is the best s
 
 from __future__ import annotations
 
+import math
 import unicodedata
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,7 @@ DEFAULT_MAX_ANSWER_LENGTH = 30
 
 Offsets = Sequence[tuple[int, int] | None]
 Scores = npt.NDArray[np.float64]
+Logits = npt.NDArray[np.floating]
 
 # Scripts without spaces between words. Line_Break=SA: Thai, Lao, Khmer, Burmese and their kin; AK, AP, AS: Javanese
 # and its kin. scx=Hira has the marks that both kana share.
@@ -148,22 +150,6 @@ class Span:
     score: float
 
 
-class WindowLogits(NamedTuple):
-    """What a reader says of one window. Logits behind the last token (padding) are ignored.
-
-    Attributes:
-        offsets: For every token its characters in the paragraph, `None` for tokens that are not of the paragraph.
-        start: (tokens,) logits of being the answer's first token.
-        end: (tokens,) logits of being the answer's last token.
-        null_position: The token whose logits mean "no answer here" ([CLS]).
-    """
-
-    offsets: Offsets
-    start: npt.NDArray[np.floating]
-    end: npt.NDArray[np.floating]
-    null_position: int
-
-
 @dataclass(frozen=True)
 class RankedAnswers:
     """A question's best answers.
@@ -199,7 +185,7 @@ class RankedAnswers:
 
 def rank_answers(
     context: str,
-    windows: Iterable[WindowLogits],
+    windows: Iterable[tuple[Window, Sequence[Logits]]],
     *,
     n_best_size: int = DEFAULT_N_BEST,
     max_answer_length: int = DEFAULT_MAX_ANSWER_LENGTH,
@@ -228,9 +214,9 @@ def rank_answers(
             raise ValueError(f"`{name}` must be at least 1, got {value}")
     scores: dict[tuple[int, int], float] = {}
     null_scores = []
-    for window in windows:
-        null_scores.append(float(window.start[window.null_position]) + float(window.end[window.null_position]))
-        for first, last, score in _best_pairs(window, n_best_size, max_answer_length):
+    for window, (start, end) in windows:
+        null_scores.append(float(start[window.null_position]) + float(end[window.null_position]))
+        for first, last, score in _best_pairs(window.offsets, start, end, n_best_size, max_answer_length):
             span = _trimmed(context, window.offsets[first][0], window.offsets[last][1])  # type: ignore[index]
             if span[0] < span[1]:
                 scores[span] = max(score, scores.get(span, score))
@@ -241,10 +227,12 @@ def rank_answers(
     return RankedAnswers(answers, min(null_scores))
 
 
-def _best_pairs(window: WindowLogits, n_best_size: int, max_answer_length: int) -> list[tuple[int, int, float]]:
+def _best_pairs(
+    offsets: Offsets, start: Logits, end: Logits, n_best_size: int, max_answer_length: int
+) -> list[tuple[int, int, float]]:
     """Return (first token, last token, score) of the best pairs of one window."""
-    tokens = np.array([index for index, offset in enumerate(window.offsets) if offset is not None], dtype=np.int64)
-    start, end = (np.asarray(logits, dtype=np.float64) for logits in (window.start, window.end))
+    tokens = np.array([index for index, offset in enumerate(offsets) if offset is not None], dtype=np.int64)
+    start, end = (np.asarray(logits, dtype=np.float64) for logits in (start, end))
     starts = tokens[np.argsort(-start[tokens], kind="stable")[:n_best_size]]
     ends = tokens[np.argsort(-end[tokens], kind="stable")[:n_best_size]]
     lengths = ends[None, :] - starts[:, None] + 1
@@ -264,7 +252,7 @@ def _trimmed(context: str, start: int, end: int) -> tuple[int, int]:
     return start + len(text) - len(text.lstrip()), end - len(text) + len(text.rstrip())
 
 
-def answer_logits(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+def answer_logits(logits: Logits) -> Logits:
     """Reduce one window's logits to one a token, high = part of the answer.
 
     Args:
@@ -300,9 +288,7 @@ def split_words(text: str) -> list[tuple[int, int]]:
     return [match.span() for match in _WORD.finditer(text)]
 
 
-def score_words(
-    words: Sequence[tuple[int, int]], windows: Iterable[tuple[Offsets, npt.NDArray[np.floating]]]
-) -> Scores:
+def score_words(words: Sequence[tuple[int, int]], windows: Iterable[tuple[Offsets, Logits]]) -> Scores:
     """Score words by their best token in their best window.
 
     Args:
@@ -313,23 +299,15 @@ def score_words(
     Returns:
         (words,), `-inf` for words without a token.
     """
-    scores = np.full(len(words), -np.inf)
-    if not words:
-        return scores
-    starts, ends = np.array(words).T
+    scores = [-math.inf] * len(words)
+    starts, ends = [start for start, _ in words], [end for _, end in words]
     for offsets, logits in windows:
-        positions = [index for index, offset in enumerate(offsets) if offset is not None]
-        if not positions:
-            continue
-        token_starts, token_ends = np.array([offsets[index] for index in positions]).T
-        first = np.searchsorted(ends, token_starts, side="right")
-        last = np.searchsorted(starts, token_ends, side="left") - 1
-        values = np.asarray(logits, dtype=np.float64)[positions]
-        # A token may reach over several words ("..." in byte-level vocabularies), seldom over many.
-        for step in range(int((last - first).max()) + 1):
-            inside = first + step <= last
-            np.maximum.at(scores, (first + step)[inside], values[inside])
-    return scores
+        for offset, logit in zip(offsets, logits.tolist(), strict=False):
+            if offset is not None:
+                # a token may reach over several words ("..." in byte-level vocabularies)
+                for word in range(bisect_right(ends, offset[0]), bisect_left(starts, offset[1])):
+                    scores[word] = max(scores[word], logit)
+    return np.array(scores)
 
 
 def decode_spans(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -157,14 +158,15 @@ def make_word_features(
         behind = None if appended is None else [appended[index] for index in indices]
         with special_tokens_as_text(tokenizer):
             rows = _encode(tokenizer, batch, behind)
-            for index, sentence, (columns, positions) in zip(indices, batch, rows, strict=True):
+            for index, sentence, encoded in zip(indices, batch, rows, strict=True):
                 second = None if appended is None else appended[index]
-                if len(positions) < len(sentence) and tokenizer.unk_token is not None:
-                    sentence = [word if at in positions else None for at, word in enumerate(sentence)]
-                    ((columns, positions),) = _encode(tokenizer, [sentence], None if second is None else [second])
+                if len(encoded[1]) < len(sentence) and tokenizer.unk_token is not None:
+                    readable = [word if at in encoded[1] else None for at, word in enumerate(sentence)]
+                    (encoded,) = _encode(tokenizer, [readable], None if second is None else [second])
+                columns, positions, _ = encoded
                 pieces = [(0, columns, positions)]
                 if max_length is not None and len(columns["input_ids"]) > max_length:
-                    pieces = list(_split(tokenizer, sentence, second, columns, positions, max_length))
+                    pieces = list(_split(encoded, len(sentence), second, max_length))
                 for first_word, piece, at in pieces:
                     row = WordRow(index, [first_word + word for word in at], list(at.values()))
                     if tags is not None:
@@ -179,44 +181,39 @@ def make_word_features(
 
 #: A sentence; None for a word that the tokenizer makes nothing of.
 _Words = list[str | None]
-#: The tokenizer's columns of a row, and the first token of each of its words.
-_Row = tuple[dict[str, list[int]], dict[int, int]]
+#: The tokenizer's columns of a row, the first token of each of its words, and the token behind the last one.
+_Row = tuple[dict[str, list[int]], dict[int, int], int]
 
 
-def _encode(
-    tokenizer: PreTrainedTokenizerBase, sentences: Sequence[_Words], appended: list[str] | None, **kwargs: Any
-) -> list[_Row]:
+def _encode(tokenizer: PreTrainedTokenizerBase, sentences: Sequence[_Words], appended: list[str] | None) -> list[_Row]:
     second = None if appended is None else [[word] for word in appended]
     # any word holds the place of an unknown one; the tokenizer would read its own unknown token as text here
     first = [["a" if word is None else word for word in sentence] for sentence in sentences]
-    encoded = tokenizer(first, second, is_split_into_words=True, verbose=False, **kwargs)
+    encoded = tokenizer(first, second, is_split_into_words=True, verbose=False)
     names = [name for name in tokenizer.model_input_names if name in encoded]
     rows = []
     for index, sentence in enumerate(sentences):
         columns = {name: list(encoded[name][index]) for name in names}
         positions: dict[int, int] = {}
+        end = 0
         word_ids, sequence_ids = encoded.word_ids(index), encoded.sequence_ids(index)
         for position, (word, sequence) in enumerate(zip(word_ids, sequence_ids, strict=True)):
             if sequence == 0 and word is not None:
                 positions.setdefault(word, position)
+                end = position + 1
                 if sentence[word] is None:
                     columns["input_ids"][position] = tokenizer.unk_token_id
-        rows.append((columns, positions))
+        rows.append((columns, positions, end))
     return rows
 
 
 def _split(
-    tokenizer: PreTrainedTokenizerBase,
-    sentence: _Words,
-    second: str | None,
-    columns: Mapping[str, list[int]],
-    positions: Mapping[int, int],
-    max_length: int,
-) -> Iterable[tuple[int, dict[str, list[int]], dict[int, int]]]:
-    """Split a sentence into pieces that fit: first word, columns, first tokens of the piece's words."""
-    around = tokenizer.num_special_tokens_to_add(pair=second is not None)
-    if second is not None:
-        around += len(tokenizer([second], is_split_into_words=True, add_special_tokens=False)["input_ids"])
+    row: _Row, words: int, second: str | None, max_length: int
+) -> Iterator[tuple[int, dict[str, list[int]], dict[int, int]]]:
+    """Split a row into pieces that fit: first word, columns, first tokens of the piece's words."""
+    columns, positions, end = row
+    begin = min(positions.values())
+    around = len(columns["input_ids"]) - (end - begin)
     room = max_length - around
     if room < 1:
         raise ValueError(
@@ -224,22 +221,18 @@ def _split(
             f"{'' if second is None else f' and the appended {second!r}'} take {around}."
         )
     # the tokens of a word end where those of the next begin
-    starts = [positions.get(word) for word in range(len(sentence))]
-    end = len(columns["input_ids"]) - around + min(positions.values())
-    sizes = [0] * len(sentence)
-    for word in reversed(range(len(sentence))):
-        start = starts[word]
-        if start is not None:
-            sizes[word], end = min(end - start, room), start
+    starts = [end] * (words + 1)
+    for word in reversed(range(words)):
+        starts[word] = positions.get(word, starts[word + 1])
+    sizes = [min(stop - start, room) for start, stop in pairwise(starts)]
     for first, last in _even_pieces(sizes, room):
-        ((piece, at),) = _encode(
-            tokenizer,
-            [sentence[first:last]],
-            None if second is None else [second],
-            truncation="only_first",
-            max_length=max_length,
+        start, stop = starts[first], min(starts[last], starts[first] + room)
+        piece = {name: [*ids[:begin], *ids[start:stop], *ids[end:]] for name, ids in columns.items()}
+        yield (
+            first,
+            piece,
+            {word - first: at - start + begin for word, at in positions.items() if first <= word < last},
         )
-        yield first, piece, at
 
 
 def _even_pieces(sizes: Sequence[int], room: int) -> list[tuple[int, int]]:

@@ -182,15 +182,8 @@ class TaggedFeatures(Features):
     data: WordTaggingData
     metric: evaluate.Metric
 
-    @property
-    def dataset(self) -> Dataset:
-        """One row a sentence, or a piece of a long one."""
-        return self.words.dataset
-
-    def metrics(self, predictions: Predictions, config: Any) -> dict[str, float]:
+    def measure(self, predictions: Predictions, config: Any) -> dict[str, float]:
         """Measure class ids (rows, tokens). Pieces of a sentence are put together before anything is counted."""
-        if self.words.tags is None:
-            return {}
         predicted = self.words.decode(predictions, self.data.label_names)
         scores = self.metric.compute(predictions=predicted, references=self.words.tags)
         assert scores is not None
@@ -233,7 +226,7 @@ class WordTagging(Task):
     plain: ClassVar[Plain]
     example: ClassVar[str] = ""
 
-    def shape(self, splits: Mapping[str, Dataset], args: WordTaggingArguments) -> WordTaggingData:
+    def shape_rows(self, splits: Mapping[str, Dataset], args: WordTaggingArguments) -> WordTaggingData:
         """Check splits of words and tags, and turn the tags into IOB2.
 
         Args:
@@ -250,7 +243,6 @@ class WordTagging(Task):
                 words or tags are no list of strings; words and tags differ in number; a predicate is no word of its
                 sentence; `tag_names` does not have a tag; the tags are of no one scheme, or there is only one.
         """
-        splits = {split: dataset.with_format(None) for split, dataset in splits.items()}
         saved = args.tag_names if isinstance(args.tag_names, SavedNames) and "train" not in splits else None
         if saved is not None:
             args = replace(args, tag_names=None)  # they do not say what numbers stand for, nor how tags are written
@@ -331,7 +323,7 @@ class WordTagging(Task):
             label_names=data.label_names,
             max_length=max_length,
         )
-        return TaggedFeatures(made, rows, data, self.metric(keep_in_memory=True))
+        return TaggedFeatures(made.dataset, made, rows, data, self.metric(keep_in_memory=True))
 
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> DataCollatorForTokenClassification:
         """Return what pads tokens and labels."""

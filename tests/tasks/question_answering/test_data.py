@@ -190,6 +190,9 @@ def test_an_impossible_question_with_an_answer(tmp_path):
     path.write_text(json.dumps(squad({**SINGS, "is_impossible": True})))
     with pytest.raises(ValueError, match=r"id 'a'\) has the answer 'Bob', but `is_impossible` says"):
         load(train_file=str(path))
+    for unknown in (None, float("nan")):
+        path.write_text(json.dumps(squad({**SINGS, "is_impossible": unknown})))
+        assert load(train_file=str(path))["train"]["answers"][0]["text"] == ["Bob"]
 
 
 def test_paragraphs_that_are_not_squads_stay_a_column(tmp_path):

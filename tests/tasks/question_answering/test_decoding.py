@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 
 from dpt_peft.tasks.question_answering.windows import (
     Span,
-    WindowLogits,
+    Window,
     answer_logits,
     decode_spans,
     rank_answers,
@@ -150,7 +150,7 @@ TOKENS = [(3 * word, 3 * word + 2) for word in range(8)]
 def window(first, last, start, end, question=2):
     """[CLS] question [SEP] words first ... last [SEP], then padding with high logits that must not count."""
     offsets = [None] * (question + 2) + TOKENS[first:last] + [None]
-    return WindowLogits(offsets, np.append(start[: len(offsets)], 99.0), np.append(end[: len(offsets)], 99.0), 0)
+    return Window({}, offsets), (np.append(start[: len(offsets)], 99.0), np.append(end[: len(offsets)], 99.0))
 
 
 @settings(max_examples=60, deadline=None)
@@ -161,17 +161,17 @@ def test_the_best_pair_is_that_of_an_exhaustive_search(seed, longest, share):
         window(first, last, draw.normal(size=20), draw.normal(size=20)) for first, last in ((0, 4 + share), (4, 8))
     ]
     found = {}
-    for one in windows:
+    for one, (start, end) in windows:
         for i, first in enumerate(one.offsets):
             for j, last in enumerate(one.offsets):
                 if first is not None and last is not None and i <= j < i + longest:
-                    score = one.start[i] + one.end[j]
+                    score = start[i] + end[j]
                     found[first[0], last[1]] = max(score, found.get((first[0], last[1]), -np.inf))
     ranked = rank_answers(CONTEXT, windows, n_best_size=100, max_answer_length=longest)
     assert [(answer.start, answer.end) for answer in ranked.answers] == sorted(found, key=found.get, reverse=True)
     assert [answer.score for answer in ranked.answers] == pytest.approx(sorted(found.values(), reverse=True))
     assert all(CONTEXT[answer.start : answer.end] == answer.text for answer in ranked.answers)
-    assert ranked.null_score == pytest.approx(min(one.start[0] + one.end[0] for one in windows))
+    assert ranked.null_score == pytest.approx(min(start[0] + end[0] for _, (start, end) in windows))
 
 
 def test_only_the_likeliest_starts_and_ends_are_paired():
@@ -202,7 +202,7 @@ def test_threshold_and_probabilities():
 
 
 def test_a_paragraph_without_a_token():
-    ranked = rank_answers("", [WindowLogits([None, None], np.array([1.0, 2]), np.array([1.0, 2]), 0)])
+    ranked = rank_answers("", [(Window({}, [None, None]), [np.array([1.0, 2])] * 2)])
     assert ranked.answers == []
     assert ranked.best() is None
     assert ranked.null_odds == 2.0
@@ -220,7 +220,7 @@ def test_bad_ranking_arguments(name, value):
 def test_an_answer_is_whole_characters_without_spaces_around_it():
     """Tokenizers that strip accents leave the last mark out; those of GPT-2's kind may begin with the space."""
     context = "le cafe\u0301 noir"
-    one = WindowLogits([None, (0, 2), (2, 7), (8, 13)], np.array([0.0, -1, 5, -1]), np.array([0.0, -1, 5, -1]), 0)
+    one = (Window({}, [None, (0, 2), (2, 7), (8, 13)]), [np.array([0.0, -1, 5, -1])] * 2)
     assert rank_answers(context, [one]).best() == Span(3, 8, "cafe\u0301", 10.0)
 
 

@@ -1,3 +1,4 @@
+import gzip
 import json
 import logging
 
@@ -347,6 +348,18 @@ def test_test_files_of_words_alone_and_files_without_sentences(tmp_path):
         TokenClassification().load(TokenClassificationArguments(**train, test_file=str(tmp_path / "empty.txt")))
     with pytest.raises(ValueError, match="The train data has no column 'ner_tags'"):
         TokenClassification().load(TokenClassificationArguments(train_file=str(tmp_path / "new.txt")))
+
+
+@pytest.mark.parametrize("ending", ["tsv", "txt", "tsv.gz"])
+def test_the_files_of_a_folder_are_read_as_one_file_is(tmp_path, ending):
+    for split, words in (("train", "Rome\tB-LOC\n\nParis\tB-LOC\n"), ("test", "Bonn\tB-LOC\n")):
+        packed = gzip.compress(words.encode()) if ending.endswith("gz") else words.encode()
+        (tmp_path / f"{split}.{ending}").write_bytes(packed)
+    files = {f"{split}_file": str(tmp_path / f"{split}.{ending}") for split in ("train", "test")}
+    for where in (files, {"dataset_name": str(tmp_path)}):
+        data = TokenClassification().load(TokenClassificationArguments(**where))
+        assert data.splits["train"][:] == {"words": [["Rome"], ["Paris"]], "tags": [["B-LOC"], ["B-LOC"]]}
+        assert data.splits["test"]["words"][:] == [["Bonn"]]
 
 
 def test_names_of_class_labels_in_another_order_are_an_order(tmp_path):
