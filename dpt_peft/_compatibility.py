@@ -288,16 +288,18 @@ def register_peft_type(name: str, config: type, tuner: type, prefix: str) -> Non
     mapping.PEFT_TYPE_TO_PREFIX_MAPPING[name] = prefix
 
 
-def names_of_rows(model: nn.Module) -> set[str]:
-    """Return the adapters that the rows of the present call have (`adapter_names`); none where that is not asked for.
+def take_names_of_rows(model: nn.Module) -> set[str]:
+    """Return the adapters that the rows of the present call have (`adapter_names`), and take them off PEFT's layers.
 
-    PEFT hands the names to its layers by hooks; deep prompts keep them in a plan.
+    PEFT hands the names to its layers by hooks, which stay where an error ends the call; deep prompts have a plan.
     """
     names: set[str] = set()
     for module in model.modules():
         names.update(getattr(getattr(module, "plan", None), "names", ()))
-        for hook in module._forward_pre_hooks.values():
-            names.update(getattr(hook, "keywords", {}).get("adapter_names", ()))
+        for key, hook in [*module._forward_pre_hooks.items()]:
+            if found := getattr(hook, "keywords", {}).get("adapter_names"):
+                names.update(found)
+                del module._forward_pre_hooks[key]
     return names
 
 

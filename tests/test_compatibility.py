@@ -311,3 +311,16 @@ def test_refuse_old_accelerate():
     _compatibility.refuse_old_accelerate("1.12.0")
     with pytest.raises(ImportError, match=r"accelerate 1\.11\.0 .*FSDP2.*accelerate>=1\.12"):
         _compatibility.refuse_old_accelerate("1.11.0")
+
+
+def test_take_names_of_rows():
+    """PEFT's hooks hold the names that rows have, and stay on where an error ends the call."""
+    model = get_peft_model(nn.Sequential(nn.Linear(2, 2)), LoraConfig(target_modules=["0"]))
+    model.add_adapter("b", LoraConfig(target_modules=["0"]))
+    model.eval()
+    assert _compatibility.take_names_of_rows(model) == set()
+    for names in (["default", "b"], ["b", "b"]):
+        with pytest.raises(RuntimeError):
+            model(torch.zeros(2, 3), adapter_names=names)  # of another width
+        assert _compatibility.take_names_of_rows(model) == set(names)
+        assert _compatibility.take_names_of_rows(model) == set()

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from dpt_peft._compatibility import names_of_rows
+from dpt_peft._compatibility import take_names_of_rows
 
 from .base import Check, hub_arguments, one_of
 from .beam import Branches, beam_search, groups_of_like_length
@@ -231,10 +231,10 @@ class DPTForHierarchicalClassification(TemplateModel):
                 "a label tree reads a text several times, so there is no one set of attentions or hidden states: "
                 "leave `output_attentions` and `output_hidden_states` out"
             )
-        if not torch.compiler.is_compiling() and len(names_of_rows(self)) > 1:
+        if not torch.compiler.is_compiling() and take_names_of_rows(self):
             raise ValueError(
                 "`adapter_names`: a label tree reads its own selection of the rows in every pass, so they cannot have "
-                "different adapters"
+                "adapters of their own. Activate one for all: `model.set_adapter(name)`"
             )
         texts = _Batch(rows, further)
         if labels is None:

@@ -360,7 +360,7 @@ def _load_folder(args: DatasetArguments, read_other: FileReader | None) -> Datas
     if args.dataset_name is None or not folder.is_dir():
         return None
     if (folder / "dataset_dict.json").is_file():
-        return DatasetDict.load_from_disk(args.dataset_name)
+        return DatasetDict.load_from_disk(args.dataset_name).with_format(None)
     if (folder / "state.json").is_file():
         raise ValueError(
             f"`dataset_name`: {args.dataset_name!r} is one saved `Dataset`. Save the splits together: "
