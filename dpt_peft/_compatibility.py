@@ -300,6 +300,7 @@ def take_names_of_rows(model: nn.Module) -> set[str]:
             if found := getattr(hook, "keywords", {}).get("adapter_names"):
                 names.update(found)
                 del module._forward_pre_hooks[key]
+                module._forward_pre_hooks_with_kwargs.pop(key, None)
     return names
 
 

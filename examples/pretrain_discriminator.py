@@ -249,14 +249,14 @@ def check_can_read(
             f"`{option}`: {path} has a vocabulary of {model.config.vocab_size} tokens; it must share that of "
             f"`model_name_or_path`, which has {vocabulary}."
         )
-    limit = getattr(model.config, "max_position_embeddings", None) or 0
     for name, module in model.named_modules():
-        if name.endswith(".position_embeddings") and getattr(module, "padding_idx", None) is not None:
-            limit -= module.padding_idx + 1  # RoBERTa and its kin count from behind the padding token's position
-    if 0 < limit < max_length:
-        raise ValueError(
-            f"`max_length` must be at most {limit}, all that {path} (`{option}`) reads, got {max_length}."
-        )
+        if name.endswith(".position_embeddings") and isinstance(module, torch.nn.Embedding):
+            # RoBERTa and its kin count from behind the padding token's position
+            limit = module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+            if limit < max_length:
+                raise ValueError(
+                    f"`max_length` must be at most {limit}, all that {path} (`{option}`) reads, got {max_length}."
+                )
 
 
 def check_folder(folder: Path, packed: bool) -> None:

@@ -204,19 +204,15 @@ class PromptBank(Planned, nn.Module, BaseTunerLayer):
             table, encoder = self.deep_prompt_stored[name], None
         else:
             table = self.deep_prompt_table[name]
-            encoder = self.deep_prompt_hidden[name], self.deep_prompt_projection[name]
+            projection: Any = self.deep_prompt_projection[name]
+            encoder = self.deep_prompt_hidden[name], projection.weight, projection.bias
         gate = self.deep_prompt_gate.get(name)
         return AdapterPrompts(table, encoder, self.layouts[name], self.deep_prompt_dropout[name], gate)
 
-    def open(self) -> ForwardPass:
-        """Return a new forward pass with the adapters in use."""
-        self.look_up()
-        return ForwardPass(self._in_use, self._mixtures)
-
     def begin(self) -> None:
-        """Open the model's forward pass."""
-        current = self.open()
-        self.current = current if current.adapters else None
+        """Open a forward pass."""
+        self.look_up()
+        self.current = ForwardPass(self._in_use, self._mixtures) if self._in_use else None
 
     def end(self) -> None:
         """Close the forward pass. One that can be differentiated is kept: checkpoints recompute layers with it."""
@@ -224,6 +220,18 @@ class PromptBank(Planned, nn.Module, BaseTunerLayer):
             self.current.close()
             if torch.compiler.is_compiling() or not self.current.with_gradients:
                 self.current = None
+
+    def alone(self, places: Sequence[tuple[int, int]]) -> tuple[ForwardPass, Sequence[tuple[int, int]]]:
+        """Return a pass for one layer that is run outside of the model's, and the places of its prompts there.
+
+        Args:
+            places: of the layer's prompts in the bank.
+        """
+        self.look_up()
+        if self._mixtures:
+            return ForwardPass(self._in_use, self._mixtures), places
+        own = tuple(self._in_use[part].of_row(row) for part, row in places)
+        return ForwardPass(own, ()), [(part, 0) for part in range(len(own))]
 
     def version(self) -> int:
         """Return a number that changes with every change of the prompts in place; asked for once in a pass."""

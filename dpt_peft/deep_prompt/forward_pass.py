@@ -9,7 +9,7 @@ values. The gradient comes back through that one `unbind`, in one piece.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, groupby
 from operator import is_
 from typing import Any, NamedTuple
@@ -97,14 +97,14 @@ class AdapterPrompts:
 
     Attributes:
         table: keys and values themselves, (num_virtual_tokens, width), or what the encoder makes them of.
-        encoder: the two linear layers of the "mlp" encoder, else `None`.
+        encoder: of the "mlp" encoder the first linear layer, and weight and bias of the second; else `None`.
         layout: where each layer's are.
         dropout: what they go through.
         gate: (layers,) factors of an adapter with `use_gate`, else `None`.
     """
 
     table: torch.Tensor
-    encoder: tuple[nn.Module, nn.Module] | None
+    encoder: tuple[nn.Module, torch.Tensor, torch.Tensor] | None
     layout: Layout
     dropout: Any
     gate: torch.Tensor | None
@@ -123,12 +123,21 @@ class AdapterPrompts:
         """Return keys and values (num_virtual_tokens, width), before dropout."""
         if self.encoder is None:
             return self.table
-        hidden, projection = self.encoder
-        return projection(torch.tanh(hidden(self.table)))
+        hidden, weight, bias = self.encoder
+        return nn.functional.linear(torch.tanh(hidden(self.table)), weight, bias)
 
     def dropped(self) -> torch.Tensor:
         """Return keys and values (num_virtual_tokens, width), dropout applied."""
         return self.dropout(self.flat())
+
+    def of_row(self, row: int) -> AdapterPrompts:
+        """Return the prompts of one layer alone."""
+        columns, layout = self.layout.columns(row), Layout.of([self.layout.sizes(row)])
+        gate = None if self.gate is None else self.gate[row : row + 1]
+        if self.encoder is None:
+            return replace(self, table=self.table[:, columns], layout=layout, gate=gate)
+        hidden, weight, bias = self.encoder
+        return replace(self, encoder=(hidden, weight[columns], bias[columns]), layout=layout, gate=gate)
 
 
 class Shape(NamedTuple):
@@ -296,7 +305,8 @@ class ForwardPass:
     def memo(self, same: tuple[Any, ...], equal: Any, make: Callable[[], Any]) -> Any:
         """Return `make()`, made once for the same objects and equal further values."""
         for objects, values, made in self._made:
-            if values == equal and len(objects) == len(same) and all(map(is_, objects, same)):
+            # objects first: in `torch.export` a comparison of sizes is kept as a condition
+            if len(objects) == len(same) and all(map(is_, objects, same)) and values == equal:
                 return made
         made = make()
         self._made.append((same, equal, made))
@@ -305,7 +315,7 @@ class ForwardPass:
     def _prompts(self, part: int, row: int, shape: Shape) -> Prompts:
         """Return one layer's prompts, made ready with those of all layers in its stretch."""
         index, place = self._parts[part].layout.places[row]
-        return self.memo((), (part, index, shape), lambda: self._stretch(part, index, shape))[place]
+        return self.memo((), ("stretch", part, index, shape), lambda: self._stretch(part, index, shape))[place]
 
     def _stretch(self, part: int, index: int, shape: Shape) -> list[Prompts]:
         """Return the prompts of all layers of a stretch."""

@@ -322,6 +322,11 @@ class PretrainedHeadConfig(PreTrainedConfig):
             ValueError: Something that needs the tokenizer (label words, template, ...) is passed by somebody else.
         """
         if not kwargs.pop("return_unused_kwargs", False):
+            if stand_for_others := kwargs.keys() & cls.tokenizer_options() - {known.name for known in fields(cls)}:
+                raise ValueError(
+                    f"`{min(stand_for_others)}` stands for arguments that need the tokenizer: pass it to "
+                    f"{cls.__name__.removesuffix('Config')}.from_pretrained"
+                )
             return super().from_dict(config_dict, **kwargs)
         own = {name: kwargs.pop(name) for name in [*kwargs] if name.startswith("_") or name == "name_or_path"}
         return super().from_dict(config_dict, **own), kwargs

@@ -197,7 +197,9 @@ class DPTForSequenceClassificationConfig(TemplateConfig):
             classes_per_pass=classes_per_pass,
             minimum=1 if kwargs.get("problem_type") == "multi_label_classification" else 2,
         )
-        if kwargs.get("short_list"):
-            words, pieces = resolved["label_words"], resolved["wordpieces"]
-            check_any_can_be_first(template, words, tokenizer, label_separator, pieces)
-        return cls._make(language_model_config, tokenizer, max_length, **resolved, **kwargs)
+        made: DPTForSequenceClassificationConfig = cls._make(
+            language_model_config, tokenizer, max_length, **resolved, **kwargs
+        )
+        if made.short_list is not None and made.short_list < len(made.label_words):
+            check_any_can_be_first(template, made.label_words, tokenizer, label_separator, made.wordpieces)
+        return made

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import nn
-from transformers import AutoModelForTokenClassification
+from transformers import AutoModelForTokenClassification, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.modeling_outputs import TokenClassifierOutput
 from transformers.utils import can_return_tuple
 
@@ -50,6 +50,13 @@ class DPTForMultiSpanQuestionAnsweringConfig(PretrainedHeadConfig):
     score_function: str = "one_minus_sigmoid"
     loss_reduction: str = "mean"
 
+    @classmethod
+    def from_language_model_config(
+        cls, language_model_config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase | None = None, **options: Any
+    ) -> Any:
+        """Make the config of the discriminator's; a tokenizer is not needed."""
+        return super().from_language_model_config(language_model_config, tokenizer, **options)
+
     @property
     def logit_threshold(self) -> float:
         """`threshold` on the scale of the model's `logits`: a token whose logit is above is part of the answer."""
@@ -59,7 +66,8 @@ class DPTForMultiSpanQuestionAnsweringConfig(PretrainedHeadConfig):
     @logit_threshold.setter
     def logit_threshold(self, value: float) -> None:
         replaced = -value if self.score_function == "one_minus_sigmoid" else value
-        threshold = (1 + math.tanh(replaced / 2)) / 2  # the sigmoid, without an overflow
+        # the sigmoid, without an overflow
+        threshold = 1 / (1 + math.exp(-replaced)) if replaced > 0 else math.exp(replaced) / (1 + math.exp(replaced))
         if not 0 < threshold < 1:
             raise ValueError(f"`logit_threshold` {value} is too far from 0 for a `threshold` between 0 and 1")
         self.threshold = threshold

@@ -207,7 +207,7 @@ class LabelListBank(Tables):
         return index
 
     def passes(self, list_names: Sequence[str] | torch.Tensor | None, batch: int) -> list[torch.Tensor]:
-        """Return which template every row takes, pass by pass; `None`: all take the first of the bank.
+        """Return which template every row takes, pass by pass, (batch,) each.
 
         A row whose list needs fewer passes than others in the batch repeats its last one.
 

@@ -212,15 +212,20 @@ class LowerLayerCache:
         with self._lower_layers_back():
             _, probe = self._run(dataset, order[:1], collator, states=True, gradients=True)
             assert probe is not None
-            if probe.requires_grad:
+            if probe.requires_grad and (trained := self._trained_below(probe)):
                 raise ValueError(
-                    "`model` trains something below its lowest prompted layer (layers, embeddings, label tokens of a "
-                    "released preset), whose outputs change and cannot be cached."
+                    f"{trained} is trained below the lowest prompted layer: its outputs change, so cannot be cached."
                 )
             if not StatesFile.exists(path):
                 self._write(path, dataset, collator, batches, probe.shape[-1])
         self._files.append((first_row, StatesFile(path, self.dtype)))
         return dataset.add_column(ROW_COLUMN, list(range(first_row, first_row + len(dataset))))
+
+    def _trained_below(self, probe: torch.Tensor) -> str | None:
+        """Return the name of a trained parameter that states of the lower layers depend on; None: there is none."""
+        trained = {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+        gradients = torch.autograd.grad(probe.sum(), list(trained.values()), allow_unused=True)
+        return next((name for name, found in zip(trained, gradients, strict=True) if found is not None), None)
 
     def _write(self, path: Path, dataset: Dataset, collator: Any, batches: list[np.ndarray], width: int) -> None:
         lengths = np.zeros(len(dataset), dtype=np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, field, fields, make_dataclass
@@ -131,7 +132,8 @@ def _use_preset(parser: HfArgumentParser, task: Task, argv: Sequence[str] | None
         choices=presets,
         help="What the papers used for a data set and a model; what else is given goes before it.",
     )
-    given, _ = parser.parse_known_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    given, _ = parser.parse_known_args([word for word in words if word not in ("-h", "--help")])
     if given.preset is None:
         return {}
     data = DATA_SETS[PRESETS[given.preset].data_set]

@@ -52,9 +52,11 @@ class Classifier(TextClassificationPipeline):
         Raises:
             ValueError: If a tuple is no pair, or a table has no column `text`.
         """
+        found: list[Any]
         if isinstance(inputs, GeneratorType):  # which transformers reads, and answers, one by one
-            inputs = (_input(each) for each in inputs)
-        elif _is_table(inputs):
+            found = super().__call__((_input(each) for each in inputs), **kwargs)
+            return found
+        if _is_table(inputs):
             inputs = _texts(inputs)
         if hasattr(inputs, "tolist"):
             inputs = inputs.tolist()
@@ -62,7 +64,7 @@ class Classifier(TextClassificationPipeline):
             inputs = list(inputs)
         if isinstance(inputs, list):
             return super().__call__([_input(each) for each in inputs], **kwargs) if inputs else []
-        found: list[Any] = super().__call__(_input(inputs), **kwargs)
+        found = super().__call__(_input(inputs), **kwargs)
         return found
 
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:

@@ -99,6 +99,7 @@ def load_adapter(
     head, _ = split_options(task, method, options)
     for option in options.keys() - vars(head).keys():
         raise ValueError(f"`{option}` was settled when the adapter {name!r} was trained: leave it out.")
+    refuse_other_classes(name, saved, data)
     load = partial(task.heads[METHODS[method].head].load, dtype=torch.float32)
     if own_head:
         wrapper: torch.nn.Module = load(name, data, head, **given.for_loading())
@@ -176,8 +177,13 @@ def check_classes(given: ModelArguments, method: str, model: Any, data: TaskData
         return  # the choices of multiple choice are no classes
     if isinstance(model.config, PretrainedHeadConfig) and not has_prototypes(model.config):
         return  # it scores the words of any classes
+    refuse_other_classes(name, saved, data)
+
+
+def refuse_other_classes(name: str, saved: Any, data: TaskData) -> None:
+    """Raise a `ValueError` if the data has other classes than a config has names of, or has them in another order."""
     names = names_in(saved)
-    if names and data.label_names != names:
+    if names and data.label_names and data.label_names != names:
         raise ValueError(
             f"`model_name_or_path`: {name!r} was trained for the classes {', '.join(names)}, and those of the data "
             f"are {', '.join(data.label_names)}. To predict with it, they must be the same, in the same order."

@@ -173,7 +173,7 @@ class TaskTrainer(Trainer):
         return schedule
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save model or adapter, and beside an adapter over a plain model what its config says of the classes."""
+        """Save model or adapter, and beside an adapter over a plain model what its config says of the task."""
         super().save_model(output_dir, _internal_call=_internal_call)
         if self.args.should_save:
             save_task(self.accelerator.unwrap_model(self.model), output_dir or self.args.output_dir)

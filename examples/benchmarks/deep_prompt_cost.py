@@ -138,35 +138,39 @@ def make_inference(model: nn.Module, batch: dict[str, torch.Tensor], **kwargs: A
 
     @torch.no_grad()
     def forward() -> None:
-        model.eval()
+        if model.training:
+            model.eval()
         model(**inputs, **kwargs)
 
     return forward
 
 
-def take_turns(runs: dict[str, Callable[[], None]], rounds: int, device: str) -> dict[str, list[float]]:
-    """Seconds of each run in each round. The order turns by one place a round, and the first round does not count."""
+def take_turns(
+    runs: dict[str, Callable[[], None]], rounds: int, device: str, *, warm_up: int = 1, wall: bool = False
+) -> dict[str, list[float]]:
+    """Seconds of each run in each round. The order turns by one place a round; the `warm_up` rounds do not count."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     names = list(runs)
-    for turn in range(rounds + 1):
+    for turn in range(rounds + warm_up):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            start = read_clock(device)
+            start = read_clock(device, wall)
             runs[name]()
-            if turn:
-                times[name].append(read_clock(device) - start)
+            if turn >= warm_up:
+                times[name].append(read_clock(device, wall) - start)
     return times
 
 
-def milliseconds(runs: dict[str, Callable[[], None]], rounds: int, device: str) -> dict[str, float]:
+def milliseconds(runs: dict[str, Callable[[], None]], rounds: int, device: str, **options: Any) -> dict[str, float]:
     """Median of each run, see `take_turns`."""
-    return {name: 1e3 * median(times) for name, times in take_turns(runs, rounds, device).items()}
+    return {name: 1e3 * median(times) for name, times in take_turns(runs, rounds, device, **options).items()}
 
 
-def read_clock(device: str) -> float:
-    """Seconds. On one CPU thread those of the process, which other processes on the machine disturb less."""
+def read_clock(device: str, wall: bool = False) -> float:
+    """Seconds. On one CPU thread those of the process, which others disturb less, unless waiting for files counts."""
     if device == "cuda":
         torch.cuda.synchronize()
-    return time.process_time() if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter()
+    of_process = device == "cpu" and torch.get_num_threads() == 1 and not wall
+    return time.process_time() if of_process else time.perf_counter()
 
 
 def operations(setting: Setting, method: str) -> float:

@@ -138,7 +138,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
             f"deep prompts, {third}": epoch(deep_prompts(arguments, third), data, arguments),
             f"deep prompts, {third}, cached": epoch(cached, numbered, arguments),
         }
-        seconds = take_turns(peers, arguments.rounds, arguments.device)
+        seconds = take_turns(peers, arguments.rounds, arguments.device, wall=True)
     medians = {name: median(values) for name, values in seconds.items()}
     full, plain, fast = medians.values()
 
@@ -152,6 +152,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         {"one after the other": one_after_another, "in one batch": together(arguments, data)},
         max(1, arguments.rounds // 2),
         arguments.device,
+        wall=True,
     )
     trial_medians = {name: median(values) for name, values in trials.items()}
     result = {

@@ -175,7 +175,9 @@ def count_decoding(model: nn.Module, padded: bool) -> Count:
 
 def process_times(models: dict[str, nn.Module], batch: dict[str, torch.Tensor], rounds: int) -> dict[str, float]:
     """Return each model's process time of a forward pass over that of `bare`, medians of interleaved runs."""
-    times = milliseconds({name: make_inference(model, batch) for name, model in models.items()}, rounds, "cpu")
+    times = milliseconds(
+        {name: make_inference(model, batch) for name, model in models.items()}, rounds, "cpu", warm_up=5
+    )
     return {name: time / times["bare"] for name, time in times.items()}
 
 

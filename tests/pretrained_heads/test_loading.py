@@ -219,6 +219,8 @@ def test_auto_classes_pass_other_choices_on(model, tokenizer, rows, tmp_path):
     # A config alone cannot follow, as it has no tokenizer.
     with pytest.raises(ValueError, match="`template` cannot change"):
         AutoConfig.from_pretrained(tmp_path, template="{text} {labels}")
+    with pytest.raises(ValueError, match="`preset` stands for arguments that need the tokenizer"):
+        AutoConfig.from_pretrained(tmp_path, preset="paper")
 
 
 def test_what_the_model_gives_back_stays_when_it_is_read_again(model, tokenizer, tmp_path):

@@ -122,6 +122,9 @@ def test_threshold_is_the_papers_on_the_replaced_score(path, score_function, sig
     model.config.logit_threshold = 1.5
     assert model.config.threshold == pytest.approx(1 / (1 + math.exp(-sign * 1.5)))
     assert model.config.logit_threshold == pytest.approx(1.5)
+    for value in (30.0, -30.0):
+        model.config.logit_threshold = value
+        assert model.config.logit_threshold == pytest.approx(value, abs=1e-2)
     for far in (800.0, -800.0):
         with pytest.raises(ValueError, match="too far from 0"):
             model.config.logit_threshold = far

@@ -178,3 +178,4 @@ def test_a_list_that_any_class_can_begin(discriminator_path, byte_level_tokenize
         else:
             with pytest.raises(ValueError, match="put a blank before {labels}"):
                 make(**options)
+            assert make(**{**options, "short_list": 3}).short_list == 3  # the whole list, in its own order

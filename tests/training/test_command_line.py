@@ -94,6 +94,12 @@ def test_data_that_is_not_on_the_hub_has_to_be_given(tmp_path, capsys):
     assert "LDC2013T19" in capsys.readouterr().err
 
 
+def test_help_shows_what_a_preset_stands_for(capsys):
+    with pytest.raises(SystemExit):
+        parse("text-classification", "--preset", "sst2-electra-base", "--help")
+    assert "(default: google/electra-base-discriminator)" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_preset_of_another_family_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
         parse("text-classification", "--preset", "conll04-bert-large", "--output_dir", tmp_path)

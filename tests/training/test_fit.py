@@ -155,6 +155,11 @@ def test_pairs_to_classify_in_every_form(discriminator):
     ):
         assert classify(given) == expected
     # transformers answers a generator one by one
+    stream = zip(firsts, seconds, strict=True)
+    answers = classify(pair for pair in stream)
+    assert not isinstance(answers, list)
+    assert next(iter(answers)) == expected[0]
+    assert [next(stream)[0]] == firsts[1:2]  # nothing more was read
     assert list(classify(pair for pair in zip(firsts, seconds, strict=True))) == expected
     single = classify(firsts)
     assert classify(frame[["text"]]) == classify(rows.remove_columns("text_pair")) == classify(iter(firsts)) == single

@@ -260,6 +260,15 @@ def test_classes_of_an_adapter_are_checked(discriminator, tmp_path):
             test_file=test,
             class_names=["positive", "negative"],
         )
+    with pytest.raises(ValueError, match="and those of the data are dull, negative, positive"):
+        start(
+            "text-classification",
+            "deep_prompt",
+            tmp_path / "m",
+            tmp_path / "out",
+            test_file=test,
+            class_names=["dull", "negative", "positive"],
+        )
     file = tmp_path / "m" / "adapter_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"task_type": None, "modules_to_save": None}))
     with pytest.raises(ValueError, match="was saved without classifier"):

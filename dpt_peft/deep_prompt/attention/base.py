@@ -151,8 +151,7 @@ class DeepPromptLayer(WrappedModule):
         current = self._bank[0].current
         if current is not None and current.serves((self, self.run)):
             return current, places
-        # run outside of the model's forward pass
-        return self.bank.open(), places
+        return self.bank.alone(places)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the attention module, with the prompts in use where there are any, else just as the backbone would."""

@@ -195,7 +195,7 @@ def search_threshold(
         The best of `CANDIDATES` and `before`, as a logit: a word counts as answer if its logit is above.
 
     Raises:
-        ValueError: The questions have no annotation, or the metric is unknown.
+        ValueError: The questions have no annotation.
     """
     golds = features.gold_texts()
     probabilities = np.array(CANDIDATES)

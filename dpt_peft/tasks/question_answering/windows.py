@@ -306,7 +306,8 @@ def score_words(words: Sequence[tuple[int, int]], windows: Iterable[tuple[Offset
             if offset is not None:
                 # a token may reach over several words ("..." in byte-level vocabularies)
                 for word in range(bisect_right(ends, offset[0]), bisect_left(starts, offset[1])):
-                    scores[word] = max(scores[word], logit)
+                    if logit > scores[word] or math.isnan(logit):  # of a broken model all scores are
+                        scores[word] = logit
     return np.array(scores)
 
 

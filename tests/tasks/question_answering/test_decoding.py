@@ -71,6 +71,11 @@ def test_a_token_over_several_words_scores_all_of_them():
     np.testing.assert_array_equal(score_words(words, windows), [-1.0, 2.0, 2.0, 2.0, -3.0])
 
 
+def test_the_logits_of_a_broken_model_are_seen():
+    windows = [([(0, 4), (0, 4), (5, 8)], np.array([np.nan, 2.0, -3.0]))]
+    np.testing.assert_array_equal(score_words(split_words("wait now"), windows), [np.nan, -3.0])
+
+
 def test_words_without_a_token_do_not_split_a_span():
     context = "Anna \ufffe Bella"
     words = split_words(context)
