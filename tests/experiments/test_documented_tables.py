@@ -276,6 +276,18 @@ def test_what_was_tried_for_hierarchies():
     assert table[5][1:3] == ["", percent(built)]
 
 
+def test_stability_on_the_discriminator_that_ships():
+    records = [
+        record
+        for record in stored("low_resource_embedded")
+        if record["run"]["dataset"] in ("sst2", "trec")
+        and record["run"]["method"] in ("fine_tuning", "dpt")
+        and not record["run"]["options"]
+    ]
+    script = grid(stability.table(records, "accuracy", 3))
+    assert tables_of("Stability over ten seeds")[1] == without(script, "learning rate", "seeds")
+
+
 def test_names():
     table = tables_of("Names: CoNLL-2004 and WikiANN")[0]
     runs = [record for record in stored("names_minilm") if "head_learning_rate" not in record["run"]]
