@@ -276,6 +276,10 @@ def test_what_was_tried_for_hierarchies():
     assert table[5][1:3] == ["", percent(built)]
 
 
+def test_all_of_trec():
+    assert tables_of("All of TREC: deep prompts against fine-tuning")[0] == compared(stored("trec_full"))
+
+
 def test_stability_on_the_discriminator_that_ships():
     records = [
         record
