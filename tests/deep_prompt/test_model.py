@@ -17,6 +17,7 @@ from transformers import (
 
 from dpt_peft import DeepPromptConfig, DeepPromptLayer, DeepPromptModel
 from dpt_peft.deep_prompt.attention.find import find_attention_modules
+from dpt_peft.deep_prompt.forward_pass import ForwardPass
 from tests.architectures import TEXT, make_batch, make_model, tiny_config
 from tests.deep_prompt.test_common import bank_of, keys_of, layers_of, logits, prompt_config, prompted, values_of
 
@@ -294,3 +295,33 @@ def test_a_traced_backbone_takes_batches_of_other_sizes(name, with_gradients):
         for rows in (batch, other_batch(name)):
             found = traced(rows["input_ids"], rows["attention_mask"])["logits"]
             torch.testing.assert_close(found, model(**rows).logits, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"encoder": "mlp"}, {"use_gate": True}], ids=["plain", "mlp", "gate"])
+def test_a_layer_run_alone_prepares_no_other_layers_prompts(options):
+    """Reentrant checkpoints run every layer so: all of the bank each time would cost the square of the depth."""
+    bank = bank_of(prompted("bert", **options))
+    bank.begin()
+    whole = bank.current.adapters[0]
+    for layer in bank.layers:
+        current, places = bank.alone(layer.places[0])
+        (own,), ((_, row),) = current.adapters, layer.places[0]
+        assert (own.layout.layers, list(places)) == (1, [(0, 0)])
+        assert torch.allclose(own.flat(), whole.flat()[:, whole.layout.columns(row)])
+        if own.is_gated:
+            assert torch.equal(own.gate, whole.gate[row : row + 1])
+
+
+def test_what_was_made_for_other_objects_is_not_compared_by_its_sizes():
+    """In `torch.export` each comparison of sizes is kept as a condition of the graph."""
+
+    class Size:
+        def __eq__(self, other):
+            raise AssertionError("compared")
+
+        __hash__ = None
+
+    current, mask = ForwardPass((), ()), object()
+    current.memo((mask,), (Size(),), lambda: "of a mask")
+    assert current.memo((), (2,), lambda: "of none") == "of none"
+    assert current.memo((object(),), (2,), lambda: "of another") == "of another"

@@ -251,28 +251,18 @@ def test_an_adapter_is_used_as_it_was_trained(discriminator, tmp_path):
 def test_classes_of_an_adapter_are_checked(discriminator, tmp_path):
     train, test = write(tmp_path / "train.jsonl", TEXTS), write(tmp_path / "test.jsonl", TEXTS, "label")
     start("text-classification", "deep_prompt", discriminator, tmp_path / "m", train_file=train, test_file=test)
-    with pytest.raises(ValueError, match="trained for the classes negative, positive"):
-        start(
-            "text-classification",
-            "deep_prompt",
-            tmp_path / "m",
-            tmp_path / "out",
-            test_file=test,
-            class_names=["positive", "negative"],
-        )
-    with pytest.raises(ValueError, match="and those of the data are dull, negative, positive"):
-        start(
-            "text-classification",
-            "deep_prompt",
-            tmp_path / "m",
-            tmp_path / "out",
-            test_file=test,
-            class_names=["dull", "negative", "positive"],
-        )
+
+    def use(**data):
+        return start("text-classification", "deep_prompt", tmp_path / "m", tmp_path / "out", test_file=test, **data)
+
+    for names in (["positive", "negative"], ["dull", "negative", "positive"]):
+        message = f"trained for the classes negative, positive, and those of the data are {', '.join(names)}"
+        with pytest.raises(ValueError, match=message):
+            use(class_names=names)
     file = tmp_path / "m" / "adapter_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"task_type": None, "modules_to_save": None}))
     with pytest.raises(ValueError, match="was saved without classifier"):
-        start("text-classification", "deep_prompt", tmp_path / "m", tmp_path / "out", test_file=test)
+        use()
 
 
 QUESTIONS = [
