@@ -7,7 +7,7 @@ any of its methods; a text passes `load` -> `select` -> `features` -> the model,
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -173,6 +173,10 @@ class Task(ABC):
         """Return the group of every row, which is held out whole or not at all; None: there are none."""
         return None
 
+    def labels(self, data: TaskData, rows: Dataset) -> Sequence[Collection[Any]] | None:
+        """Return all labels of every row, none of which a sample should lose; None: its class is its label."""
+        return None
+
     def select(self, data: TaskData, sampling: SamplingArguments) -> dict[str, Dataset]:
         """Draw the training sample and, where asked, hold out validation data.
 
@@ -180,8 +184,11 @@ class Task(ABC):
             ValueError: If the sample cannot be drawn as asked; the message names the argument.
         """
         train = data.splits.get("train")
-        classes = None if train is None else self.classes(data, train)
-        return select_rows(data.splits, sampling, classes, None if train is None else self.groups(train))
+        if train is None:
+            return select_rows(data.splits, sampling)
+        return select_rows(
+            data.splits, sampling, self.classes(data, train), self.groups(train), self.labels(data, train)
+        )
 
     def check(self, args: Any, splits: Mapping[str, Dataset]) -> None:  # noqa: B027 (may do nothing)
         """Raise a `ValueError` where arguments and the chosen splits do not fit together."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from datasets import Dataset
@@ -47,6 +48,7 @@ def select_rows(
     sampling: SamplingArguments,
     classes: Sequence[Hashable] | None = None,
     groups: Sequence[Hashable] | None = None,
+    labels: Sequence[Collection[Hashable]] | None = None,
 ) -> dict[str, Dataset]:
     """Draw the training sample and, where asked, a validation set from the rest.
 
@@ -55,6 +57,8 @@ def select_rows(
         sampling: How much of it.
         classes: The class of every training row; the sample is drawn class by class. None: rows are of no one class.
         groups: The group of every training row; groups are held out whole.
+        labels: All labels of every training row, where it has several; a warning names those that no row to train on
+            has. None: its class is its label.
 
     Returns:
         The splits to use.
@@ -80,7 +84,7 @@ def select_rows(
     if "train" in chosen:
         train = chosen["train"]
         rows, held_out = _train_and_held_out(len(train), sampling, classes, groups)
-        _warn_of_lost_classes(classes or (), rows, sampling)
+        _warn_of_lost_labels(labels or [[label] for label in classes or ()], rows, sampling)
         chosen["train"] = train.select(rows)
         if held_out is not None:
             chosen["validation"] = train.select(held_out)
@@ -90,13 +94,17 @@ def select_rows(
     return chosen
 
 
-def _warn_of_lost_classes(classes: Sequence[Hashable], rows: Sequence[int], sampling: SamplingArguments) -> None:
-    """Warn of classes that the training sample lost to the held-out rows."""
-    lost = set(classes) - {classes[row] for row in rows} if classes else set()
+def _warn_of_lost_labels(
+    labels: Sequence[Collection[Hashable]], rows: Sequence[int], sampling: SamplingArguments
+) -> None:
+    """Warn of labels that only rows have which are left out or held out."""
+    lost = set(chain.from_iterable(labels)).difference(*(labels[row] for row in rows)) if labels else set()
     if lost:
+        options = {name: getattr(sampling, name) for name in ("train_fraction", "validation_size")}
+        said = [f"`{name}` {value}" for name, value in options.items() if value is not None]
         logger.warning(
-            "`validation_size` %s with `sample_seed` %s leaves no row to train on of the class %s.",
-            sampling.validation_size,
+            "%s, with `sample_seed` %s: no row to train on is left of the class %s.",
+            ", ".join(said),
             sampling.sample_seed,
             ", ".join(sorted(map(repr, lost))),
         )

@@ -284,6 +284,12 @@ class TextClassification(Task):
             return None
         return [data.label_names[label] for label in rows["labels"][:]]
 
+    def labels(self, data: TaskData, rows: Dataset) -> list[list[str]] | None:
+        """Return the names of every row's labels where it has several."""
+        if not data.several_labels:
+            return None
+        return [[name for name, has in zip(data.label_names, row, strict=True) if has] for row in rows["labels"][:]]
+
     def features(
         self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: TaskData, args: Any, max_length: int
     ) -> Features:

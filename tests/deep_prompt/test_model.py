@@ -278,7 +278,7 @@ def test_export_takes_batches_of_other_sizes(name, options):
     batch = make_batch(name).asdict()
     sizes = {key: {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC} for key in batch}
     with torch.no_grad():
-        program = torch.export.export(model.get_base_model(), (), batch, dynamic_shapes=sizes).module()
+        program = torch.export.export(model.get_base_model(), (), batch, dynamic_shapes=sizes, strict=False).module()
         # prompts and three tokens are eight keys, which fused kernels want no padding for
         shorter = {key: value[:1, :3] for key, value in batch.items()}
         for rows in (batch, other_batch(name), shorter):

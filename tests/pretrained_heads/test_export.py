@@ -53,7 +53,7 @@ def dynamic(rows) -> dict:
 def test_torch_export(model, tokenizer):
     rows = inputs(tokenizer, TEXTS)
     with torch.no_grad():
-        program = torch.export.export(model, (), rows, dynamic_shapes=dynamic(rows)).module()
+        program = torch.export.export(model, (), rows, dynamic_shapes=dynamic(rows), strict=False).module()
         for texts in (TEXTS, *OTHERS):
             rows = inputs(tokenizer, texts)
             torch.testing.assert_close(program(**rows).logits, model(**rows).logits, rtol=0, atol=1e-5)

@@ -304,6 +304,10 @@ class WordTagging(Task):
         """Return the words of every row: predicates of one sentence stay on one side."""
         return [tuple(words) for words in rows["words"][:]]
 
+    def labels(self, data: TaskData, rows: Dataset) -> list[set[str]]:
+        """Return the types of every row's spans."""
+        return [{tag[2:] for tag in tags if tag != "O"} for tags in rows["tags"][:]]
+
     def load_tokenizer(self, path: str, **kwargs: Any) -> PreTrainedTokenizerBase:
         """Load a tokenizer that takes words, see `load_word_tokenizer`."""
         return load_word_tokenizer(path, **kwargs)
