@@ -6,9 +6,10 @@ import copy
 import inspect
 import json
 import logging
+import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial, wraps
 from itertools import chain
@@ -167,18 +168,40 @@ def _without_pieces(unigram: dict[str, Any], pieces: frozenset[str]) -> models.U
     return models.Unigram(vocab, unk_id=unigram["unk_id"], byte_fallback=unigram.get("byte_fallback", False))
 
 
-class _HoldBackLoadReport(logging.Filter):
-    """Keep back the report of one load (transformers' own text), so that it can be shown if it says too much."""
+@contextmanager
+def _load_report_held_back() -> Iterator[list[logging.LogRecord]]:
+    """Keep back transformers' report of a load, so that it can be shown if it says too much."""
+    held: list[logging.LogRecord] = []
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.held: list[logging.LogRecord] = []
+    def keep(record: logging.LogRecord) -> bool:
+        is_report = "LOAD REPORT" in str(record.msg)
+        if is_report:
+            held.append(record)
+        return not is_report
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        if "LOAD REPORT" not in str(record.msg):
-            return True
-        self.held.append(record)
-        return False
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addFilter(keep)
+    try:
+        yield held
+    finally:
+        logger.removeFilter(keep)
+
+
+def _show(held: Iterable[logging.LogRecord]) -> None:
+    for record in held:
+        logging.getLogger(record.name).handle(record)
+
+
+@contextmanager
+def no_report_of(names: Collection[str]) -> Iterator[None]:
+    """Keep back the report of a base model's load that misses nothing but these weights, which an adapter brings."""
+    with _load_report_held_back() as held:
+        yield
+    _show(record for record in held if not set(_MISSING.findall(str(record.msg))) <= set(names))
+
+
+#: A weight that is missing, in transformers' report of a load.
+_MISSING = re.compile(r"^(\S+) *\|.*MISSING", re.MULTILINE)
 
 
 def load_with_new_head(auto_class: Any, path: str, **kwargs: Any) -> PreTrainedModel:
@@ -198,14 +221,10 @@ def load_with_new_head(auto_class: Any, path: str, **kwargs: Any) -> PreTrainedM
     Raises:
         ValueError: A weight of the backbone has another shape in the checkpoint.
     """
-    hold, logger = _HoldBackLoadReport(), logging.getLogger("transformers.modeling_utils")
-    logger.addFilter(hold)
-    try:
+    with _load_report_held_back() as held:
         model, loading = auto_class.from_pretrained(
             path, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
         )
-    finally:
-        logger.removeFilter(hold)
     backbone = f"{model.base_model_prefix}."
     reshaped = [entry[0] for entry in loading["mismatched_keys"]]
     wrong = [key for key in reshaped if key.startswith(backbone)]
@@ -214,8 +233,7 @@ def load_with_new_head(auto_class: Any, path: str, **kwargs: Any) -> PreTrainedM
     of_backbone = [key for key in loading["missing_keys"] if key.startswith(backbone)]
     model.has_new_head = len(loading["missing_keys"]) > len(of_backbone) or bool(reshaped)
     if of_backbone:
-        for record in hold.held:
-            logging.getLogger(record.name).handle(record)
+        _show(held)
     return model
 
 

@@ -22,7 +22,7 @@ from peft.utils import SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.utils import cached_file
 
-from ._compatibility import call_before_an_adapter_is_put_on, call_when_an_adapters_card_is_written
+from ._compatibility import call_before_an_adapter_is_put_on, call_when_an_adapters_card_is_written, no_report_of
 from .deep_prompt import DeepPromptConfig
 from .deep_prompt.model import warn_of_what_is_left_out
 from .deep_prompt.task_head import modules_left_out
@@ -43,7 +43,7 @@ _FOR_THE_ADAPTER = {*inspect.signature(PeftModel.from_pretrained).parameters, "s
 
 # The weight of a task head, which PEFT saves whole; its LoRA factors have other names.
 _HEAD = re.compile(
-    r".*\.(classifier|score|classification_head|logits_proj|qa_outputs)(\.(dense|out_proj|linear|\d+))?\.weight"
+    r"(.*\.)?(classifier|score|classification_head|logits_proj|qa_outputs)(\.(dense|out_proj|linear|\d+))?\.weight"
 )
 
 
@@ -71,9 +71,9 @@ def _wrapper_config(path: str, where: dict[str, Any]) -> PreTrainedConfig | None
     return config if isinstance(config, PretrainedHeadConfig) else None
 
 
-def _refuse_lost_wrapper(path: str, adapter: PeftConfig, where: dict[str, Any]) -> None:
+def _refuse_lost_wrapper(path: str, adapter: PeftConfig, weights: dict[str, Any]) -> None:
     """Raise if the adapter's weights are those of a wrapper although neither it nor its base says of which task."""
-    trained = {name.removeprefix("base_model.model.").partition(".")[0] for name in load_peft_weights(path, **where)}
+    trained = {name.partition(".")[0] for name in weights}
     base, revision = str(adapter.base_model_name_or_path), {"revision": adapter.revision or "main"}
     if "language_model" not in trained or _wrapper_config(base, revision) is not None:
         return
@@ -142,10 +142,9 @@ def config_of_adapter(path: str, adapter: PeftConfig, **where: Any) -> PreTraine
     return base
 
 
-def _classes_of_the_head(path: str, where: dict[str, Any]) -> dict[str, int]:
+def _classes_of_the_head(weights: dict[str, Any]) -> dict[str, int]:
     """How many classes the head saved in an adapter has, as an argument of the base model; nothing without a head."""
-    saved = load_peft_weights(path, **where)
-    sizes = [len(saved[name]) for name in saved if _HEAD.fullmatch(name) and saved[name].dim() == 2]
+    sizes = [len(weight) for name, weight in weights.items() if _HEAD.fullmatch(name) and weight.dim() == 2]
     # Of a head of several layers, the last one is the smallest.
     return {"num_labels": min(sizes)} if sizes else {}
 
@@ -197,17 +196,24 @@ class _AutoPeftModel:
         adapter = PeftConfig.from_pretrained(path, revision=revision, **kwargs)
         wrapper_config = _wrapper_config(path, {**where, "revision": revision or "main"})
         if wrapper_config is None:
-            for_weights = {"device": "cpu", "revision": revision, **where}
-            _refuse_lost_wrapper(path, adapter, for_weights)
+            found = load_peft_weights(path, **{"device": "cpu", "revision": revision, **where})
+            weights = {name.removeprefix("base_model.model."): weight for name, weight in found.items()}
+            _refuse_lost_wrapper(path, adapter, weights)
             saved = _saved_task(path, adapter, {**where, "revision": revision or "main"})
             thresholds = {name: saved.pop(name) for name in THRESHOLDS if name in saved}
             if kwargs.keys() & {"num_labels", "id2label"}:
                 saved.pop("id2label", None)
             elif "id2label" not in saved:
-                saved |= _classes_of_the_head(path, for_weights)
-            loaded: PeftModel = super().from_pretrained(  # type: ignore[misc]
-                path, adapter_name, is_trainable=is_trainable, config=config, revision=revision, **{**saved, **kwargs}
-            )
+                saved |= _classes_of_the_head(weights)
+            with no_report_of(weights):
+                loaded: PeftModel = super().from_pretrained(  # type: ignore[misc]
+                    path,
+                    adapter_name,
+                    is_trainable=is_trainable,
+                    config=config,
+                    revision=revision,
+                    **{**saved, **kwargs},
+                )
             for name, value in thresholds.items():
                 setattr(loaded.config, name, value)
             return loaded

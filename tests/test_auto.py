@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -356,6 +357,25 @@ def test_the_number_of_classes_is_read_from_the_adapter(tmp_path, architecture, 
         tmp_path / "adapter", id2label={index: f"class {index}" for index in range(classes)}
     )
     assert named.config.id2label[1] == "class 1"
+
+
+@pytest.mark.parametrize("lost", [None, "encoder.layer.0.attention.self.query"])
+def test_only_weights_that_neither_base_nor_adapter_has_are_reported(tmp_path, caplog, lost):
+    torch.manual_seed(0)
+    backbone = AutoModel.from_config(architectures.make_config("electra"))
+    kept = {name: weight for name, weight in backbone.state_dict().items() if lost is None or lost not in name}
+    backbone.save_pretrained(tmp_path / "base", state_dict=kept)
+    base = AutoModelForSequenceClassification.from_pretrained(tmp_path / "base", num_labels=3)
+    get_peft_model(base, DeepPromptConfig(task_type="SEQ_CLS")).save_pretrained(tmp_path / "adapter")
+    caplog.clear()
+    transformers_logger = logging.getLogger("transformers")
+    transformers_logger.addHandler(caplog.handler)
+    try:
+        AutoPeftModelForSequenceClassification.from_pretrained(tmp_path / "adapter")
+    finally:
+        transformers_logger.removeHandler(caplog.handler)
+    reports = {record.message for record in caplog.records if "LOAD REPORT" in record.message}
+    assert [lost in report for report in reports] == ([] if lost is None else [True])
 
 
 def test_deep_prompts_keep_the_kind_of_task_that_transformers_read_off_the_labels(tmp_path):

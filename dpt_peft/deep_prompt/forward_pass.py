@@ -47,17 +47,20 @@ class Layout:
     Attributes:
         stretches: the layers, in order.
         places: for each layer its stretch, and its place there.
+        starts: first column of each stretch.
     """
 
     stretches: tuple[Stretch, ...]
     places: tuple[tuple[int, int], ...]
+    starts: tuple[int, ...]
 
     @classmethod
     def of(cls, sizes: Sequence[tuple[int, int]]) -> Layout:
         """Return the layout of layers with these key and value sizes."""
         stretches = tuple(Stretch(len(list(same)), *pair) for pair, same in groupby(sizes))
         places = ((index, place) for index, stretch in enumerate(stretches) for place in range(stretch.layers))
-        return cls(stretches, tuple(places))
+        ends = tuple(accumulate(stretch.width for stretch in stretches))
+        return cls(stretches, tuple(places), (0, *ends[:-1]))
 
     @property
     def layers(self) -> int:
@@ -68,11 +71,6 @@ class Layout:
     def width(self) -> int:
         """Numbers of one token in all layers."""
         return sum(stretch.width for stretch in self.stretches)
-
-    @property
-    def starts(self) -> list[int]:
-        """First column of each stretch."""
-        return [0, *accumulate(stretch.width for stretch in self.stretches)][:-1]
 
     def sizes(self, row: int) -> tuple[int, int]:
         """Return the key size and the value size of the layer `row`."""

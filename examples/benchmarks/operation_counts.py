@@ -100,13 +100,13 @@ def backbone(name: str, causal: bool = False) -> Any:
     return auto.from_config(AutoConfig.for_model(name, **BACKBONES[name])).eval()
 
 
-def with_method(base: Any, method: str, **options: Any) -> Any:
+def with_method(base: Any, method: str, prompts: int = PROMPTS, **options: Any) -> Any:
     """Return the backbone with one of the methods: `bare`, `prefix_tuning`, `lora` or `deep_prompt`."""
     task_type = "SEQ_CLS" if "Classification" in type(base).__name__ else "CAUSAL_LM"
     configs: dict[str, Callable[[], Any]] = {
-        "prefix_tuning": lambda: PrefixTuningConfig(task_type=task_type, num_virtual_tokens=PROMPTS),
+        "prefix_tuning": lambda: PrefixTuningConfig(task_type=task_type, num_virtual_tokens=prompts),
         "lora": lambda: LoraConfig(task_type=task_type, r=8),
-        "deep_prompt": lambda: DeepPromptConfig(task_type=task_type, num_virtual_tokens=PROMPTS, **options),
+        "deep_prompt": lambda: DeepPromptConfig(task_type=task_type, num_virtual_tokens=prompts, **options),
     }
     return base if method == "bare" else get_peft_model(base, configs[method]()).eval()
 
@@ -174,41 +174,42 @@ def count_decoding(model: nn.Module, padded: bool) -> Count:
 
 
 def process_times(models: dict[str, nn.Module], batch: dict[str, torch.Tensor], rounds: int) -> dict[str, float]:
-    """Return each model's process time of a forward pass over that of `bare`, medians of interleaved runs."""
+    """Return process times of a forward pass over that of the bare backbone, medians of interleaved runs."""
     times = milliseconds(
         {name: make_inference(model, batch) for name, model in models.items()}, rounds, "cpu", warm_up=5
     )
-    return {name: time / times["bare"] for name, time in times.items()}
+    return {name: time / times["bare backbone"] for name, time in times.items()}
+
+
+def methods(prompts: int) -> dict[str, nn.Module]:
+    """Return BERT with each of the peers, by what tables call them."""
+    last_third = {"layers_to_transform": f"last {LAYERS // 3}"}
+    kinds: dict[str, tuple[str, dict[str, Any]]] = {
+        "bare backbone": ("bare", {}),
+        "PEFT prefix tuning": ("prefix_tuning", {}),
+        "LoRA, r=8": ("lora", {}),
+        "deep prompts": ("deep_prompt", {}),
+        "deep prompts, gated": ("deep_prompt", {"use_gate": True}),
+        "deep prompts, last third": ("deep_prompt", last_third),
+    }
+    return {
+        name: with_method(backbone("bert"), method, prompts, **options) for name, (method, options) in kinds.items()
+    }
 
 
 def method_table(rounds: int) -> str:
     """Return the peers side by side on BERT."""
-    batch = make_batch()
-    models = {method: with_method(backbone("bert"), method) for method in ("bare", "prefix_tuning", "lora")}
-    models["deep prompts"] = with_method(backbone("bert"), "deep_prompt")
-    models["deep prompts, gated"] = with_method(backbone("bert"), "deep_prompt", use_gate=True)
-    models["deep prompts, last third"] = with_method(
-        backbone("bert"), "deep_prompt", layers_to_transform=f"last {LAYERS // 3}"
-    )
-    ratios = process_times(models, batch, rounds)
+    batch, models = make_batch(), methods(PROMPTS)
+    ratios = [process_times(each, batch, rounds) for each in (models, methods(1))]
     forward = {name: count_forward(model, batch) for name, model in models.items()}
     training = {name: count_training_step(model, batch) for name, model in models.items()}
     rows = []
-    for name in models:
-        operations, kernels = forward["bare"].added_by(forward[name], LAYERS)
-        rows.append(
-            [
-                {"bare": "bare backbone", "prefix_tuning": "PEFT prefix tuning", "lora": "LoRA, r=8"}.get(name, name),
-                f"{forward[name].operations}",
-                f"{operations:+.1f}",
-                f"{kernels:+.1f}",
-                f"{training[name].kernels}",
-                f"{ratios[name]:.2f}",
-            ]
-        )
-    return _markdown(
-        ["BERT, 12 layers", "forward", "a layer adds", "kernels", "kernels of a step", "process time / bare"], rows
-    )
+    for name, counted in forward.items():
+        operations, kernels = forward["bare backbone"].added_by(counted, LAYERS)
+        row = [name, f"{counted.operations}", f"{operations:+.1f}", f"{kernels:+.1f}", f"{training[name].kernels}"]
+        rows.append(row + [f"{ratio[name]:.2f}" for ratio in ratios])
+    head = ["BERT, 12 layers", "forward", "a layer adds", "kernels", "kernels of a step"]
+    return _markdown([*head, "process time / bare", "with one prompt"], rows)
 
 
 def architecture_table() -> str:

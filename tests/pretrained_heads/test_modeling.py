@@ -261,9 +261,6 @@ def test_embeddings_and_attention_implementation(load):
     assert model.get_input_embeddings() is embeddings
 
 
-@pytest.mark.skipif(
-    torch.__version__ < (2, 7), reason=f"torch {torch.__version__} cannot compile transformers' own decorators"
-)
 def test_compiled_model_gives_the_same_logits(load, tokenizer):
     model, rows = load(), tokenizer(TEXTS, padding=True, return_tensors="pt")
     compiled = torch.compile(model, backend="eager", fullgraph=True)

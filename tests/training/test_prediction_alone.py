@@ -1,6 +1,7 @@
 """A trained model predicts rows of a file, with no training data beside it, and as it did when it was trained."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -80,10 +81,14 @@ def test_the_file_of_rows_is_enough(family, method, rows, unknown, data, labels_
     start(family, method, discriminator, tmp_path / "trained", train_file=train, test_file=test, **data)
     outcome = start(family, method, tmp_path / "trained", tmp_path / "again", test_file=test, **data)
     file = "predictions.jsonl" if rows is LISTS else "predictions.tsv"
-    told = [(tmp_path / folder / file).read_text() for folder in ("trained", "again")]
-    assert told[0] == told[1]
+    told = [_cells((tmp_path / folder / file).read_text()) for folder in ("trained", "again")]
+    assert told[1] == pytest.approx(told[0], abs=1e-6)  # batches of the two runs are of other sizes
     assert any(name.startswith("test_") and "loss" in name for name in outcome.results) is labels_known
     assert not (tmp_path / "again" / "README.md").exists()  # there is no model beside it
+
+
+def _cells(text: str) -> list[str | float]:
+    return [float(cell) if re.fullmatch(r"-?\d+\.\d+", cell) else cell for cell in re.split(r"[\t\n]", text)]
 
 
 def test_without_saved_names_the_classes_are_asked_for(discriminator, tmp_path):
@@ -134,7 +139,7 @@ def test_a_saved_classifier_keeps_its_words(method, discriminator, language_mode
     if method == "dpt":
         start(task.name, method, tmp_path / "m", tmp_path / "again", train_file=train, test_file=test)
         told = [(tmp_path / folder / "predictions.tsv").read_text() for folder in ("m", "again")]
-        assert told[0] == told[1]
+        assert told[1] == pytest.approx(told[0], abs=1e-6)  # batches of the two runs are of other sizes
 
 
 def test_several_labels_are_not_read_as_one(discriminator, tmp_path):
