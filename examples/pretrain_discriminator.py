@@ -259,6 +259,30 @@ def check_can_read(
                 )
 
 
+def check_shares_words(option: str, path: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a model for which the tokens are other words; one that is saved without a tokenizer is not known to be.
+
+    Args:
+        option: What it was given as.
+        path: Its folder or Hub id.
+        tokenizer: Of the discriminator that is trained.
+
+    Raises:
+        ValueError: If it is; the message names the first word.
+    """
+    try:
+        theirs = AutoTokenizer.from_pretrained(path).get_vocab()
+    except (OSError, ValueError):  # there is none
+        return
+    ours = tokenizer.get_vocab()
+    if ours != theirs:
+        word, index = min(ours.items() ^ theirs.items(), key=lambda pair: pair[1])
+        raise ValueError(
+            f"`{option}`: {path} has another vocabulary than `model_name_or_path`: {word!r} is token {index} of only "
+            "one of them."
+        )
+
+
 def check_folder(folder: Path, packed: bool) -> None:
     """Refuse a folder that holds weights of the other kind: whoever loads it would get the older model.
 
@@ -383,6 +407,10 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         check_can_read("generator", data_args.generator, generator.generator, *limits)
     for other in model_args.compare_with:
         check_can_read("compare_with", other, discriminator_from_encoder(other), *limits)
+    others = {"teacher": [model_args.teacher], "generator": [data_args.generator]}
+    for option, paths in (others | {name: getattr(model_args, name) for name in ("compare_with", "mix_with")}).items():
+        for path in filter(None, paths):
+            check_shares_words(option, path, tokenizer)
     if model_args.mix_with:
         mix_weights(discriminator, model_args.model_name_or_path, model_args.mix_with, model_args.mix_shares)
 

@@ -16,7 +16,9 @@ script makes the comparison, `examples/experiments/label_hierarchies.py` all of 
 
 from __future__ import annotations
 
+import json
 import logging
+from pathlib import Path
 from typing import Any
 
 from experiments.costs import CostArguments, check_costs, costs_of
@@ -36,6 +38,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     for name, value in measured.items():
         for line in value if name == "beams" else [value]:
             show("%s: %s", name, line)
+    if arguments.training.process_index == 0:
+        file = Path(arguments.training.output_dir) / "costs.json"
+        file.write_text(json.dumps(measured, indent=1), encoding="utf-8")
     return outcome.results | measured
 
 

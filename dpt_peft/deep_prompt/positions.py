@@ -84,7 +84,7 @@ class ShiftedPositions(Planned, WrappedModule):
                 self._check_room(shifted)
             positions = shifted
         if name in kwargs:
-            return self.base_layer(*args, **kwargs | {name: positions})
+            return self.base_layer(*args, **{**kwargs, name: positions})
         return self.base_layer(*args[:index], positions, *args[index + 1 :], **kwargs)
 
     def _check_room(self, positions: torch.Tensor) -> None:

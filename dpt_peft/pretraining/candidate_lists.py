@@ -129,8 +129,10 @@ class DocumentCollator:
         self.special[tokenizer.all_special_ids] = True
         listed = len(self.prompt) + self._list_length(max_candidates) if candidate_list_share > 0 else 0
         if max_length - len(frame) - listed < 8:
+            beside = f"a list of up to {max_candidates} candidates" if listed else "the special tokens"
             raise ValueError(
-                f"max_length={max_length} leaves the text {max_length - len(frame) - listed} tokens; it needs 8."
+                f"max_length={max_length} leaves the text {max_length - len(frame) - listed} tokens beside {beside}; "
+                "it needs 8."
             )
 
     def _list_length(self, count: int) -> int:

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from transformers import (
     AutoConfig,
     BertConfig,
+    BertForMaskedLM,
     BertModel,
     BertTokenizer,
     DebertaV2Config,
@@ -247,8 +248,6 @@ def test_too_little_text(encoder, tmp_path):
 
 
 def test_a_generator_with_another_vocabulary(encoder, texts, tmp_path):
-    from transformers import BertForMaskedLM
-
     config = BertConfig.from_pretrained(encoder, vocab_size=50)
     BertForMaskedLM(config).save_pretrained(tmp_path / "generator")
     with pytest.raises(ValueError, match="`generator`.*vocabulary"):
@@ -279,6 +278,19 @@ def test_models_that_cannot_read_the_rows(encoder, texts, tmp_path, option, othe
 
 
 @pytest.mark.usefixtures("no_data")
+@pytest.mark.parametrize("option", ["teacher", "generator", "compare_with", "mix_with"])
+def test_models_that_read_the_tokens_as_other_words(encoder, texts, tmp_path, option):
+    kind = BertForMaskedLM if option == "generator" else BertModel
+    kind(BertConfig.from_pretrained(encoder)).save_pretrained(tmp_path / "other")
+    words = [*VOCABULARY[:-2], VOCABULARY[-1], VOCABULARY[-2]]
+    BertTokenizer(vocab={word: index for index, word in enumerate(words)}).save_pretrained(tmp_path / "other")
+    more = ["--mix_shares", "0.5"] if option == "mix_with" else []
+    message = f"`{option}`: .*: '({'|'.join(words[-2:])})' is token {len(words) - 2} of only one"
+    with pytest.raises(ValueError, match=message):
+        run(encoder, texts, tmp_path / "out", f"--{option}", str(tmp_path / "other"), *more, "--do_train", "--do_eval")
+
+
+@pytest.mark.usefixtures("no_data")
 def test_rows_longer_than_the_model_reads(encoder, texts, tmp_path):
     with pytest.raises(ValueError, match="`max_length` must be at most 64, .* got 65"):
         run(encoder, texts, tmp_path / "out", "--do_train", "--max_length", "65")
@@ -305,7 +317,7 @@ def test_rows_too_short_for_candidate_lists(encoder, texts, tmp_path, caplog):
     metrics = run(encoder, texts, tmp_path / "evaluated", "--do_eval", *short)
     assert {name for name in METRICS if name in metrics} == {name for name in METRICS if "replaced_tokens" in name}
     assert "No candidate lists are evaluated" in caplog.text
-    with pytest.raises(ValueError, match="max_length=16 leaves the text 0 tokens"):
+    with pytest.raises(ValueError, match="max_length=16 leaves the text 0 tokens beside a list of up to 6 candidates"):
         run(encoder, texts, tmp_path / "asked", "--do_train", *short, "--candidate_list_share", "0.5")
 
 

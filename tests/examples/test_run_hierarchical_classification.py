@@ -46,6 +46,9 @@ def test_script(files, tmp_path):
     assert 0 <= results["test_accuracy"] <= results["test_accuracy_level_1"] <= 1
     assert results["flat_tokens_per_text"] < results["tokens_per_text"]
     assert results["peak_memory_mb"] > 50
+    kept = json.loads((tmp_path / "costs.json").read_text())
+    assert kept == {name: results[name] for name in kept}
+    assert {"flat_tokens_per_text", "peak_memory_mb"} <= kept.keys()
     assert DPTForHierarchicalClassification.from_pretrained(tmp_path).config.tree.classes == (
         "dull",
         "fine",
