@@ -163,7 +163,7 @@ def test_length():
     table = tables_of("Prompt depth and length")[1]
     rows = compared(stored("prompt_length"), counts=False)
     for line in table[1:]:
-        titles = [f"{DEEP}, its rate 0.001, {length} prompts, {line[0]}" for length in (4, 16, 64)]
+        titles = [f"{DEEP}, its rate 0.001, {length} prompts, {line[0]}" for length in (4, 16, 64, 128)]
         found = rows_of(rows, titles)
         assert line[1:] == [*(row[-1] for row in found), found[1][0]]
 
