@@ -194,14 +194,35 @@ def _show(held: Iterable[logging.LogRecord]) -> None:
 
 @contextmanager
 def no_report_of(names: Collection[str]) -> Iterator[None]:
-    """Keep back the report of a base model's load that misses nothing but these weights, which an adapter brings."""
-    with _load_report_held_back() as held:
-        yield
-    _show(record for record in held if not set(_MISSING.findall(str(record.msg))) <= set(names))
+    """Keep back the report of a base model's load that misses nothing but these weights, which an adapter brings.
+
+    If the load fails the report is shown, as the error may refer to it.
+    """
+    known = set(names)
+    try:
+        with _load_report_held_back() as held:
+            yield
+    except Exception:
+        known = set()
+        raise
+    finally:
+        _show(record for record in held if not _lost_weights(str(record.msg)) <= known)
 
 
-#: A weight that is missing, in transformers' report of a load.
-_MISSING = re.compile(r"^(\S+) *\|.*MISSING", re.MULTILINE)
+def _lost_weights(report: str) -> set[str]:
+    """Return the weights that are missing, or of another shape, by transformers' report of a load."""
+    lines = re.findall(r"^(\S.*?) *\| *\S*(?:MISSING|MISMATCH)", report, re.MULTILINE)
+    return set(chain.from_iterable(map(_expanded, lines)))
+
+
+def _expanded(key: str) -> list[str]:
+    """Return the names in a line of the report: `{0, 2}` stands for two numbers, `{0...11}` for all from 0 to 11."""
+    found = re.search(r"\{([^}]*)\}", key)
+    if found is None:
+        return [key]
+    first, _, last = found[1].partition("...")
+    numbers = map(str, range(int(first), int(last) + 1)) if last else found[1].split(", ")
+    return [name for number in numbers for name in _expanded(key[: found.start()] + number + key[found.end() :])]
 
 
 def load_with_new_head(auto_class: Any, path: str, **kwargs: Any) -> PreTrainedModel:
@@ -221,10 +242,14 @@ def load_with_new_head(auto_class: Any, path: str, **kwargs: Any) -> PreTrainedM
     Raises:
         ValueError: A weight of the backbone has another shape in the checkpoint.
     """
-    with _load_report_held_back() as held:
-        model, loading = auto_class.from_pretrained(
-            path, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
-        )
+    try:
+        with _load_report_held_back() as held:
+            model, loading = auto_class.from_pretrained(
+                path, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
+            )
+    except Exception:
+        _show(held)
+        raise
     backbone = f"{model.base_model_prefix}."
     reshaped = [entry[0] for entry in loading["mismatched_keys"]]
     wrong = [key for key in reshaped if key.startswith(backbone)]

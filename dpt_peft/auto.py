@@ -197,7 +197,9 @@ class _AutoPeftModel:
         wrapper_config = _wrapper_config(path, {**where, "revision": revision or "main"})
         if wrapper_config is None:
             found = load_peft_weights(path, **{"device": "cpu", "revision": revision, **where})
-            weights = {name.removeprefix("base_model.model."): weight for name, weight in found.items()}
+            # PEFT names the modules that prompt learning trains along without the wrapper around the model
+            before = "base_model." if adapter.is_prompt_learning else "base_model.model."
+            weights = {name.removeprefix(before): weight for name, weight in found.items()}
             _refuse_lost_wrapper(path, adapter, weights)
             saved = _saved_task(path, adapter, {**where, "revision": revision or "main"})
             thresholds = {name: saved.pop(name) for name in THRESHOLDS if name in saved}

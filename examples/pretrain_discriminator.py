@@ -42,7 +42,7 @@ from transformers import (
     set_seed,
 )
 from transformers.trainer_utils import get_last_checkpoint
-from transformers.utils import SAFE_WEIGHTS_NAME
+from transformers.utils import SAFE_WEIGHTS_NAME, cached_file
 
 from dpt_peft import supported_model_types
 from dpt_peft.training import (
@@ -268,18 +268,23 @@ def check_shares_words(option: str, path: str, tokenizer: PreTrainedTokenizerBas
         tokenizer: Of the discriminator that is trained.
 
     Raises:
-        ValueError: If it is; the message names the first word.
+        ValueError: If a token that both know is another word there.
     """
     try:
-        theirs = AutoTokenizer.from_pretrained(path).get_vocab()
-    except (OSError, ValueError):  # there is none
+        other = AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError):
         return
-    ours = tokenizer.get_vocab()
-    if ours != theirs:
-        word, index = min(ours.items() ^ theirs.items(), key=lambda pair: pair[1])
+    # without its files, transformers makes a tokenizer of the special tokens alone
+    quiet = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+    files = {"tokenizer.json", *type(other).vocab_files_names.values()}
+    if not any(cached_file(path, name, **quiet) for name in files):
+        return
+    ours, theirs = ({index: word for word, index in each.get_vocab().items()} for each in (tokenizer, other))
+    differ = sorted(index for index in ours.keys() & theirs.keys() if ours[index] != theirs[index])
+    if differ:
         raise ValueError(
-            f"`{option}`: {path} has another vocabulary than `model_name_or_path`: {word!r} is token {index} of only "
-            "one of them."
+            f"`{option}`: {path} has another vocabulary than `model_name_or_path`: its token {differ[0]} is "
+            f"{theirs[differ[0]]!r} and not {ours[differ[0]]!r}."
         )
 
 
@@ -407,8 +412,13 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         check_can_read("generator", data_args.generator, generator.generator, *limits)
     for other in model_args.compare_with:
         check_can_read("compare_with", other, discriminator_from_encoder(other), *limits)
-    others = {"teacher": [model_args.teacher], "generator": [data_args.generator]}
-    for option, paths in (others | {name: getattr(model_args, name) for name in ("compare_with", "mix_with")}).items():
+    others = {
+        "teacher": [model_args.teacher],
+        "generator": [None if data_args.generator == "new" else data_args.generator],
+        "compare_with": model_args.compare_with,
+        "mix_with": model_args.mix_with,
+    }
+    for option, paths in others.items():
         for path in filter(None, paths):
             check_shares_words(option, path, tokenizer)
     if model_args.mix_with:

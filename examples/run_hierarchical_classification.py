@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     for name, value in measured.items():
         for line in value if name == "beams" else [value]:
             show("%s: %s", name, line)
-    if arguments.training.process_index == 0:
+    if (costs.measure_cost or costs.beams) and arguments.training.process_index == 0:
         file = Path(arguments.training.output_dir) / "costs.json"
         file.write_text(json.dumps(measured, indent=1), encoding="utf-8")
     return outcome.results | measured

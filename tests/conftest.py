@@ -57,7 +57,7 @@ NEEDS_TORCH = (
         "2.7",
         "cannot compile transformers' own decorators",
         ("", "compile"),
-        ("docs/test_snippets.py", "[deep_prompts]"),
+        ("docs/test_snippets.py", "test_snippets_run[deep_prompts]"),
         ("examples/test_deep_prompt_cost.py", "test_the_script_for_a_gpu_measures_every_aim_once"),
     ),
     (

@@ -12,7 +12,7 @@ import torch
 import transformers
 from huggingface_hub import ModelCard
 from packaging.version import Version
-from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
+from peft import IA3Config, LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
 from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
@@ -359,23 +359,52 @@ def test_the_number_of_classes_is_read_from_the_adapter(tmp_path, architecture, 
     assert named.config.id2label[1] == "class 1"
 
 
-@pytest.mark.parametrize("lost", [None, "encoder.layer.0.attention.self.query"])
-def test_only_weights_that_neither_base_nor_adapter_has_are_reported(tmp_path, caplog, lost):
+def reported(folder, caplog, **options):
+    """The weights that transformers says are missing while an adapter is loaded."""
+    caplog.clear()
+    transformers_logger = logging.getLogger("transformers")
+    transformers_logger.addHandler(caplog.handler)
+    try:
+        AutoPeftModelForSequenceClassification.from_pretrained(folder, **options)
+    finally:
+        transformers_logger.removeHandler(caplog.handler)
+        reports = {record.message for record in caplog.records if "LOAD REPORT" in record.message}
+    return " ".join(reports)
+
+
+@pytest.mark.parametrize("lost", [None, "layer.0.attention.self.query", "attention.self.query"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        DeepPromptConfig(task_type="SEQ_CLS"),
+        LoraConfig(task_type="SEQ_CLS"),
+        PromptTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=2),
+    ],
+    ids=["deep prompts", "lora", "prompt tuning"],
+)
+def test_only_weights_that_neither_base_nor_adapter_has_are_reported(tmp_path, caplog, config, lost):
     torch.manual_seed(0)
     backbone = AutoModel.from_config(architectures.make_config("electra"))
     kept = {name: weight for name, weight in backbone.state_dict().items() if lost is None or lost not in name}
     backbone.save_pretrained(tmp_path / "base", state_dict=kept)
     base = AutoModelForSequenceClassification.from_pretrained(tmp_path / "base", num_labels=3)
+    get_peft_model(base, config).save_pretrained(tmp_path / "adapter")
+    assert ("attention.self.query" in reported(tmp_path / "adapter", caplog)) is (lost is not None)
+
+
+def test_a_load_that_fails_is_reported(tmp_path, caplog):
+    """The error itself says "look at the above report"."""
+    torch.manual_seed(0)
+    config = architectures.make_config("electra", num_labels=2)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path / "base")
+    base = AutoModelForSequenceClassification.from_pretrained(
+        tmp_path / "base", num_labels=3, ignore_mismatched_sizes=True
+    )
     get_peft_model(base, DeepPromptConfig(task_type="SEQ_CLS")).save_pretrained(tmp_path / "adapter")
-    caplog.clear()
-    transformers_logger = logging.getLogger("transformers")
-    transformers_logger.addHandler(caplog.handler)
-    try:
-        AutoPeftModelForSequenceClassification.from_pretrained(tmp_path / "adapter")
-    finally:
-        transformers_logger.removeHandler(caplog.handler)
-    reports = {record.message for record in caplog.records if "LOAD REPORT" in record.message}
-    assert [lost in report for report in reports] == ([] if lost is None else [True])
+    assert reported(tmp_path / "adapter", caplog, ignore_mismatched_sizes=True) == ""
+    with pytest.raises(RuntimeError, match="report"):
+        reported(tmp_path / "adapter", caplog)
+    assert any("MISMATCH" in record.message and "out_proj" in record.message for record in caplog.records)
 
 
 def test_deep_prompts_keep_the_kind_of_task_that_transformers_read_off_the_labels(tmp_path):

@@ -186,9 +186,9 @@ class Task(ABC):
         train = data.splits.get("train")
         if train is None:
             return select_rows(data.splits, sampling)
-        return select_rows(
-            data.splits, sampling, self.classes(data, train), self.groups(train), self.labels(data, train)
-        )
+        is_sampled = sampling.train_fraction is not None or sampling.validation_size is not None
+        labels = self.labels(data, train) if is_sampled else None
+        return select_rows(data.splits, sampling, self.classes(data, train), self.groups(train), labels)
 
     def check(self, args: Any, splits: Mapping[str, Dataset]) -> None:  # noqa: B027 (may do nothing)
         """Raise a `ValueError` where arguments and the chosen splits do not fit together."""

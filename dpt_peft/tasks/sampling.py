@@ -102,11 +102,13 @@ def _warn_of_lost_labels(
     if lost:
         options = {name: getattr(sampling, name) for name in ("train_fraction", "validation_size")}
         said = [f"`{name}` {value}" for name, value in options.items() if value is not None]
+        names = sorted(map(repr, lost))
         logger.warning(
-            "%s, with `sample_seed` %s: no row to train on is left of the class %s.",
+            "%s, with `sample_seed` %s: no row to train on is left with %s%s.",
             ", ".join(said),
             sampling.sample_seed,
-            ", ".join(sorted(map(repr, lost))),
+            ", ".join(names[:10]),
+            f" and {len(names) - 10} labels more" if len(names) > 10 else "",
         )
 
 

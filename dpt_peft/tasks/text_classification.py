@@ -288,7 +288,8 @@ class TextClassification(Task):
         """Return the names of every row's labels where it has several."""
         if not data.several_labels:
             return None
-        return [[name for name, has in zip(data.label_names, row, strict=True) if has] for row in rows["labels"][:]]
+        has = np.asarray(rows["labels"][:])
+        return [[data.label_names[label] for label in np.flatnonzero(row)] for row in has]
 
     def features(
         self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, data: TaskData, args: Any, max_length: int

@@ -285,9 +285,19 @@ def test_models_that_read_the_tokens_as_other_words(encoder, texts, tmp_path, op
     words = [*VOCABULARY[:-2], VOCABULARY[-1], VOCABULARY[-2]]
     BertTokenizer(vocab={word: index for index, word in enumerate(words)}).save_pretrained(tmp_path / "other")
     more = ["--mix_shares", "0.5"] if option == "mix_with" else []
-    message = f"`{option}`: .*: '({'|'.join(words[-2:])})' is token {len(words) - 2} of only one"
+    message = f"`{option}`: .* its token {len(words) - 2} is {words[-2]!r} and not {words[-1]!r}"
     with pytest.raises(ValueError, match=message):
         run(encoder, texts, tmp_path / "out", f"--{option}", str(tmp_path / "other"), *more, "--do_train", "--do_eval")
+
+
+def test_a_model_saved_without_a_tokenizer_or_with_one_word_more_is_taken(encoder, tmp_path):
+    ours = BertTokenizer.from_pretrained(encoder)
+    BertModel(BertConfig.from_pretrained(encoder)).save_pretrained(tmp_path / "alone")
+    more = BertTokenizer.from_pretrained(encoder)
+    more.add_tokens(["<tab>"])
+    more.save_pretrained(tmp_path / "more")
+    for folder in ("alone", "more"):
+        pretrain_discriminator.check_shares_words("teacher", str(tmp_path / folder), ours)
 
 
 @pytest.mark.usefixtures("no_data")

@@ -147,7 +147,7 @@ def test_if_the_only_row_of_a_class_is_held_out_it_is_said(caplog):
         expected, held_out = hold_out_groups(range(11), 3, seed=seed)
         if 10 in held_out:
             refused.append(seed)
-        message = f"`validation_size` 3, with `sample_seed` {seed}: no row to train on is left of the class 'b'"
+        message = f"`validation_size` 3, with `sample_seed` {seed}: no row to train on is left with 'b'"
         caplog.clear()
         chosen = select_rows({"train": train}, sampling, classes)
         assert chosen["train"]["label"][:] == [classes[row] for row in expected]
@@ -167,7 +167,7 @@ def test_if_the_only_group_of_a_class_is_held_out_it_is_said(amount, caplog):
         assert set(select_rows({"train": train}, sampling, classes, groups)["train"]["relation"]) == left
         lost = sorted({"x", "y", "z"} - left)
         told += [
-            record.message.endswith(f"no row to train on is left of the class {', '.join(map(repr, lost))}.")
+            record.message.endswith(f"no row to train on is left with {', '.join(map(repr, lost))}.")
             for record in caplog.records
         ]
         expected += bool(lost)
@@ -193,7 +193,7 @@ def test_a_label_that_a_sample_loses_is_named(task, columns, caplog):
         caplog.clear()
         chosen = task.select(data, task.sampling(train_fraction=0.5, sample_seed=seed))["train"]
         lost = not any("y" in labels for labels in task.labels(data, chosen))
-        message = f"`train_fraction` 0.5, with `sample_seed` {seed}: no row to train on is left of the class 'y'."
+        message = f"`train_fraction` 0.5, with `sample_seed` {seed}: no row to train on is left with 'y'."
         assert [record.message for record in caplog.records] == [message] * lost
         told.append(lost)
     assert 0 < sum(told) < 12

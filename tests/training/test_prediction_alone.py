@@ -88,7 +88,8 @@ def test_the_file_of_rows_is_enough(family, method, rows, unknown, data, labels_
 
 
 def _cells(text: str) -> list[str | float]:
-    return [float(cell) if re.fullmatch(r"-?\d+\.\d+", cell) else cell for cell in re.split(r"[\t\n]", text)]
+    numbers = re.compile(r"-?\d+(\.\d+)?e-\d+|-?\d+\.\d+")
+    return [float(cell) if numbers.fullmatch(cell) else cell for cell in re.split(r"[\t\n]", text)]
 
 
 def test_without_saved_names_the_classes_are_asked_for(discriminator, tmp_path):
@@ -139,7 +140,7 @@ def test_a_saved_classifier_keeps_its_words(method, discriminator, language_mode
     if method == "dpt":
         start(task.name, method, tmp_path / "m", tmp_path / "again", train_file=train, test_file=test)
         told = [(tmp_path / folder / "predictions.tsv").read_text() for folder in ("m", "again")]
-        assert told[1] == pytest.approx(told[0], abs=1e-6)  # batches of the two runs are of other sizes
+        assert told[0] == told[1]
 
 
 def test_several_labels_are_not_read_as_one(discriminator, tmp_path):
