@@ -93,7 +93,7 @@ def test_every_method_trains_evaluates_predicts_and_saves(script, files, tmp_pat
 
 
 def test_it_learns(script, files, tmp_path):
-    many = ("--max_steps", 30, "--learning_rate", 0.02)
+    many = ("--max_steps", 60, "--learning_rate", 0.02)
     metrics = run(script, files, tmp_path, "dpt", "--do_train", "--do_eval", *many)
     assert metrics["eval_f1"] > 0.9
 
