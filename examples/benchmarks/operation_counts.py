@@ -25,10 +25,17 @@ from deep_prompt_cost import make_inference, milliseconds
 from peft import LoraConfig, PeftModel, PrefixTuningConfig, get_peft_model
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import (
+    AttentionInterface,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+)
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import logging
 
 from dpt_peft import DeepPromptConfig
+from dpt_peft._compatibility import asks_attention_interface, config_with_attention
 
 LAYERS, PROMPTS, VOCABULARY = 12, 20, 99
 ROWS, TOKENS = 4, 16
@@ -181,7 +188,29 @@ def process_times(models: dict[str, nn.Module], batch: dict[str, torch.Tensor], 
     return {name: time / times["bare backbone"] for name, time in times.items()}
 
 
-def methods(prompts: int) -> dict[str, nn.Module]:
+def joins_alone(batch: dict[str, torch.Tensor], prompts: int) -> nn.Module:
+    """Return BERT with two joins a layer and nothing else: keys, values and the mask of `batch` are made beforehand.
+
+    Whatever puts prompts before keys and values costs as much at least.
+    """
+    model = backbone("bert")
+    rows, heads = len(batch["input_ids"]), model.config.num_attention_heads
+    made = torch.randn(rows, heads, prompts, model.config.hidden_size // heads)
+    seen = nn.functional.pad(batch["attention_mask"].bool(), (prompts, 0), value=True)[:, None, None, :]
+    mask = torch.zeros(seen.shape).masked_fill(~seen, float("-inf")).expand(-1, -1, TOKENS, -1)
+    kernel = ALL_ATTENTION_FUNCTIONS["sdpa"]
+
+    def attend(module: nn.Module, query: Any, key: Any, value: Any, _: Any, **kwargs: Any) -> Any:
+        return kernel(module, query, torch.cat([made, key], 2), torch.cat([made, value], 2), mask, **kwargs)
+
+    AttentionInterface.register(f"joins_{prompts}", attend)
+    for module in model.modules():
+        if asks_attention_interface(module):
+            module.config = config_with_attention(module.config, f"joins_{prompts}")
+    return model
+
+
+def methods(batch: dict[str, torch.Tensor], prompts: int) -> dict[str, nn.Module]:
     """Return BERT with each of the peers, by what tables call them."""
     last_third = {"layers_to_transform": f"last {LAYERS // 3}"}
     kinds: dict[str, tuple[str, dict[str, Any]]] = {
@@ -192,21 +221,24 @@ def methods(prompts: int) -> dict[str, nn.Module]:
         "deep prompts, gated": ("deep_prompt", {"use_gate": True}),
         "deep prompts, last third": ("deep_prompt", last_third),
     }
-    return {
+    models = {
         name: with_method(backbone("bert"), method, prompts, **options) for name, (method, options) in kinds.items()
     }
+    return models | {"two joins alone": joins_alone(batch, prompts)}
 
 
 def method_table(rounds: int) -> str:
     """Return the peers side by side on BERT."""
-    batch, models = make_batch(), methods(PROMPTS)
-    ratios = [process_times(each, batch, rounds) for each in (models, methods(1))]
+    batch = make_batch()
+    models = methods(batch, PROMPTS)
+    ratios = [process_times(each, batch, rounds) for each in (models, methods(batch, 1))]
     forward = {name: count_forward(model, batch) for name, model in models.items()}
-    training = {name: count_training_step(model, batch) for name, model in models.items()}
+    training = {name: f"{count_training_step(model, batch).kernels}" for name, model in models.items()}
+    training["two joins alone"] = "-"  # there is nothing to train
     rows = []
     for name, counted in forward.items():
         operations, kernels = forward["bare backbone"].added_by(counted, LAYERS)
-        row = [name, f"{counted.operations}", f"{operations:+.1f}", f"{kernels:+.1f}", f"{training[name].kernels}"]
+        row = [name, f"{counted.operations}", f"{operations:+.1f}", f"{kernels:+.1f}", training[name]]
         rows.append(row + [f"{ratio[name]:.2f}" for ratio in ratios])
     head = ["BERT, 12 layers", "forward", "a layer adds", "kernels", "kernels of a step"]
     return _markdown([*head, "process time / bare", "with one prompt"], rows)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 FOLDER = Path(__file__).parents[2] / "examples" / "benchmarks"
 
@@ -102,6 +103,17 @@ def test_decoding_with_the_prompts_in_the_cache_adds_nothing(counts, name):
         )
         assert ours.operations <= bare.operations
         assert ours.kernels <= bare.kernels
+
+
+def test_the_least_that_prompts_can_cost_is_two_joins_a_layer(counts):
+    batch = counts.make_batch()
+    bare, alone = counts.backbone("bert"), counts.joins_alone(batch, counts.PROMPTS)
+    with torch.no_grad(), counts.Counting() as counting:
+        alone(**batch)
+    ours = counts.count_forward(counts.with_method(counts.backbone("bert"), "deep_prompt"), batch)
+    assert counting.names["cat"] == 2 * counts.LAYERS
+    assert counting.names.total() <= ours.operations < counting.names.total() + counts.LAYERS
+    assert not torch.equal(alone(**batch).logits, bare(**batch).logits)
 
 
 def test_the_tables_go_into_the_page(counts, tmp_path, monkeypatch, capsys):
