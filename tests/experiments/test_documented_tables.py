@@ -148,6 +148,11 @@ def test_rates_with_few_examples():
     assert shown == len(records)
 
 
+def spread(values):
+    """As the page writes it: mean, sample standard deviation, number."""
+    return f"{mean(values):.1f} ± {stdev(values):.1f} ({len(values)})" if len(values) > 1 else f"{values[0]:.1f} (1)"
+
+
 def test_depth():
     table = tables_of("Prompt depth and length")[0]
     rows = compared(stored("prompt_depth"), counts=False)
@@ -295,11 +300,14 @@ def test_stability_on_the_discriminator_that_ships():
 def test_names():
     table = tables_of("Names: CoNLL-2004 and WikiANN")[0]
     runs = [record for record in stored("names_minilm") if "head_learning_rate" not in record["run"]]
-    for line, method in zip(table[1:4], ("fine_tuning", "lora", "deep_prompt"), strict=True):
-        plain = [one(runs, method=method, options={}, dataset=name) for name in ("conll04", "wikiann_en")]
-        assert line[1:] == [f"{plain[0]['trained_parameters']:,}", *(percent(record, "f1") for record in plain)]
-    gated = one(runs, options={"use_gate": True})
-    assert table[4][1:] == [f"{gated['trained_parameters']:,}", percent(gated, "f1"), "not run"]
+    kinds = [("fine_tuning", {}), ("lora", {}), ("deep_prompt", {}), ("deep_prompt", {"use_gate": True})]
+    for line, (method, options) in zip(table[1:], kinds, strict=True):
+        of = [record for record in runs if (record["run"]["method"], record["run"]["options"]) == (method, options)]
+        counted = {record["trained_parameters"] for record in of if record["run"]["dataset"] == "conll04"}
+        assert [f"{count:,}" for count in counted] == [line[1]]
+        for cell, name in zip(line[2:], ("conll04", "wikiann_en"), strict=True):
+            values = [100 * record["metrics"]["f1"] for record in of if record["run"]["dataset"] == name]
+            assert cell == (spread(values) if values else "not run")
 
 
 def test_names_with_the_papers_number_of_epochs():
@@ -344,15 +352,13 @@ def test_taggers():
     """Runs of the example scripts: what was run and its metrics, in the order of the page."""
     records = stored("taggers_minilm")
 
-    def of(*words):
-        (found,) = [record for record in records if all(word in record["command"] for word in words)]
-        return {name: f"{100 * value:.1f}" for name, value in found["metrics"].items()}
+    def all_of(metric, *words):
+        return spread([100 * r["metrics"][metric] for r in records if all(word in r["command"] for word in words)])
 
     shared = tables_of("Several tasks, shared prompts")[0]
-    together = of("run_multi_task.py")
     assert shared[1][1:] == tables_of("Names: CoNLL-2004 and WikiANN")[0][3][2:]
-    assert shared[2][1:] == [together["test_conll04_f1"], together["test_wikiann_f1"]]
-    assert shared[3][1:] == [of("init_from", name)["test_f1"] for name in ("data/conll04", "data/wikiann_en")]
+    assert shared[2][1:] == [all_of(f"test_{name}_f1", "run_multi_task.py") for name in ("conll04", "wikiann")]
+    assert shared[3][1:] == [all_of("test_f1", "init_from", name) for name in ("data/conll04", "data/wikiann_en")]
 
     roles = tables_of("Roles: Universal Propositions")[0]
     four = ["--method fine_tuning", "--num_virtual_tokens 32", "--use_gate", "--head_learning_rate"]
@@ -376,9 +382,9 @@ def test_few_labels_beside_the_peers():
     assert page[0] == grid(few_labels.table(stored("few_labels"), "accuracy").split("\n\n")[1])
     assert page[2] == grid(few_labels.table(stored("many_classes"), "accuracy").split("\n\n")[1])
     amounts = few_labels.table(stored("few_labels_amounts"), "accuracy").split("\n\n")
-    assert page[3:5] == [grid(amounts[1]), grid(amounts[3])]
-    assert page[5] == grid(few_labels.table(stored("few_labels_more_sets"), "accuracy").split("\n\n")[1])
-    assert page[6] == grid(few_labels.table(stored("few_labels_rates"), "accuracy").split("\n\n")[1])
+    assert page[3:6] == [grid(amounts[place]) for place in (1, 3, 5)]
+    assert page[6] == grid(few_labels.table(stored("few_labels_more_sets"), "accuracy").split("\n\n")[1])
+    assert page[7] == grid(few_labels.table(stored("few_labels_rates"), "accuracy").split("\n\n")[1])
 
 
 def test_no_method_of_the_few_labels_table_is_held_back_by_its_rate():
