@@ -359,13 +359,13 @@ def test_the_number_of_classes_is_read_from_the_adapter(tmp_path, architecture, 
     assert named.config.id2label[1] == "class 1"
 
 
-def reported(folder, caplog, **options):
-    """The weights that transformers says are missing while an adapter is loaded."""
+def reported(folder, caplog, auto_class=AutoPeftModelForSequenceClassification, **options):
+    """What transformers reports of weights while a model is loaded."""
     caplog.clear()
     transformers_logger = logging.getLogger("transformers")
     transformers_logger.addHandler(caplog.handler)
     try:
-        AutoPeftModelForSequenceClassification.from_pretrained(folder, **options)
+        auto_class.from_pretrained(folder, **options)
     finally:
         transformers_logger.removeHandler(caplog.handler)
         reports = {record.message for record in caplog.records if "LOAD REPORT" in record.message}
@@ -390,6 +390,21 @@ def test_only_weights_that_neither_base_nor_adapter_has_are_reported(tmp_path, c
     base = AutoModelForSequenceClassification.from_pretrained(tmp_path / "base", num_labels=3)
     get_peft_model(base, config).save_pretrained(tmp_path / "adapter")
     assert ("attention.self.query" in reported(tmp_path / "adapter", caplog)) is (lost is not None)
+
+
+@pytest.mark.parametrize("layers", [2, 12])
+def test_layers_that_an_adapter_brings_whole_are_not_reported(tmp_path, caplog, layers):
+    """The report has a line for all layers: `{0, 1}`, or `{0...11}`."""
+    torch.manual_seed(0)
+    backbone = AutoModel.from_config(architectures.make_config("electra", num_hidden_layers=layers))
+    kept = {name: weight for name, weight in backbone.state_dict().items() if "self.query" not in name}
+    backbone.save_pretrained(tmp_path / "base", state_dict=kept)
+    lines = reported(tmp_path / "base", caplog, AutoModelForSequenceClassification)
+    assert ("{0, 1}" if layers == 2 else "{0...11}") in lines
+    base = AutoModelForSequenceClassification.from_pretrained(tmp_path / "base", num_labels=3)
+    config = LoraConfig(task_type="SEQ_CLS", target_modules=["value"], modules_to_save=["query", "classifier"])
+    get_peft_model(base, config).save_pretrained(tmp_path / "adapter")
+    assert reported(tmp_path / "adapter", caplog) == ""
 
 
 def test_a_load_that_fails_is_reported(tmp_path, caplog):
