@@ -13,7 +13,7 @@ from datasets import ClassLabel, Dataset
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.hf_argparser import HfArg
 
-from dpt_peft.pretrained_heads import DPTForHierarchicalClassification, LabelTree
+from dpt_peft.pretrained_heads import DPTForHierarchicalClassification, DPTForSequenceClassificationConfig, LabelTree
 from dpt_peft.pretrained_heads.base import hub_arguments
 from dpt_peft.tasks.base import Predictions, TaskData
 from dpt_peft.tasks.data import check_columns, decode, is_missing, no_key_twice
@@ -27,7 +27,7 @@ from dpt_peft.tasks.heads import (
     saved_wrapper,
     words_of_classes,
 )
-from dpt_peft.tasks.labels import listed
+from dpt_peft.tasks.labels import SavedNames, listed
 from dpt_peft.tasks.text_classification import (
     ClassFeatures,
     TextClassification,
@@ -112,7 +112,8 @@ class HierarchyOptions(DPTOptions):
     label_hierarchy: Literal["auto", "given", "built", "none"] = HfArg(
         default="auto",
         help="'given' by the label columns, 'built' of the label words, or 'none': all classes in one "
-        "template. Default: given if there are level columns, else built.",
+        "template. Default: as a saved classifier of these classes has it, else given if there are level columns, "
+        "else built.",
     )
     max_children: int = HfArg(default=16, help="Most names below a branch of a built hierarchy.")
     beam_width: int | None = HfArg(
@@ -133,6 +134,12 @@ def _saved_tree(path: str, data: TaskData, arguments: Mapping[str, Any]) -> Labe
     given = getattr(data, "tree", None) or saved
     same = all(saved.path(name) == given.path(name) for name in data.label_names)
     return LabelTree(saved.root.children, data.label_names) if same else None
+
+
+def _saved_without_tree(path: str, data: TaskData, arguments: Mapping[str, Any]) -> bool:
+    """Return whether this is a saved classifier of the same classes with all of them in one template."""
+    saved = saved_wrapper(path, data.label_names, arguments)
+    return isinstance(saved, DPTForSequenceClassificationConfig) and not getattr(data, "has_words", False)
 
 
 def _check_options(options: HierarchyOptions, kind: str) -> None:
@@ -158,6 +165,8 @@ def load_hierarchical(path: str, data: TaskData, options: HierarchyOptions, **kw
     """
     kind, tree = options.label_hierarchy, getattr(data, "tree", None)
     builds = options.label_words is not None or options.max_children != HierarchyOptions().max_children
+    if kind == "auto" and not builds and _saved_without_tree(path, data, kwargs):
+        kind = "none"
     if kind == "given" or (kind == "auto" and not builds):
         tree = _saved_tree(path, data, kwargs) or tree
     if kind == "auto":
@@ -221,10 +230,11 @@ class HierarchicalClassification(TextClassification):
         NEW_HEAD: new_head(AutoModelForSequenceClassification),
         DISCRIMINATOR: Head(load_hierarchical, HierarchyOptions),
     }
-    names_argument = None  # names alone make no tree
 
     def shape_rows(self, splits: Mapping[str, Dataset], args: HierarchicalClassificationArguments) -> HierarchicalData:
         """Check splits of texts and labels, and read the tree of the classes off the label columns.
+
+        Rows without training data get the classes and the tree of the trained model (`SavedNames`).
 
         Args:
             splits: As loaded.
@@ -236,10 +246,11 @@ class HierarchicalClassification(TextClassification):
                 levels, there is a `label_separator`, or what `shape_text_classification` refuses.
             FileNotFoundError: If there is no such file of words.
         """
-        if "train" not in splits:
+        saved = args.class_names if isinstance(args.class_names, SavedNames) else None
+        if "train" not in splits and args.class_names is None:
             raise ValueError(
                 "There is no training data, whose labels are the classes of the tree: give `train_file`, or a "
-                "`dataset_name` with a training split. (The lines in a trained model's README.md predict without.)"
+                "`dataset_name` with a training split; or `test_file` alone and a trained model."
             )
         if args.label_separator is not None:
             raise ValueError(
@@ -250,17 +261,21 @@ class HierarchicalClassification(TextClassification):
             raise ValueError("`tree_words_file` is for the names of `level_column_names`, which are missing.")
         if args.level_column_names is None:
             flat = shape_text_classification(splits, args)
-            return HierarchicalData(flat.splits, flat.label_names)
+            return HierarchicalData(flat.splits, flat.label_names, None if saved is None else saved.tree)
         if len(set(args.level_column_names)) < max(2, len(args.level_column_names)):
             raise ValueError(
                 "`level_column_names` names the label columns from the top down: at least two of them, each once; got "
                 f"{', '.join(args.level_column_names)}."
             )
-        if args.class_names is not None:
+        if args.class_names is not None and saved is None:
             raise ValueError(
                 "`class_names` is for labels in one column; with `level_column_names` the names are the data's."
             )
         texts = shape_text_classification(splits, replace(args, label_column_name=args.level_column_names[-1]))
+        if saved is not None:
+            if args.tree_words_file is not None:
+                raise ValueError("`tree_words_file`: the words were settled when the model was trained; leave it out.")
+            return HierarchicalData(texts.splits, texts.label_names, saved.tree)
         # All labels occur in the training data, so its rows are the table.
         train = splits["train"]
         levels = {f"level_column_names[{i}]": name for i, name in enumerate(args.level_column_names)}

@@ -27,11 +27,13 @@ class SavedNames(list[str]):
     Args:
         names: The names by id.
         several: Whether a text has several classes.
+        tree: The `LabelTree` of a model that searches one; else None.
     """
 
-    def __init__(self, names: Iterable[str], *, several: bool = False) -> None:
+    def __init__(self, names: Iterable[str], *, several: bool = False, tree: Any = None) -> None:
         super().__init__(names)
         self.several = several
+        self.tree = tree
 
 
 @dataclass(frozen=True)

@@ -203,8 +203,9 @@ def with_saved_names(task: Task, data: Any, given: ModelArguments) -> Any:
     if not alone or argument is None or getattr(data, argument) is not None:
         return data
     saved = given.saved_config()
-    several = getattr(saved, "problem_type", None) == _SEVERAL
-    return replace(data, **{argument: SavedNames(names, several=several) if (names := names_in(saved)) else None})
+    several, tree = getattr(saved, "problem_type", None) == _SEVERAL, getattr(saved, "tree", None)
+    names = names_in(saved)
+    return replace(data, **{argument: SavedNames(names, several=several, tree=tree) if names else None})
 
 
 def names_in(config: Any) -> list[str]:

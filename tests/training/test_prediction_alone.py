@@ -44,6 +44,10 @@ def start(family: str, method: str, model: Path, folder: Path, *, options: dict 
 TEXTS = [{"text": text, "label": label} for text, label in ROWS]
 NUMBERS = [{"text": text, "label": len(text)} for text, _ in ROWS]
 LISTS = [{"text": text, "label": [label]} for text, label in ROWS]
+LEVELS = [
+    {"text": text, "kind": kind, "label": label}
+    for (text, label), kind in zip([*ROWS, ("a great film", "great")], ["good", "bad", "good", "good"], strict=True)
+]
 CHOICES = [{"context": "the film", "ending0": "was good", "ending1": "was bad", "label": n} for n in (0, 1)]
 ADAPTERS = ("deep_prompt", "lora", "prefix_tuning", "p_tuning", "dpt_deep_prompt", "dpt_prototypes_deep_prompt")
 
@@ -56,6 +60,11 @@ ADAPTERS = ("deep_prompt", "lora", "prefix_tuning", "p_tuning", "dpt_deep_prompt
         ("text-classification", "dpt_prototypes", TEXTS, "label", {}),
         *[("text-classification", method, TEXTS, "label", {}) for method in ADAPTERS],
         ("text-classification", "dpt_deep_prompt", LISTS, "label", {}),
+        *[
+            ("hierarchical-classification", method, LEVELS, "label", {"level_column_names": ["kind", "label"]})
+            for method in ("dpt", "dpt_deep_prompt", "fine_tuning")
+        ],
+        ("hierarchical-classification", "dpt", TEXTS, "label", {}),  # a tree that is built of the words
         ("token-classification", "fine_tuning", TAGGED, "ner_tags", {}),
         ("token-classification", "deep_prompt", TAGGED, "ner_tags", {}),
         ("relation-extraction", "fine_tuning", RELATIONS, "relation", {}),
@@ -100,6 +109,25 @@ def test_without_saved_names_the_classes_are_asked_for(discriminator, tmp_path):
         "text-classification", "dpt", discriminator, tmp_path / "out", test_file=test, class_names=["bad", "good"]
     )
     assert outcome.model.config.label_words == ["bad", "good"]
+
+
+@pytest.mark.parametrize("kind", ["given", "none"])
+def test_the_tree_is_that_of_the_trained_model(kind, discriminator, tmp_path):
+    family, rows = "hierarchical-classification", write(tmp_path / "rows.jsonl", LEVELS)
+    data, options = {"level_column_names": ["kind", "label"]}, {"label_hierarchy": kind}
+    trained = start(
+        family, "dpt", discriminator, tmp_path / "m", options=options, train_file=rows, test_file=rows, **data
+    )
+    again = start(family, "dpt", tmp_path / "m", tmp_path / "again", options=options, test_file=rows, **data)
+    levels = {"test_accuracy", "test_accuracy_level_1"} if kind == "given" else {"test_accuracy"}
+    assert {name: again.results[name] for name in levels} == {name: trained.results[name] for name in levels}
+    # which of the two it is need not be said
+    unsaid = start(family, "dpt", tmp_path / "m", tmp_path / "unsaid", test_file=rows, **data)
+    assert type(unsaid.model) is type(trained.model)
+    assert getattr(unsaid.model.config, "label_tree", None) == getattr(trained.model.config, "label_tree", None)
+    words = write(tmp_path / "words.json", [{"good": "great"}])
+    with pytest.raises(ValueError, match="`tree_words_file`: the words were settled"):
+        start(family, "dpt", tmp_path / "m", tmp_path / "out", test_file=rows, tree_words_file=words, **data)
 
 
 def test_a_tree_needs_the_data_that_it_was_read_off(discriminator, tmp_path):
