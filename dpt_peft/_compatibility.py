@@ -407,7 +407,7 @@ def cache_of_call(kwargs: Mapping[str, Any]) -> Any:
     cache = kwargs.get("past_key_values")
     if cache is None:
         cache = kwargs.get("cache")
-    return getattr(cache, "self_attention_cache", cache)
+    return None if cache is None else getattr(cache, "self_attention_cache", cache)
 
 
 def _forward_of(module: nn.Module) -> Any:

@@ -8,6 +8,8 @@ from pathlib import Path
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# With two threads the last bit of a product can depend on where in memory a weight lies.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import warnings
 from collections.abc import Iterator

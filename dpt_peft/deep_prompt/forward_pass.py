@@ -225,6 +225,7 @@ class ForwardPass:
         is_open: whether the model's forward is still running.
         with_gradients: whether it can be differentiated.
         version: of the bank, once it was asked for.
+        last: what the last layer that was asked was given, as its class notes it with `remember`.
     """
 
     def __init__(self, adapters: tuple[AdapterPrompts, ...], mixtures: tuple[Any, ...]) -> None:
@@ -241,6 +242,7 @@ class ForwardPass:
         self.is_open = True
         self.with_gradients = torch.is_grad_enabled()
         self.version: int | None = None
+        self.last: Any = None
         # a list: in `torch.export` sizes of a batch can be compared, and not be keys
         self._made: list[tuple[tuple[Any, ...], Any, Any]] = []
         self._served: set[Any] = set()
@@ -255,7 +257,7 @@ class ForwardPass:
 
     def close(self) -> None:
         """End the pass. What was made for its masks is let go."""
-        self.is_open = False
+        self.is_open, self.last = False, None
         self._made = [made for made in self._made if not made[0]]
 
     def serves(self, user: Any) -> bool:
@@ -291,6 +293,25 @@ class ForwardPass:
             tuple(prompts.values[0] for prompts in each),
             sum(prompts.length for prompts in each),
         )
+
+    def remember(
+        self, places: Sequence[tuple[int, int]], shape: Shape, note: Callable[[dict[Any, Prompts]], Any]
+    ) -> None:
+        """Keep in `last` what a layer was given, if others can be given the same.
+
+        Graphs, which run without Python, have no use for it.
+
+        Args:
+            places: the layer's places, as for `prompts`.
+            shape: how it wants its prompts.
+            note: makes what is kept, given the prompts of all layers that get theirs in this shape, by their places.
+        """
+        if not self.is_open or self.has_gates or len(places) != 1 or _makes_a_graph():
+            return
+        part, row = places[0]
+        layout = self._parts[part].layout
+        index, _ = layout.places[row]
+        self.last = note({((part, row),): self._prompts(part, row, shape) for row in layout.rows(index)})
 
     def gated(self, places: Sequence[tuple[int, int]], shape: Shape) -> list[GatedPrompts]:
         """Return the gated prompts of a layer: those of each adapter, or those of all rows."""
@@ -372,6 +393,10 @@ class ForwardPass:
             return None
         rest = (shape.batch, shape.device)
         return self.memo((visible,), rest, lambda: spread_over(visible, shape.batch).to(shape.device))
+
+
+def _makes_a_graph() -> bool:
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 def _by_layer(parts: torch.Tensor, shape: Shape) -> Sequence[torch.Tensor]:

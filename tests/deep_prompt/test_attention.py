@@ -12,9 +12,11 @@ from transformers import AttentionInterface, AutoModelForCausalLM, LlamaConfig
 from transformers.models.bert.modeling_bert import BertSelfAttention
 
 from dpt_peft import DeepPromptConfig
+from dpt_peft._compatibility import config_with_attention
+from dpt_peft.deep_prompt.attention import interface
 from dpt_peft.deep_prompt.attention.interface import IMPLEMENTATION, InterfaceAttentionLayer, deep_prompt_attention
 from tests.architectures import make_batch, make_config, make_model
-from tests.deep_prompt.test_common import keys_of, layers_of, logits, prompted, values_of
+from tests.deep_prompt.test_common import bank_of, keys_of, layers_of, logits, prompted, values_of
 
 LENGTH = 3
 
@@ -64,6 +66,70 @@ def test_attention_by_hand(name, kind, implementation):
         layer.base_layer, query, key, value, mask, scaling=8**-0.5, dropout=0.0, is_causal="causal" in kind
     )
     assert torch.allclose(output.double(), by_hand(query, key, value, layer, visible), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "shared"),
+    [
+        ("nothing", True),
+        ("mask", False),
+        ("no mask", False),
+        ("causal", False),
+        ("fewer tokens", False),
+        ("bias of nothing", False),
+        ("other kernel", False),
+        ("gradients", False),
+    ],
+)
+def test_a_layer_takes_over_from_the_last_one_only_what_is_the_same(change, shared, monkeypatch):
+    model = prompted("bert", base=make_model("bert", "sdpa"), num_virtual_tokens=LENGTH)
+    bank, (first, second, *_) = bank_of(model), layers_of(model)
+    visible, mask = torch.ones(2, 6, 6, dtype=torch.bool), None
+    if change != "causal":
+        visible[1, :, 4:] = False
+        mask = visible[:, None]
+    calls = []
+    monkeypatch.setattr(interface, "_prepare", lambda *args, real=interface._prepare: calls.append(1) or real(*args))
+
+    def attend(layer, mask, *states, **further):
+        given = {"scaling": 8**-0.5, "dropout": 0.0, "is_causal": False, **further}
+        return deep_prompt_attention(layer.base_layer, *states, mask, **given)[0]
+
+    with torch.no_grad():
+        bank.begin()
+        for layer in (first, second):
+            query, key, value = torch.randn(3, 2, 4, 6, 8).unbind(0)
+            further = {}
+            if layer is second and change == "mask":
+                visible = torch.rand(2, 6, 6) > 0.3
+                mask = visible[:, None]
+            if layer is second and change == "no mask":
+                visible, mask = torch.ones_like(visible), None
+            if layer is second and change == "causal":
+                visible = visible.tril()
+                further = {"is_causal": True}
+            if layer is second and change == "fewer tokens":
+                query, key, value, visible = query[:, :, :5], key[:, :, :5], value[:, :, :5], visible[:, :5, :5]
+                mask = visible[:, None]
+            if layer is second and change == "bias of nothing":
+                further = {"position_bias": torch.zeros(1, 4, 6, 6)}
+            if layer is second and change == "other kernel":
+                second.base_config = config_with_attention(second.base_config, "eager")
+                mask = torch.zeros(2, 1, 6, 6).masked_fill(~visible[:, None], torch.finfo(torch.float32).min)
+            with torch.set_grad_enabled(layer is second and change == "gradients"):
+                output = attend(layer, mask, query, key, value, **further)
+            assert torch.allclose(output.double(), by_hand(query, key, value, layer, visible), atol=1e-6)
+        bank.end()
+    assert (len(calls) == 1) is shared
+
+
+def test_nothing_is_left_of_the_last_layer_when_a_pass_is_over():
+    model = prompted("bert")
+    logits(model, "bert")
+    assert bank_of(model).current is None
+    kept = model(**make_batch("bert").asdict()).logits
+    assert bank_of(model).current.last is None
+    assert kept.requires_grad
 
 
 def test_position_bias_is_zero_over_prompt_columns():

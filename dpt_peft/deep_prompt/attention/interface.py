@@ -7,7 +7,7 @@ config names at that moment. The rest of the model sees the config it always had
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from dpt_peft._compatibility import (
     cache_of_call,
     config_with_attention,
 )
-from dpt_peft.deep_prompt.forward_pass import Shape
+from dpt_peft.deep_prompt.forward_pass import Prompts, Shape
 
 from .base import DeepPromptLayer
 from .cache import PromptedCacheLayer, cache_layer, with_prompts
@@ -63,18 +63,17 @@ class InterfaceAttentionLayer(DeepPromptLayer):
             return self.record(*args, **kwargs)
         # torch's look-up of submodules by attribute is slow
         base: Any = self._modules["base_layer"]
-        cache = cache_of_call(kwargs)
-        if cache is not None:
-            layer = cache_layer(cache, getattr(base, "layer_idx", None))
-            if isinstance(layer, PromptedCacheLayer) and layer.owner != self.owner():
-                # prompts that are no longer in use
-                layer.take_out()
-        if not self.places[self.run]:
-            return base(*args, **kwargs)
         if base._deep_prompt_layer[0] is not self:
             # a replica's module finds the layer that it was copied from
             self._link()
+        cache = cache_of_call(kwargs)
         if cache is None:
+            return base(*args, **kwargs)
+        layer = cache_layer(cache, getattr(base, "layer_idx", None))
+        if isinstance(layer, PromptedCacheLayer) and layer.owner != self.owner():
+            # prompts that are no longer in use
+            layer.take_out()
+        if not self.places[self.run]:
             return base(*args, **kwargs)
         self.cache = cache
         output = base(*args, **kwargs)
@@ -155,6 +154,14 @@ def deep_prompt_attention(
     if layer.recorded is not None:
         layer.recorded.append((_as_row(key), _as_row(value)))
         return layer.kernel()[1](module, query, key, value, attention_mask, **kwargs)
+    bias, is_causal = kwargs.get("position_bias"), kwargs.get("is_causal")
+    if is_causal is None:
+        is_causal = getattr(module, "is_causal", True)
+    inputs = (query.shape, key.shape, value.shape, query.dtype, key.dtype, key.device, is_causal)
+    last = _last_layer(layer)
+    if last is not None and bias is None and last.is_like(layer, inputs, attention_mask):
+        key, value = last.prompts[layer.places[layer.run]].before(key, value)
+        return last.call.kernel(module, query, key, value, last.call.mask, **kwargs)
     forward_pass, places = layer.forward_pass()
     cached = None if layer.cache is None else layer.cached(key)
     batch, key_heads, tokens, _ = key.shape
@@ -162,12 +169,10 @@ def deep_prompt_attention(
     if cached is not None and cached.length:
         prompts, length, visible, tokens = None, cached.length, cached.visible, tokens - cached.length
     else:
-        prompts = forward_pass.prompts(places, Shape(batch, key_heads, value.shape[1], 1, key.device, key.dtype))
+        shape = Shape(batch, key_heads, value.shape[1], 1, key.device, key.dtype)
+        prompts = forward_pass.prompts(places, shape)
         length, visible = (0, None) if prompts is None else (prompts.length, prompts.visible)
 
-    bias, is_causal = kwargs.get("position_bias"), kwargs.get("is_causal")
-    if is_causal is None:
-        is_causal = getattr(module, "is_causal", True)
     if bias is not None and cached is not None and bias.shape[-1] > tokens:
         made, bias = bias, bias[..., :tokens]
         layer.cropped = (made, bias)
@@ -178,6 +183,8 @@ def deep_prompt_attention(
         same, equal, lambda: _prepare(layer, query, sizes, attention_mask, visible, is_causal, bias is not None)
     )
     if prompts is not None:
+        if bias is None and cached is None and call.tokens == tokens and not call.queries_in_front:
+            forward_pass.remember(places, shape, lambda prompts: _LastLayer(inputs, same, prompts, call))
         if call.tokens < tokens:
             key, value = key[:, :, : call.tokens], value[:, :, : call.tokens]
         key, value = prompts.before(key, value)
@@ -213,6 +220,40 @@ class _KernelCall:
     tokens: int
     mask: Any
     queries_in_front: bool = False
+
+
+@dataclass(frozen=True)
+class _LastLayer:
+    """What a layer was given and what came of it: most layers of a model are given the same.
+
+    Attributes:
+        inputs: what must be equal: sizes, types, device, whether it is causal.
+        same: what must be the same objects, as `deep_prompt_attention` lists them.
+        prompts: those of all layers that take theirs in the same shape, by their `places`.
+        call: how the kernel is called.
+    """
+
+    inputs: tuple[Any, ...]
+    same: tuple[Any, ...]
+    prompts: Mapping[Any, Prompts]
+    call: _KernelCall
+
+    def is_like(self, layer: InterfaceAttentionLayer, inputs: tuple[Any, ...], mask: Any) -> bool:
+        """Return whether the layer has its prompts here and is given the same."""
+        prompts = self.prompts.get(layer.places[layer.run])
+        if prompts is None:
+            return False
+        own_mask, visible, config, kernels = self.same
+        same = mask is own_mask and prompts.visible is visible
+        return same and layer.base_config is config and layer.kernels is kernels and inputs == self.inputs
+
+
+def _last_layer(layer: InterfaceAttentionLayer) -> _LastLayer | None:
+    """Return what the layer before was given, if this one is in the same pass and has no cache."""
+    current = layer.bank.current
+    if current is None or current.last is None or layer.cache is not None:
+        return None
+    return current.last if current.serves((layer, layer.run)) else None
 
 
 def _prepare(
