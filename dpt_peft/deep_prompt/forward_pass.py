@@ -311,7 +311,11 @@ class ForwardPass:
         part, row = places[0]
         layout = self._parts[part].layout
         index, _ = layout.places[row]
-        self.last = note({((part, row),): self._prompts(part, row, shape) for row in layout.rows(index)})
+
+        def by_place() -> dict[Any, Prompts]:
+            return {((part, row),): self._prompts(part, row, shape) for row in layout.rows(index)}
+
+        self.last = note(self.memo((), ("by place", part, index, shape), by_place))
 
     def gated(self, places: Sequence[tuple[int, int]], shape: Shape) -> list[GatedPrompts]:
         """Return the gated prompts of a layer: those of each adapter, or those of all rows."""

@@ -106,7 +106,7 @@ def saved_wrapper(path: str, label_names: Sequence[str], arguments: Mapping[str,
     return config if same else None
 
 
-def _words(path: str, data: Any, given: Sequence[str] | None, arguments: Mapping[str, Any]) -> list[str]:
+def label_words_of(path: str, data: Any, given: Sequence[str] | None, arguments: Mapping[str, Any]) -> list[str]:
     """Return the words of the classes: those given, else those of a saved wrapper, else the classes' names."""
     saved = None if given is not None else saved_wrapper(path, data.label_names, arguments)
     if saved is not None and getattr(saved, "label_words", None):
@@ -192,7 +192,7 @@ def load_dpt_classifier(path: str, data: Any, options: DPTOptions, **kwargs: Any
     label_words, preset, calibrate = (chosen.pop(name) for name in ("label_words", "template_preset", "calibrate"))
     if label_words is None and preset is not None:
         label_words = preset_options(preset).get("label_words")
-    words = _words(path, data, label_words, kwargs)
+    words = label_words_of(path, data, label_words, kwargs)
     given = {name: value for name, value in chosen.items() if value is not None}
     if not options.prototypes:
         given["short_list"] = options.short_list  # also where a saved classifier has one
@@ -209,7 +209,7 @@ def load_verbalizer(path: str, data: Any, options: LabelWordOptions, **kwargs: A
     """Load a masked language model that is read at a gap (`Head.load`)."""
     return VerbalizerForSequenceClassification.from_pretrained(
         path,
-        label_words=_words(path, data, options.label_words, kwargs),
+        label_words=label_words_of(path, data, options.label_words, kwargs),
         template=options.template,
         **config_of_classes(data),
         **kwargs,

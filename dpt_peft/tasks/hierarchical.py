@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,10 +23,10 @@ from dpt_peft.tasks.heads import (
     NEW_HEAD,
     DPTOptions,
     Head,
+    label_words_of,
     load_dpt_classifier,
     new_head,
     saved_wrapper,
-    words_of_classes,
 )
 from dpt_peft.tasks.labels import SavedNames, listed
 from dpt_peft.tasks.text_classification import (
@@ -35,6 +36,8 @@ from dpt_peft.tasks.text_classification import (
     shape_text_classification,
     tokenize_texts,
 )
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -60,10 +63,12 @@ class HierarchicalData(TaskData):
     Attributes:
         tree: The tree; its classes are `label_names`. None where no levels are given.
         has_words: Whether a file gives words to the tree's names.
+        is_settled: Whether these are rows alone, with the classes of a trained model.
     """
 
     tree: LabelTree | None = None
     has_words: bool = False
+    is_settled: bool = False
 
 
 def _read_words(file: str | None, names: list[str]) -> dict[str, str]:
@@ -105,6 +110,32 @@ def _check_levels(train: Dataset, columns: list[str], classes: list[str]) -> Non
             )
 
 
+def _tree_of_rows(splits: Mapping[str, Dataset], columns: list[str], tree: LabelTree | None) -> LabelTree | None:
+    """Return a trained model's tree if the levels in the rows are its levels; else None: they cannot be measured."""
+    for dataset in splits.values():
+        known = [column for column in columns if column in dataset.column_names]
+        if columns[-1] not in known:
+            continue
+        names = [_names_in(dataset, column) for column in known]
+        rows = [path for path in zip(*names, strict=True) if path[-1] is not None]
+        paths = {} if tree is None else {name: tree.path(name) for name in tree.classes}
+        if any(paths.get(path[-1] or "") != path for path in rows):
+            logger.warning(
+                "The model has no tree with the levels %s, so that only the classes themselves are measured.",
+                ", ".join(columns),
+            )
+            return None
+    return tree
+
+
+def _names_in(dataset: Dataset, column: str) -> list[str | None]:
+    """Return a label column as names; None where there is none."""
+    feature, values = dataset.features[column], dataset[column][:]
+    if isinstance(feature, ClassLabel):
+        return [None if value is None or value < 0 else feature.int2str(value) for value in values]
+    return [None if is_missing(value) else str(value) for value in values]
+
+
 @dataclass
 class HierarchyOptions(DPTOptions):
     """How a discriminator uses the hierarchy."""
@@ -112,8 +143,8 @@ class HierarchyOptions(DPTOptions):
     label_hierarchy: Literal["auto", "given", "built", "none"] = HfArg(
         default="auto",
         help="'given' by the label columns, 'built' of the label words, or 'none': all classes in one "
-        "template. Default: as a saved classifier of these classes has it, else given if there are level columns, "
-        "else built.",
+        "template. Default: given if there are level columns, else built; without training data what the trained "
+        "classifier has.",
     )
     max_children: int = HfArg(default=16, help="Most names below a branch of a built hierarchy.")
     beam_width: int | None = HfArg(
@@ -136,10 +167,33 @@ def _saved_tree(path: str, data: TaskData, arguments: Mapping[str, Any]) -> Labe
     return LabelTree(saved.root.children, data.label_names) if same else None
 
 
-def _saved_without_tree(path: str, data: TaskData, arguments: Mapping[str, Any]) -> bool:
-    """Return whether this is a saved classifier of the same classes with all of them in one template."""
-    saved = saved_wrapper(path, data.label_names, arguments)
-    return isinstance(saved, DPTForSequenceClassificationConfig) and not getattr(data, "has_words", False)
+def _settled_hierarchy(
+    path: str, data: TaskData, options: HierarchyOptions, arguments: Mapping[str, Any]
+) -> tuple[str, LabelTree | None]:
+    """Return kind and tree of a trained classifier that reads rows alone, where nothing is left to be chosen.
+
+    Raises:
+        ValueError: If an option would change what was settled when it was trained, or asks for a tree that it lacks.
+    """
+    saved, default = saved_wrapper(path, data.label_names, arguments), HierarchyOptions()
+    kind = options.label_hierarchy
+    tree = getattr(saved, "tree", None)
+    if tree is not None and kind != "none":
+        for name in ("label_words", "max_children"):
+            if getattr(options, name) != getattr(default, name):
+                raise ValueError(f"`{name}` was settled when {path!r} was trained: leave it out.")
+        return "given", LabelTree(tree.root.children, data.label_names)
+    if kind == "given":
+        raise ValueError(f"`label_hierarchy` is 'given', but {path!r} has no tree, and rows alone give none.")
+    if kind == "auto" and isinstance(saved, DPTForSequenceClassificationConfig):
+        for name in ("max_children", "beam_width", "beam_threshold"):
+            if getattr(options, name) != getattr(default, name):
+                raise ValueError(
+                    f"`{name}` is for a hierarchy, but {path!r} has all classes in one template. Leave it out, or set "
+                    "`label_hierarchy` to 'built' for a tree of their words."
+                )
+        return "none", None
+    return kind, None
 
 
 def _check_options(options: HierarchyOptions, kind: str) -> None:
@@ -163,11 +217,12 @@ def load_hierarchical(path: str, data: TaskData, options: HierarchyOptions, **kw
     Raises:
         ValueError: If there is no such hierarchy, or an option is of no use with it.
     """
-    kind, tree = options.label_hierarchy, getattr(data, "tree", None)
+    kind: str = options.label_hierarchy
+    tree = getattr(data, "tree", None)
     builds = options.label_words is not None or options.max_children != HierarchyOptions().max_children
-    if kind == "auto" and not builds and _saved_without_tree(path, data, kwargs):
-        kind = "none"
-    if kind == "given" or (kind == "auto" and not builds):
+    if getattr(data, "is_settled", False):
+        kind, tree = _settled_hierarchy(path, data, options, kwargs)
+    elif kind == "given" or (kind == "auto" and not builds):
         tree = _saved_tree(path, data, kwargs) or tree
     if kind == "auto":
         kind = "built" if tree is None else "given"
@@ -183,7 +238,7 @@ def load_hierarchical(path: str, data: TaskData, options: HierarchyOptions, **kw
     if kind == "none":
         return load_dpt_classifier(path, data, replace(options, label_words=words), **kwargs)
     if kind == "built" or tree is None:
-        words = words_of_classes(data.label_names, words)
+        words = label_words_of(path, data, words, kwargs)
         where = hub_arguments(kwargs)
         tree = LabelTree.from_label_words(words, path, max_children=options.max_children, **where)
         tree = tree.rename_classes(dict(zip(words, data.label_names, strict=True)))
@@ -250,7 +305,13 @@ class HierarchicalClassification(TextClassification):
         if "train" not in splits and args.class_names is None:
             raise ValueError(
                 "There is no training data, whose labels are the classes of the tree: give `train_file`, or a "
-                "`dataset_name` with a training split; or `test_file` alone and a trained model."
+                "`dataset_name` with a training split; with `test_file` alone, a trained model, or the classes in "
+                "their order as `class_names`."
+            )
+        if saved is not None and saved.several:
+            raise ValueError(
+                "`model_name_or_path` was trained to give a text several labels; in a hierarchy every text has one "
+                "class. Take the family 'text-classification'."
             )
         if args.label_separator is not None:
             raise ValueError(
@@ -261,7 +322,7 @@ class HierarchicalClassification(TextClassification):
             raise ValueError("`tree_words_file` is for the names of `level_column_names`, which are missing.")
         if args.level_column_names is None:
             flat = shape_text_classification(splits, args)
-            return HierarchicalData(flat.splits, flat.label_names, None if saved is None else saved.tree)
+            return HierarchicalData(flat.splits, flat.label_names, is_settled=saved is not None)
         if len(set(args.level_column_names)) < max(2, len(args.level_column_names)):
             raise ValueError(
                 "`level_column_names` names the label columns from the top down: at least two of them, each once; got "
@@ -275,7 +336,8 @@ class HierarchicalClassification(TextClassification):
         if saved is not None:
             if args.tree_words_file is not None:
                 raise ValueError("`tree_words_file`: the words were settled when the model was trained; leave it out.")
-            return HierarchicalData(texts.splits, texts.label_names, saved.tree)
+            tree = _tree_of_rows(splits, args.level_column_names, saved.tree)
+            return HierarchicalData(texts.splits, texts.label_names, tree, is_settled=True)
         # All labels occur in the training data, so its rows are the table.
         train = splits["train"]
         levels = {f"level_column_names[{i}]": name for i, name in enumerate(args.level_column_names)}

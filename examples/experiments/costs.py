@@ -77,6 +77,9 @@ def costs_of(outcome: Outcome, costs: CostArguments, batch_size: int) -> dict[st
         costs: What to measure, checked by `check_costs`.
         batch_size: Texts a batch.
 
+    Raises:
+        ValueError: If there are beams to compare and the model, which was trained before, has no hierarchy.
+
     Returns:
         `peak_memory_mb` of the process; with `measure_cost` what `inference_cost` returns, and for a hierarchy also
         that of `all_in_one_template`, beginning with `flat_` (the time of another process at another hour would not
@@ -84,6 +87,8 @@ def costs_of(outcome: Outcome, costs: CostArguments, batch_size: int) -> dict[st
     """
     results: dict[str, Any] = {"peak_memory_mb": peak_memory_mb()}
     model, tokenizer = outcome.model, outcome.tokenizer
+    if costs.beams and not hasattr(model.config, "beam_width"):
+        raise ValueError("`beams` are for a hierarchy, and the model that was named has all classes in one template.")
     features = outcome.features.get("test", outcome.features.get("validation"))
     if features is None:
         return results

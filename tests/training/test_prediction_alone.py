@@ -111,23 +111,67 @@ def test_without_saved_names_the_classes_are_asked_for(discriminator, tmp_path):
     assert outcome.model.config.label_words == ["bad", "good"]
 
 
-@pytest.mark.parametrize("kind", ["given", "none"])
-def test_the_tree_is_that_of_the_trained_model(kind, discriminator, tmp_path):
-    family, rows = "hierarchical-classification", write(tmp_path / "rows.jsonl", LEVELS)
-    data, options = {"level_column_names": ["kind", "label"]}, {"label_hierarchy": kind}
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"label_hierarchy": "given"},
+        {"label_hierarchy": "none"},
+        {"label_hierarchy": "none", "label_words": ["great", "poor", "good"]},
+        {"label_hierarchy": "built"},
+    ],
+)
+def test_the_tree_is_that_of_the_trained_model(options, discriminator, tmp_path, caplog):
+    family, rows, kind = (
+        "hierarchical-classification",
+        write(tmp_path / "rows.jsonl", LEVELS),
+        options["label_hierarchy"],
+    )
+    data = {"level_column_names": ["kind", "label"]}
     trained = start(
         family, "dpt", discriminator, tmp_path / "m", options=options, train_file=rows, test_file=rows, **data
     )
     again = start(family, "dpt", tmp_path / "m", tmp_path / "again", options=options, test_file=rows, **data)
-    levels = {"test_accuracy", "test_accuracy_level_1"} if kind == "given" else {"test_accuracy"}
-    assert {name: again.results[name] for name in levels} == {name: trained.results[name] for name in levels}
-    # which of the two it is need not be said
+    # which of them it is need not be said
     unsaid = start(family, "dpt", tmp_path / "m", tmp_path / "unsaid", test_file=rows, **data)
-    assert type(unsaid.model) is type(trained.model)
-    assert getattr(unsaid.model.config, "label_tree", None) == getattr(trained.model.config, "label_tree", None)
+    for outcome in (again, unsaid):
+        assert type(outcome.model) is type(trained.model)
+        for setting in ("label_tree", "label_words"):
+            assert getattr(outcome.model.config, setting, None) == getattr(trained.model.config, setting, None)
+        assert outcome.results["test_accuracy"] == trained.results["test_accuracy"]
+        # the levels of the rows are those of a tree that was given, and of no other
+        if kind == "given":
+            assert outcome.results["test_accuracy_level_1"] == trained.results["test_accuracy_level_1"]
+        else:
+            assert not any("level" in name for name in outcome.results)
+            assert "no tree with the levels kind, label" in caplog.text
     words = write(tmp_path / "words.json", [{"good": "great"}])
     with pytest.raises(ValueError, match="`tree_words_file`: the words were settled"):
         start(family, "dpt", tmp_path / "m", tmp_path / "out", test_file=rows, tree_words_file=words, **data)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("given", {"max_children": 3}, "`max_children` was settled"),
+        ("built", {"label_words": ["great", "poor", "good"]}, "`label_words` was settled"),
+        ("none", {"label_hierarchy": "given"}, "has no tree, and rows alone give none"),
+        ("none", {"beam_width": 1}, "`beam_width` is for a hierarchy, but .* has all classes in one template"),
+    ],
+)
+def test_what_was_settled_is_not_chosen_again(kind, options, message, discriminator, tmp_path):
+    family, rows = "hierarchical-classification", write(tmp_path / "rows.jsonl", LEVELS)
+    data = {"level_column_names": ["kind", "label"]}
+    trained = {"options": {"label_hierarchy": kind}, "train_file": rows, "test_file": rows}
+    start(family, "dpt", discriminator, tmp_path / "m", **trained, **data)
+    with pytest.raises(ValueError, match=message):
+        start(family, "dpt", tmp_path / "m", tmp_path / "out", options=options, test_file=rows, **data)
+
+
+def test_a_hierarchy_does_not_take_a_model_of_several_labels(discriminator, tmp_path):
+    rows = write(tmp_path / "rows.jsonl", LISTS)
+    start("text-classification", "dpt", discriminator, tmp_path / "m", train_file=rows, test_file=rows)
+    with pytest.raises(ValueError, match="several labels; in a hierarchy .* 'text-classification'"):
+        start("hierarchical-classification", "dpt", tmp_path / "m", tmp_path / "out", test_file=rows)
 
 
 def test_a_tree_needs_the_data_that_it_was_read_off(discriminator, tmp_path):

@@ -183,7 +183,7 @@ def deep_prompt_attention(
         same, equal, lambda: _prepare(layer, query, sizes, attention_mask, visible, is_causal, bias is not None)
     )
     if prompts is not None:
-        if bias is None and cached is None and call.tokens == tokens and not call.queries_in_front:
+        if bias is None and layer.cache is None and call.tokens == tokens and not call.queries_in_front:
             forward_pass.remember(places, shape, lambda prompts: _LastLayer(inputs, same, prompts, call))
         if call.tokens < tokens:
             key, value = key[:, :, : call.tokens], value[:, :, : call.tokens]
