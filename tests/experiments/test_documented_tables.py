@@ -387,6 +387,24 @@ def test_few_labels_beside_the_peers():
     assert page[7] == grid(few_labels.table(stored("few_labels_rates"), "accuracy").split("\n\n")[1])
 
 
+def test_orders_of_the_candidates():
+    tried = [record for record in stored("few_labels_tried") if record.get("orders_in_training")]
+    rows = [(1, "own order"), (1, "mean of 8 orders"), (8, "own order"), (8, "mean of 8 orders")]
+    table = tables_of("Few labels, beside SetFit and a probe")[8]
+    for line, (orders, reading) in zip(table[1:], rows, strict=True):
+        for cell, name in zip(line[1:], ("sst2", "trec", "ag_news"), strict=True):
+            found = [
+                record["accuracy_percent"][reading]
+                for record in tried
+                if record["dataset"] == name
+                and record["orders_in_training"] == orders
+                and "label_words" not in record
+                and record["method"] == "dpt"
+            ]
+            assert cell == (f"{mean(found):.1f}" if found else "not run")
+            assert len(found) in (0, 3)
+
+
 def test_no_method_of_the_few_labels_table_is_held_back_by_its_rate():
     found = defaultdict(lambda: defaultdict(list))
     for record in stored("few_labels_rates"):
