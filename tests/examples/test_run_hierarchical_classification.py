@@ -71,6 +71,25 @@ def test_what_cannot_be_measured_is_refused_before_training(files, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_trained_model_reads_a_file_alone(files, tmp_path):
+    script = load_script("run_hierarchical_classification")
+    usual = ("--method", "dpt", "--test_file", files / "test.csv", "--level_column_names", "mood", "word")
+    usual = (*usual, "--do_predict", "--report_to", "none", "--disable_tqdm", "true", "--use_cpu")
+
+    def answers(model, folder, *further):
+        where = ("--model_name_or_path", model, "--output_dir", tmp_path / folder)
+        results = script.main([str(word) for word in (*where, *usual, *further)])
+        return {name: results[name] for name in results if "accuracy" in name}
+
+    training = ("--train_file", files / "train.csv", "--do_train", "--max_steps", 1)
+    trained = answers(files / "discriminator", "tree", *training)
+    assert "test_accuracy_level_1" in trained
+    assert answers(tmp_path / "tree", "again") == trained
+    answers(files / "discriminator", "flat", *training, "--label_hierarchy", "none")
+    with pytest.raises(ValueError, match="`beams` are for a hierarchy, and the model"):
+        answers(tmp_path / "flat", "beams", "--beams", "2:0.3:sigmoid")
+
+
 def in_this_process(monkeypatch, seen):
     def instead(function, run, *rest):
         seen.append(run)
