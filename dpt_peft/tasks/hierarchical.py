@@ -121,7 +121,8 @@ def _tree_of_rows(splits: Mapping[str, Dataset], columns: list[str], tree: Label
         paths = {} if tree is None else {name: tree.path(name) for name in tree.classes}
         if any(paths.get(path[-1] or "") != path for path in rows):
             logger.warning(
-                "The model has no tree with the levels %s, so that only the classes themselves are measured.",
+                "Only the classes themselves are measured: the rows do not have all of the levels %s, or the model "
+                "has no tree with these levels.",
                 ", ".join(columns),
             )
             return None

@@ -143,7 +143,7 @@ def test_the_tree_is_that_of_the_trained_model(options, discriminator, tmp_path,
             assert outcome.results["test_accuracy_level_1"] == trained.results["test_accuracy_level_1"]
         else:
             assert not any("level" in name for name in outcome.results)
-            assert "no tree with the levels kind, label" in caplog.text
+            assert "levels kind, label, or the model has no tree with these" in caplog.text
     words = write(tmp_path / "words.json", [{"good": "great"}])
     with pytest.raises(ValueError, match="`tree_words_file`: the words were settled"):
         start(family, "dpt", tmp_path / "m", tmp_path / "out", test_file=rows, tree_words_file=words, **data)
