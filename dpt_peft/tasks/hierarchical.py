@@ -28,7 +28,7 @@ from dpt_peft.tasks.heads import (
     new_head,
     saved_wrapper,
 )
-from dpt_peft.tasks.labels import SavedNames, listed
+from dpt_peft.tasks.labels import SavedNames, listed, names_of_ids
 from dpt_peft.tasks.text_classification import (
     ClassFeatures,
     TextClassification,
@@ -110,16 +110,26 @@ def _check_levels(train: Dataset, columns: list[str], classes: list[str]) -> Non
             )
 
 
-def _tree_of_rows(splits: Mapping[str, Dataset], columns: list[str], tree: LabelTree | None) -> LabelTree | None:
-    """Return a trained model's tree if the levels in the rows are its levels; else None: they cannot be measured."""
-    for dataset in splits.values():
-        known = [column for column in columns if column in dataset.column_names]
-        if columns[-1] not in known:
+def _tree_of_rows(
+    splits: Mapping[str, Dataset], columns: list[str], texts: TaskData, tree: LabelTree | None
+) -> LabelTree | None:
+    """Return a trained model's tree if the levels in the rows are its levels; else None: they cannot be measured.
+
+    Args:
+        splits: The rows as loaded.
+        columns: The columns of the levels from the top down, the classes last.
+        texts: The same rows with their class ids.
+        tree: The model's tree, if it has one.
+    """
+    paths = {} if tree is None else {name: list(tree.path(name)[:-1]) for name in tree.classes}
+    for split, dataset in splits.items():
+        shaped = texts.splits[split]
+        if "labels" not in shaped.column_names:
             continue
-        names = [_names_in(dataset, column) for column in known]
-        rows = [path for path in zip(*names, strict=True) if path[-1] is not None]
-        paths = {} if tree is None else {name: tree.path(name) for name in tree.classes}
-        if any(paths.get(path[-1] or "") != path for path in rows):
+        classes = [texts.label_names[label] for label in shaped["labels"][:]]
+        above = [_names(dataset, column) for column in columns[:-1] if column in dataset.column_names]
+        rows = zip(*above, strict=True) if above else [()] * len(classes)
+        if any(paths.get(name) != list(row) for name, row in zip(classes, rows, strict=True)):
             logger.warning(
                 "Only the classes themselves are measured: the rows do not have all of the levels %s, or the model "
                 "has no tree with these levels.",
@@ -129,12 +139,10 @@ def _tree_of_rows(splits: Mapping[str, Dataset], columns: list[str], tree: Label
     return tree
 
 
-def _names_in(dataset: Dataset, column: str) -> list[str | None]:
-    """Return a label column as names; None where there is none."""
+def _names(dataset: Dataset, column: str) -> list[str | None]:
+    """Return a column of names above the classes."""
     feature, values = dataset.features[column], dataset[column][:]
-    if isinstance(feature, ClassLabel):
-        return [None if value is None or value < 0 else feature.int2str(value) for value in values]
-    return [None if is_missing(value) else str(value) for value in values]
+    return names_of_ids(feature, values) if isinstance(feature, ClassLabel) else [str(value) for value in values]
 
 
 @dataclass
@@ -337,7 +345,7 @@ class HierarchicalClassification(TextClassification):
         if saved is not None:
             if args.tree_words_file is not None:
                 raise ValueError("`tree_words_file`: the words were settled when the model was trained; leave it out.")
-            tree = _tree_of_rows(splits, args.level_column_names, saved.tree)
+            tree = _tree_of_rows(splits, args.level_column_names, texts, saved.tree)
             return HierarchicalData(texts.splits, texts.label_names, tree, is_settled=True)
         # All labels occur in the training data, so its rows are the table.
         train = splits["train"]

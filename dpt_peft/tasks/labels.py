@@ -314,13 +314,18 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(map(show, names))
 
 
+def names_of_ids(feature: ClassLabel, ids: Sequence[int | None]) -> list[str | None]:
+    """Return the names that a `ClassLabel` gives to ids; None for those below zero: the Hub writes -1 for none."""
+    return [None if value is None or value < 0 else feature.int2str(value) for value in ids]
+
+
 def _spell(
     dataset: Dataset, column: str, split: str, named: set[str], argument: str, rows: Sequence[int]
 ) -> list[str | None]:
     """Return a split's labels as strings ("3" for 3 and 3.0), None where there is none."""
     feature, values = dataset.features[column], dataset[column][:]
     if isinstance(feature, ClassLabel):
-        return [None if value is None or value < 0 else feature.int2str(value) for value in values]
+        return names_of_ids(feature, values)
     keys: list[str | None] = []
     for row, value in zip(rows, values, strict=True):
         if is_missing(value) or (isinstance(value, str) and not value.strip()):

@@ -17,7 +17,7 @@ from transformers.hf_argparser import HfArg
 from dpt_peft.tasks.base import Features, Predictions, Task, TaskData, write_predictions
 from dpt_peft.tasks.data import DatasetArguments, check_splits, is_missing
 from dpt_peft.tasks.heads import NEW_HEAD, Head, new_head
-from dpt_peft.tasks.labels import check_missing, number
+from dpt_peft.tasks.labels import check_missing, names_of_ids, number
 from dpt_peft.tasks.text_classification import read_texts, text_columns, tokenize_texts, usage_of_classifier
 
 
@@ -39,7 +39,7 @@ class RegressionArguments(DatasetArguments):
 def _numbers(dataset: Dataset, where: str, column: str) -> list[float | None]:
     feature, values = dataset.features[column], dataset[column][:]
     if isinstance(feature, ClassLabel):
-        values = [None if value is None or value < 0 else feature.int2str(value) for value in values]
+        values = names_of_ids(feature, values)
     found = [number(value) for value in values]
     for row, (value, read) in enumerate(zip(values, found, strict=True)):
         if read is None and not is_missing(value) and str(value).strip():

@@ -8,13 +8,13 @@ import pytest
 import torch
 from peft import get_peft_model
 from torch import nn
-from transformers import AttentionInterface, AutoModelForCausalLM, LlamaConfig
+from transformers import AttentionInterface, AutoModelForCausalLM, LlamaConfig, StaticCache
 from transformers.models.bert.modeling_bert import BertSelfAttention
 
 from dpt_peft import DeepPromptConfig
 from dpt_peft._compatibility import config_with_attention
-from dpt_peft.deep_prompt.attention import interface
 from dpt_peft.deep_prompt.attention.interface import IMPLEMENTATION, InterfaceAttentionLayer, deep_prompt_attention
+from dpt_peft.deep_prompt.forward_pass import ForwardPass
 from tests.architectures import make_batch, make_config, make_model
 from tests.deep_prompt.test_common import bank_of, keys_of, layers_of, logits, prompted, values_of
 
@@ -88,8 +88,9 @@ def test_a_layer_takes_over_from_the_last_one_only_what_is_the_same(change, shar
     if change not in ("causal", "other kernel"):
         visible[1, :, 4:] = False
         mask = visible[:, None]
-    calls = []
-    monkeypatch.setattr(interface, "_prepare", lambda *args, real=interface._prepare: calls.append(1) or real(*args))
+    looked_up = []
+    general = ForwardPass.prompts
+    monkeypatch.setattr(ForwardPass, "prompts", lambda *args: looked_up.append(1) or general(*args))
 
     def attend(layer, mask, *states, **further):
         given = {"scaling": 8**-0.5, "dropout": 0.0, "is_causal": False, **further}
@@ -119,7 +120,30 @@ def test_a_layer_takes_over_from_the_last_one_only_what_is_the_same(change, shar
                 output = attend(layer, mask, query, key, value, **further)
             assert torch.allclose(output.double(), by_hand(query, key, value, layer, visible), atol=1e-6)
         bank.end()
-    assert (len(calls) == 1) is shared
+    assert (len(looked_up) == 1) is shared
+
+
+@pytest.mark.parametrize("layers", [4, 8])
+def test_what_can_be_taken_over_is_noted_once_in_a_pass(layers, monkeypatch):
+    """ModernBERT's masks take turns, so that no layer is given what the last one was."""
+    made = []
+    one = ForwardPass._prompts
+    monkeypatch.setattr(ForwardPass, "_prompts", lambda *args: made.append(1) or one(*args))
+    base = make_model("modernbert", "sdpa", num_hidden_layers=layers, global_attn_every_n_layers=2)
+    logits(prompted("modernbert", base=base), "modernbert")
+    assert len(made) == 2 * layers  # each layer's own, and once those of all
+
+
+def test_nothing_is_noted_for_a_cache():
+    """What a layer with a cache is given is never taken over."""
+    model = prompted("llama", base=make_model("llama", "sdpa"))
+    noted = []
+    for layer in layers_of(model):
+        layer.register_forward_hook(lambda *_: noted.append(bank_of(model).current.last))
+    model.get_base_model().config.use_cache = True
+    logits(model, "llama", past_key_values=StaticCache(config=model.get_base_model().config, max_cache_len=16))
+    assert noted == [None] * len(noted)
+    assert noted
 
 
 def test_nothing_is_left_of_the_last_layer_when_a_pass_is_over():

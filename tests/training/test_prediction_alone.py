@@ -121,11 +121,8 @@ def test_without_saved_names_the_classes_are_asked_for(discriminator, tmp_path):
     ],
 )
 def test_the_tree_is_that_of_the_trained_model(options, discriminator, tmp_path, caplog):
-    family, rows, kind = (
-        "hierarchical-classification",
-        write(tmp_path / "rows.jsonl", LEVELS),
-        options["label_hierarchy"],
-    )
+    family, rows = "hierarchical-classification", write(tmp_path / "rows.jsonl", LEVELS)
+    kind = options["label_hierarchy"]
     data = {"level_column_names": ["kind", "label"]}
     trained = start(
         family, "dpt", discriminator, tmp_path / "m", options=options, train_file=rows, test_file=rows, **data
