@@ -264,7 +264,7 @@ def read_json(text: str) -> Dataset:
 
     Returns:
         The rows. A key that a row lacks is a missing value there. Values keep their type, also where those of a column
-        differ (from datasets 4.7 on); a text that looks like a date is a text.
+        differ (from datasets 4.7 on; before, 1 beside 1.5 is 1.0); a text that looks like a date is a text.
 
     Raises:
         ValueError: If it is not json, a row is no object, or an object has a key twice; the message names the line or
@@ -282,14 +282,35 @@ def read_json(text: str) -> Dataset:
             raise ValueError(f"row {number} is {str(row)[:60]!r}, but every row must be an object with the columns.")
     columns = {name: [row.get(name) for row in rows] for name in dict.fromkeys(chain.from_iterable(rows))}
     try:
-        dataset = _infer_features(columns)
-        # `datasets` keeps values of several types as json, but would take the text "1" for json that is there already.
-        mixed = {name: datasets.Json() for name, feature in dataset.features.items() if "Json(" in repr(feature)}
-        for name in mixed:
-            columns[name] = [None if is_missing(value) else json.dumps(value) for value in columns[name]]
-        return Dataset.from_dict(columns, features=Features({**dataset.features, **mixed})) if mixed else dataset
+        return _of_json(columns)
     except (UnicodeError, OverflowError) as error:  # half a surrogate pair; a whole number of more than 64 bits
         raise ValueError(f"a value cannot be kept: {error}.") from error
+
+
+def _of_json(columns: dict[str, list[Any]]) -> Dataset:
+    """Return columns of json's values as a data set, in which they keep their type."""
+    dataset = _infer_features(columns)
+    mixed = [
+        name
+        for name, feature in dataset.features.items()
+        if "Json(" in repr(feature) or (hasattr(datasets, "Json") and _number_types(columns[name]) == {int, float})
+    ]
+    if not mixed:
+        return dataset
+    # `datasets` keeps values of several types as json, but would take the text "1" for json that is there already.
+    texts = {
+        name: [None if is_missing(value) else json.dumps(value) for value in values] if name in mixed else values
+        for name, values in columns.items()
+    }
+    kinds = dict.fromkeys(mixed, datasets.Json())
+    return Dataset.from_dict(texts, features=Features({**dataset.features, **kinds}))
+
+
+def _number_types(values: Sequence[Any]) -> set[type]:
+    """Return which types of numbers there are among values, and within those that are lists."""
+    types = {*map(type, values)}
+    inner = chain.from_iterable(value for value in values if isinstance(value, list)) if list in types else ()
+    return (types | {*map(type, inner)}) & {int, float}
 
 
 def _infer_features(columns: dict[str, list[Any]]) -> Dataset:
@@ -386,7 +407,21 @@ def _joined(split: str, paths: Sequence[str], read_other: FileReader | None) -> 
                 f"{Path(paths[0]).name} has {', '.join(parts[0].column_names)}, {Path(path).name} has "
                 f"{', '.join(part.column_names)}."
             )
-    return concatenate_datasets(parts)
+    if all(part.features == parts[0].features for part in parts):
+        return concatenate_datasets(parts)
+    # numbers may be whole in one file and not in another
+    names = dict.fromkeys(chain.from_iterable(part.column_names for part in parts))
+    missing = [None]
+    return _of_json(
+        {
+            name: [
+                value
+                for part in parts
+                for value in (part[name][:] if name in part.column_names else missing * len(part))
+            ]
+            for name in names
+        }
+    )
 
 
 def check_columns(dataset: Dataset, split: str, columns: dict[str, str], answers: dict[str, str]) -> None:

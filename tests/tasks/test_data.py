@@ -159,6 +159,10 @@ def test_json_in_every_layout(tmp_path, content, ending):
 def test_values_of_json_keep_their_type(tmp_path):
     column = [1, "1", True, None, 1.5, "2020-01-01 00:00:00", {"a": 1}, {"b": [2]}, [], "007"]
     assert read(tmp_path, json.dumps([{"v": value} for value in column]), "x.json") == {"v": column}
+    for numbers in ([1, 1.5, None], [[1, 2], [0.5]], [1.0, 2.0], [1, 2]):
+        kept = read(tmp_path, json.dumps([{"v": value} for value in numbers]), "x.json")["v"]
+        assert repr(kept) == repr(numbers)
+    assert repr(read(tmp_path, '[{"v": 1}, {"v": NaN}]', "x.json")) == "{'v': [1, None]}"
     nested = [["1", 1, "null"], ["O"], [], None]
     assert read(tmp_path, json.dumps([{"v": value} for value in nested]), "x.json") == {"v": nested}
     strange = [{"c": None, "b": {}}, {"c": [False, 0], "b": []}]
@@ -184,6 +188,17 @@ def test_a_folder_in_pieces_gives_all_rows(tmp_path):
         (tmp_path / f"train-0000{number}-of-00003.csv").write_text(f"text,label\n0{number},{number}\n")
     splits = load_splits(DatasetArguments(dataset_name=str(tmp_path)))
     assert splits["train"].to_dict() == {"text": ["00", "01", "02"], "label": ["0", "1", "2"]}
+
+
+@pytest.mark.skipif(not hasattr(datasets, "Json"), reason=f"datasets {datasets.__version__} refuses mixed columns")
+def test_pieces_of_a_folder_may_hold_values_of_other_types(tmp_path):
+    pieces = [[{"v": 1, "w": "a"}], [{"v": 1.5}], [{"v": "007", "x": True}], [{"v": None}]]
+    for number, rows in enumerate(pieces):
+        (tmp_path / f"train-0000{number}-of-00004.json").write_text(json.dumps(rows))
+    train = load_splits(DatasetArguments(dataset_name=str(tmp_path)))["train"]
+    assert repr(train["v"][:]) == "[1, 1.5, '007', None]"
+    assert train["w"][:] == ["a", None, None, None]
+    assert train["x"][:] == [None, None, True, None]
 
 
 @pytest.mark.parametrize("ending", ["gz", "bz2", "xz"])
