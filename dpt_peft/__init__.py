@@ -21,7 +21,7 @@ from .deep_prompt import (
     hotswap_adapter,
     prompts_set_aside,
 )
-from .deep_prompt.attention.find import find_attention_modules
+from .deep_prompt.targets import find_attention_modules
 from .pretrained_heads import (
     DPTForHierarchicalClassification,
     DPTForHierarchicalClassificationConfig,

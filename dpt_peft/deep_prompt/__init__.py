@@ -6,9 +6,9 @@ from dpt_peft._compatibility import register_peft_type
 
 from .attention.base import DeepPromptLayer
 from .config import DeepPromptConfig, DeepPromptType
-from .copies import copy_adapter, hotswap_adapter
 from .model import DeepPromptModel
 from .other_methods import prompts_set_aside
+from .transfer import copy_adapter, hotswap_adapter
 
 __all__ = [
     "DeepPromptConfig",

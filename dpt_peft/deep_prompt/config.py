@@ -236,3 +236,9 @@ def select_layers(choice: list[int] | int | str | None, num_layers: int | None) 
             f"0 to {num_layers - 1}."
         )
     return sorted(set(indices))
+
+
+def shorten(names: list[str], limit: int = 4) -> str:
+    """Return the first few of many names, and how many there are more."""
+    listed = ", ".join(names[:limit])
+    return listed if len(names) <= limit else f"{listed}, and {len(names) - limit} more"

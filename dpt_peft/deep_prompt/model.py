@@ -15,14 +15,13 @@ from torch import nn
 
 from .attention.base import CANNOT_BE_MERGED, DeepPromptLayer
 from .bank import BANK, PromptBank
-from .combine import combine_prompts, combined_config, initialise_from
 from .config import DeepPromptConfig
 from .init_text import initialise_from_tokens
 from .mixed_batch import BASE, Planned, RowPlan
 from .positions import ShiftedPositions, find_positions, shift_positions
-from .saved import check_fit, prompts_of
 from .targets import choose_targets
 from .task_head import TaskHead, modules_left_out
+from .transfer import check_fit, combine_prompts, combined_config, initialise_from, prompts_of
 
 
 class DeepPromptModel(BaseTuner):

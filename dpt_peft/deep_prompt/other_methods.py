@@ -18,12 +18,10 @@ from dpt_peft._compatibility import (
     with_default_targets,
 )
 
-from .attention.base import DeepPromptLayer
-from .attention.wrapped import WrappedModule
+from .attention.base import DeepPromptLayer, WrappedModule
 from .bank import PromptBank
-from .config import DeepPromptConfig
+from .config import DeepPromptConfig, shorten
 from .model import DeepPromptModel
-from .saved import shorten
 
 _THE_WAY = (
     "Take the prompts off meanwhile: `with dpt_peft.prompts_set_aside(model):` around `get_peft_model`, "

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .attention.wrapped import WrappedModule
+from .attention.base import WrappedModule
 from .config import DeepPromptConfig
 from .forward_pass import spread_over
 from .mixed_batch import Planned

@@ -41,7 +41,7 @@ class DPTForSequenceClassification(TemplateModel):
     and puts the eight nearest classes alone into its template: there the prototypes have to be set before.
 
     `from_pretrained` takes the arguments of `DPTForSequenceClassificationConfig.from_language_model_config`, the
-    config's attributes, and `preset`, a name from `template_presets.PRESETS` for what is not given.
+    config's attributes, and `preset`, a name from `template.PRESETS` for what is not given.
 
     Example:
         >>> model = DPTForSequenceClassification.from_pretrained(

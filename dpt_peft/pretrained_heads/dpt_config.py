@@ -11,8 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from .base import Check, one_of
 from .label_lists import OWN_LIST, LabelList, resolve_label_list
 from .short_list import check_any_can_be_first
-from .template import DEFAULT_SEPARATOR, DEFAULT_TEMPLATE
-from .template_presets import preset_options
+from .template import DEFAULT_SEPARATOR, DEFAULT_TEMPLATE, preset_options
 from .templated import TemplateConfig
 
 SCORE_FUNCTION = one_of("one_minus_sigmoid", "sigmoid")

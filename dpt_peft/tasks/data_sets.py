@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dpt_peft.pretrained_heads.template_presets import LABEL_WORDS
+from dpt_peft.pretrained_heads.template import LABEL_WORDS
 from dpt_peft.tasks.data import FORMATS, ending_of
 from dpt_peft.tasks.tagging.conll import SOURCES
 

@@ -12,7 +12,7 @@ from transformers.hf_argparser import HfArg
 from dpt_peft._compatibility import load_with_new_head
 from dpt_peft.pretrained_heads import DPTForSequenceClassification, VerbalizerForSequenceClassification
 from dpt_peft.pretrained_heads.base import PretrainedHeadConfig, hub_arguments
-from dpt_peft.pretrained_heads.template_presets import PRESETS, preset_options
+from dpt_peft.pretrained_heads.template import PRESETS, preset_options
 
 NEW_HEAD, DISCRIMINATOR, LANGUAGE_MODEL = "new head", "discriminator", "language model"
 

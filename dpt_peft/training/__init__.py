@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dpt_peft.pretraining.candidate_lists import DocumentCollator, WholeWords
-from dpt_peft.pretraining.discriminators import discriminator_from_encoder, low_rank_discriminator
-from dpt_peft.pretraining.packed import PACKED_WEIGHTS, load_packed, save_packed
+from dpt_peft.pretraining.discriminators import (
+    PACKED_WEIGHTS,
+    discriminator_from_encoder,
+    load_packed,
+    low_rank_discriminator,
+    save_packed,
+)
 from dpt_peft.pretraining.replaced_tokens import (
     CorpusReplacements,
     GeneratorReplacements,

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from transformers.utils import logging
 
 import dpt_peft
-from dpt_peft.deep_prompt.attention.find import find_attention_modules
+from dpt_peft.deep_prompt.targets import find_attention_modules
 
 CHECKS = ("output changes", "gradients", "exact disable", "save and load", "sdpa = eager")
 LIMIT_SECONDS = 60

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from dpt_peft.deep_prompt.attention.find import find_attention_modules
 from dpt_peft.deep_prompt.attention.followed import MODULES
+from dpt_peft.deep_prompt.targets import find_attention_modules
 from tests.architectures import AUDIO, IMAGES, TEXT, tiny_config
 from tests.deep_prompt.alone import wrap
 from tests.deep_prompt.test_common import keys_of, values_of

@@ -16,8 +16,8 @@ from transformers import (
 )
 
 from dpt_peft import DeepPromptConfig, DeepPromptLayer, DeepPromptModel
-from dpt_peft.deep_prompt.attention.find import find_attention_modules
 from dpt_peft.deep_prompt.forward_pass import ForwardPass
+from dpt_peft.deep_prompt.targets import find_attention_modules
 from tests.architectures import TEXT, make_batch, make_model, tiny_config
 from tests.deep_prompt.test_common import bank_of, keys_of, layers_of, logits, prompt_config, prompted, values_of
 

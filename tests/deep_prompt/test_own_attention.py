@@ -11,10 +11,10 @@ from peft import get_peft_model
 
 from dpt_peft.deep_prompt.attention.base import DeepPromptLayer
 from dpt_peft.deep_prompt.attention.deberta_v2 import DebertaV2AttentionLayer
-from dpt_peft.deep_prompt.attention.find import LAYER_CLASSES
 from dpt_peft.deep_prompt.attention.followed import FollowedAttentionLayer
 from dpt_peft.deep_prompt.attention.interface import InterfaceAttentionLayer
 from dpt_peft.deep_prompt.mixed_batch import RowPlan
+from dpt_peft.deep_prompt.targets import LAYER_CLASSES
 from tests.architectures import TEXT, make_model, tiny_config
 from tests.deep_prompt.alone import wrap
 from tests.deep_prompt.test_common import keys_of, prompt_config, values_of

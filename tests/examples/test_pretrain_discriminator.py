@@ -34,8 +34,7 @@ import pretrain_discriminator
 from dpt_peft import DPTForSequenceClassification
 from dpt_peft._compatibility import quiet_peft
 from dpt_peft.pretrained_heads.discriminators import get_discriminator
-from dpt_peft.pretraining.discriminators import discriminator_from_encoder
-from dpt_peft.pretraining.packed import load_packed
+from dpt_peft.pretraining.discriminators import discriminator_from_encoder, load_packed
 
 WORDS = [a + b + c for a in "bdfgk" for b in "aeiou" for c in "lmnrst"]
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", ",", ":", "class", *WORDS]

@@ -11,8 +11,7 @@ from safetensors.torch import load_file
 from transformers import BertTokenizer, ElectraForPreTraining
 
 from dpt_peft.pretrained_heads import DPTForSequenceClassification
-from dpt_peft.pretrained_heads.template import resolve_template
-from dpt_peft.pretrained_heads.template_presets import LABEL_WORDS as PRESET_WORDS, PRESETS, preset_options
+from dpt_peft.pretrained_heads.template import LABEL_WORDS as PRESET_WORDS, PRESETS, preset_options, resolve_template
 
 from .conftest import WORDS, make_config, split
 
@@ -223,7 +222,7 @@ def test_presets(name, tmp_path):
 
 def test_a_preset_brings_its_label_words(load, monkeypatch):
     monkeypatch.setattr(
-        "dpt_peft.pretrained_heads.template_presets.PRESETS", {**PRESETS, "mood": {"label_words": ["bad", "good"]}}
+        "dpt_peft.pretrained_heads.template.PRESETS", {**PRESETS, "mood": {"label_words": ["bad", "good"]}}
     )
     model = load(preset="mood")
     assert model.config.label_words == ["bad", "good"]

@@ -6,7 +6,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForPreTraining, DebertaV2Config, FunnelConfig
 
 from dpt_peft.pretrained_heads.discriminators import get_discriminator
-from dpt_peft.pretraining.packed import PACKED_WEIGHTS, load_packed, save_packed
+from dpt_peft.pretraining.discriminators import PACKED_WEIGHTS, load_packed, save_packed
 from tests.training.tiny import write_discriminator
 
 

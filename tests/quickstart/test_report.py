@@ -10,7 +10,7 @@ import pytest
 from matplotlib import image
 from rich.console import Console
 
-from dpt_peft.quickstart.report import make_table, plot_spread
+from dpt_peft.quickstart.run import make_table, plot_spread
 from dpt_peft.training import METHODS
 
 

@@ -11,7 +11,7 @@ from huggingface_hub.constants import HF_HOME
 from transformers import AutoTokenizer
 
 from dpt_peft._compatibility import no_progress_bars
-from dpt_peft.pretraining.packed import load_packed
+from dpt_peft.pretraining.discriminators import load_packed
 
 PACKED_FOLDER = Path(__file__).parent
 """Config, packed weights and tokenizer; MODEL_CARD.md in it says how they were made and what they measure."""
