@@ -302,7 +302,8 @@ class HierarchicalClassification(TextClassification):
 
         Args:
             splits: As loaded.
-            args: Columns. With `level_column_names` the last of them is the label column.
+            args: Columns. With `level_column_names` the last of them is the label column; `class_names`, which only
+                numbers such as 1.1 need, are then its classes as the data spells them, in the order they shall have.
 
         Raises:
             ValueError: If the label columns do not make a tree (a class has two parents, a row has a gap, no row has a
@@ -337,22 +338,27 @@ class HierarchicalClassification(TextClassification):
                 "`level_column_names` names the label columns from the top down: at least two of them, each once; got "
                 f"{', '.join(args.level_column_names)}."
             )
-        if args.class_names is not None and saved is None:
-            raise ValueError(
-                "`class_names` is for labels in one column; with `level_column_names` the names are the data's."
-            )
         texts = shape_text_classification(splits, replace(args, label_column_name=args.level_column_names[-1]))
         if saved is not None:
             if args.tree_words_file is not None:
                 raise ValueError("`tree_words_file`: the words were settled when the model was trained; leave it out.")
             tree = _tree_of_rows(splits, args.level_column_names, texts, saved.tree)
             return HierarchicalData(texts.splits, texts.label_names, tree, is_settled=True)
+        if "train" not in splits:
+            raise ValueError("`level_column_names` needs training data, whose rows are the tree, or a trained model.")
         # All labels occur in the training data, so its rows are the table.
         train = splits["train"]
         levels = {f"level_column_names[{i}]": name for i, name in enumerate(args.level_column_names)}
         check_columns(train, "train", levels, {})
         _check_levels(train, args.level_column_names, texts.label_names)
         table = train.select_columns(args.level_column_names)
+        if args.class_names is not None:
+            there = LabelTree.from_table(table, args.level_column_names).classes
+            if renamed := [name for name in args.class_names if name not in there]:
+                raise ValueError(
+                    "`class_names` with `level_column_names` are the classes as the last column spells them, each "
+                    f"with a row; the train data has none of {listed(renamed)}."
+                )
         names = LabelTree.from_table(table, args.level_column_names, classes=texts.label_names).names
         words = {name: name.replace("_", " ") for name in names} | _read_words(args.tree_words_file, names)
         tree = LabelTree.from_table(table, args.level_column_names, label_words=words, classes=texts.label_names)

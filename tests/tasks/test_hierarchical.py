@@ -62,7 +62,7 @@ def test_a_test_split_needs_no_labels(train_file, tmp_path):
         ({"level_column_names": ["name"]}, "at least two of them, each once; got name"),
         ({"level_column_names": ["kind", "kind", "name"]}, "at least two of them, each once; got kind, kind, name"),
         ({"level_column_names": ["sort", "name"]}, r"no column 'sort' \(`level_column_names\[0\]`\)"),
-        ({"level_column_names": LEVELS, "class_names": ["a"]}, "`class_names` is for labels in one column"),
+        ({"level_column_names": LEVELS, "class_names": ["a"]}, "`class_names` does not name the labels"),
         ({"level_column_names": ["text", "kind"]}, "stands twice in the label tree"),
         ({"level_column_names": LEVELS, "label_separator": ";"}, "`label_separator` is for texts with several labels"),
         ({"label_column_name": "name", "label_separator": ";"}, "`label_separator` is for texts with several labels"),
@@ -286,3 +286,26 @@ def test_a_saved_tree_keeps_its_words_and_its_beam(discriminator, tmp_path):
     assert build(tmp_path, None, max_children=2).config.tree != worded
     flat = LabelTree.from_nested({"good": ["great", "poor"], "bad": ["fine", "dull"]})
     assert build(tmp_path, flat).config.tree.root == flat.root
+
+
+def test_classes_that_are_codes_are_named(tmp_path):
+    rows = ["text,chapter,section", "a,1,1.1", "b,1,1.10", "c,2,2.1", ""]
+    (tmp_path / "train.csv").write_text("\n".join(rows))
+    told = {"train_file": str(tmp_path / "train.csv"), "level_column_names": ["chapter", "section"]}
+    with pytest.raises(ValueError, match=r"row 0 of the train data has '1\.1' .* spell all of them in `class_names`"):
+        load(**told)
+    data = load(**told, class_names=["2.1", "1.1", "1.10"])
+    assert data.label_names == list(data.tree.classes) == ["2.1", "1.1", "1.10"]
+    assert list(map(data.tree.path, data.tree.classes)) == [("2", "2.1"), ("1", "1.1"), ("1", "1.10")]
+    assert data.splits["train"]["labels"][:] == [1, 2, 0]
+    with pytest.raises(ValueError, match="are the classes as the last column spells them, each with a row"):
+        load(**told, class_names=["2.1", "1.1", "1.10", "3.1"])
+    told["test_file"] = told.pop("train_file")
+    with pytest.raises(ValueError, match="needs training data, whose rows are the tree, or a trained model"):
+        load(**told, class_names=["2.1", "1.1", "1.10"])
+
+
+def test_names_for_numbers_are_no_tree(tmp_path):
+    (tmp_path / "train.csv").write_text("text,kind,name\na,x,0\nb,y,1\n")
+    with pytest.raises(ValueError, match="the train data has none of bad, good"):
+        load(train_file=str(tmp_path / "train.csv"), level_column_names=LEVELS, class_names=["bad", "good"])
