@@ -147,19 +147,26 @@ def train(run: Run, arguments: ExperimentArguments, model_path: str) -> dict[str
     assert isinstance(arguments, FewLabelsArguments)
     if run["method"] in PEERS:
         return train_the_peer(run, arguments)
-    if METHODS[run["method"]].head == DISCRIMINATOR:
-        run = run | {"options": {**label_words(run["dataset"]), **run["options"]}}
-    data = DATA_SETS[run["dataset"]]
+    clock = CpuClock()
     with TemporaryDirectory() as folder:
-        source = data_arguments(run["dataset"], arguments.data_dir)
-        asked = run_arguments(run, TASK, source, model_path, folder, data.held_out)
-        clock = CpuClock()
-        outcome = run_task(TASK, asked, write_files=False, callbacks=[clock])
+        outcome = tune(run, arguments, model_path, folder, clock)
         outcome.model.save_pretrained(folder)
         size = sum(file.stat().st_size for file in Path(folder).glob("*.safetensors"))
     prefix = prefix_of(run)
     measured = {"cpu_seconds": clock.seconds, "saved_bytes": size, **recall_of_lists(outcome, run["split"])}
     return {**outcome.results, **{f"{prefix}{name}": value for name, value in measured.items()}}
+
+
+def tune(
+    run: Run, arguments: ExperimentArguments, model_path: str, folder: str, *callbacks: TrainerCallback
+) -> Outcome:
+    """Train and measure one of the package's methods; `folder` is for what the Trainer writes."""
+    if METHODS[run["method"]].head == DISCRIMINATOR:
+        run = run | {"options": {**label_words(run["dataset"]), **run["options"]}}
+    data = DATA_SETS[run["dataset"]]
+    source = data_arguments(run["dataset"], arguments.data_dir)
+    asked = run_arguments(run, TASK, source, model_path, folder, data.held_out)
+    return run_task(TASK, asked, write_files=False, callbacks=[*callbacks])
 
 
 @torch.no_grad()
