@@ -306,7 +306,7 @@ def build_model(
         return model
     if new := getattr(model, "new_modules", None):
         # Beside the pretrained head stands something new (the released code's label tokens): frozen it would be idle.
-        adapter.modules_to_save = new
+        adapter.modules_to_save = [*(adapter.modules_to_save or []), *new]
     if left_out := modules_left_out(model, adapter):
         # PEFT knows the names of most heads, and not of what stands before them in some models.
         adapter.modules_to_save = [*(adapter.modules_to_save or []), *left_out]

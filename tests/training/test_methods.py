@@ -209,6 +209,10 @@ def test_fields_of_the_peft_config_beyond_the_command_line_can_be_set(discrimina
     model = build_model(TEXTS, "lora", str(discriminator), NAMES, bias="all", lora_alpha=4)
     config = model.peft_config["default"]
     assert (config.bias, config.lora_alpha, config.task_type) == ("all", 4, "SEQ_CLS")
+    more = {"label_words": WORDS, "modules_to_save": ["discriminator_predictions"]}
+    model = build_model(TEXTS, "dpt_prototypes_deep_prompt", str(discriminator), NAMES, **more)
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert {"discriminator_predictions", "class_prototypes"} <= set(".".join(trained).split("."))
 
 
 def test_epochs_make_the_updates_that_a_method_wants():
