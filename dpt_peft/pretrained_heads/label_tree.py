@@ -367,7 +367,7 @@ def _rows(table: Any, columns: Sequence[str] | None) -> tuple[list[tuple[str, ..
 def _row(cells: Sequence[Any]) -> tuple[str, ...]:
     if isinstance(cells, str) or not isinstance(cells, Sequence):
         raise TypeError(f"a row of a label table is a tuple of names from the top down to the class, got {cells!r}")
-    names = list(map(_name, cells))
+    names = list(map(name_of_cell, cells))
     while names and not names[-1].strip():
         names.pop()
     if not names or not all(name.strip() for name in names):
@@ -375,7 +375,7 @@ def _row(cells: Sequence[Any]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _name(cell: Any) -> str:
+def name_of_cell(cell: Any) -> str:
     """Return a cell as a name; the missing values of pandas are empty, and its whole numbers may be floats."""
     if cell is None or (not isinstance(cell, str) and str(cell) in ("nan", "NaT", "<NA>")):
         return ""

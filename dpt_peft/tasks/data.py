@@ -12,7 +12,8 @@ import lzma
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import StringIO
 from itertools import chain
@@ -20,7 +21,17 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from datasets import Dataset, DatasetDict, Features, Value, concatenate_datasets, load_dataset, load_dataset_builder
+import pyarrow as pa  # type: ignore[import-untyped]
+from datasets import (
+    ClassLabel,
+    Dataset,
+    DatasetDict,
+    Features,
+    Value,
+    concatenate_datasets,
+    load_dataset,
+    load_dataset_builder,
+)
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.hf_argparser import HfArg
 
@@ -282,35 +293,49 @@ def read_json(text: str) -> Dataset:
             raise ValueError(f"row {number} is {str(row)[:60]!r}, but every row must be an object with the columns.")
     columns = {name: [row.get(name) for row in rows] for name in dict.fromkeys(chain.from_iterable(rows))}
     try:
-        return _of_json(columns)
+        return json_dataset(columns)
     except (UnicodeError, OverflowError) as error:  # half a surrogate pair; a whole number of more than 64 bits
         raise ValueError(f"a value cannot be kept: {error}.") from error
 
 
-def _of_json(columns: dict[str, list[Any]]) -> Dataset:
+class ExactJson(getattr(datasets, "Json", object)):  # type: ignore[misc]
+    """Values of several types in one column, each kept as it is.
+
+    The feature `Json` of `datasets` reads 0.7 back as 0.7000000000000001, as do its `to_dict` and `to_list` with this
+    one; `rows[:]` and `rows[column]` do not. It also takes the text "1" for a number that is written as json already.
+    """
+
+    def encode_example(self, value: Any) -> Any:
+        """Return a value that is written as json already."""
+        return value
+
+    def decode_example(self, value: str | None, token_per_repo_id: Any = None) -> Any:
+        """Return the value that was written."""
+        return None if value is None else json.loads(value)
+
+    def cast_storage(self, storage: pa.Array) -> pa.Array:
+        """Return texts of json as an array of json."""
+        return storage if isinstance(storage, pa.JsonArray) else pa.ExtensionArray.from_storage(pa.json_(), storage)
+
+
+def json_dataset(columns: dict[str, list[Any]]) -> Dataset:
     """Return columns of json's values as a data set, in which they keep their type."""
     dataset = _infer_features(columns)
     mixed = [
         name
         for name, feature in dataset.features.items()
-        if "Json(" in repr(feature) or (hasattr(datasets, "Json") and _number_types(columns[name]) == {int, float})
+        if "Json(" in repr(feature) or (hasattr(datasets, "Json") and {int, float} <= {*map(type, columns[name])})
     ]
     if not mixed:
         return dataset
-    # `datasets` keeps values of several types as json, but would take the text "1" for json that is there already.
-    texts = {
+    if long := [value for name in mixed for value in columns[name] if type(value) is int and value.bit_length() > 63]:
+        raise OverflowError(f"{long[0]} is a whole number of more than 64 bits")
+    written = {
         name: [None if is_missing(value) else json.dumps(value) for value in values] if name in mixed else values
         for name, values in columns.items()
     }
-    kinds = dict.fromkeys(mixed, datasets.Json())
-    return Dataset.from_dict(texts, features=Features({**dataset.features, **kinds}))
-
-
-def _number_types(values: Sequence[Any]) -> set[type]:
-    """Return which types of numbers there are among values, and within those that are lists."""
-    types = {*map(type, values)}
-    inner = chain.from_iterable(value for value in values if isinstance(value, list)) if list in types else ()
-    return (types | {*map(type, inner)}) & {int, float}
+    kinds = dict.fromkeys(mixed, ExactJson())
+    return Dataset.from_dict(written, features=Features({**dataset.features, **kinds}))
 
 
 def _infer_features(columns: dict[str, list[Any]]) -> Dataset:
@@ -350,7 +375,9 @@ def load_splits(args: DatasetArguments, read_other: FileReader | None = None) ->
         A subset of the splits "train", "validation" and "test", whatever they are called at their source.
 
     Raises:
-        ValueError: If neither or both of `dataset_name` and files are given, or if a data set has none of the splits.
+        ValueError: If neither or both of `dataset_name` and files are given, or an option of the one with the other;
+            if a data set has none of the splits, or not one that is named; if a folder cannot be read, has files of a
+            split that would be left out or taken for training data, or files that do not fit one another.
         FileNotFoundError: If a file is missing.
     """
     files = {name: getattr(args, f"{name}_file") for name in SPLITS}
@@ -358,26 +385,57 @@ def load_splits(args: DatasetArguments, read_other: FileReader | None = None) ->
     if (args.dataset_name is None) == (not given):
         raise ValueError("Give either `dataset_name` or `train_file` / `validation_file` / `test_file`.")
     if args.dataset_name is None:
+        idle = ("dataset_config_name", *(f"{split}_split_name" for split in SPLITS))
+        refuse_given(args, idle, "is for a `dataset_name`, but the data is in files of its own")
         return DatasetDict({name: load_file(path, f"{name}_file", read_other) for name, path in given.items()})
 
     loaded = _load_folder(args, read_other) or load_dataset(args.dataset_name, args.dataset_config_name)
     names = {split: getattr(args, f"{split}_split_name") for split in SPLITS}
+    there = ", ".join(map(str, loaded))
+    for split, name in names.items():
+        if name and name not in loaded:
+            where = f"is no split of `dataset_name` {args.dataset_name!r}, which has {there}"
+            refuse_given(args, [f"{split}_split_name"], where)
     found = DatasetDict({split: loaded[name] for split, name in names.items() if name in loaded})
     if not found:
         raise ValueError(
             f"`dataset_name` {args.dataset_name!r} has none of the splits {', '.join(names.values())}; "
-            f"it has {', '.join(loaded)}. Name them with `train_split_name` and the like."
+            f"it has {there}. Name them with `train_split_name` and the like."
         )
     return found
 
 
-def _load_folder(args: DatasetArguments, read_other: FileReader | None) -> DatasetDict | None:
-    """Read a local folder: a saved `DatasetDict`, parquet files, or files that `load_file` reads; else `None`.
+def refuse_given(args: Any, names: Sequence[str], why: str) -> None:
+    """Refuse arguments that are not what they are by default.
 
-    Which file is of which split is left to `datasets` ("dev.csv" is validation data, say). Each split is read alone:
-    `load_dataset` would put the names of the first one's classes on the numbers of all.
+    Args:
+        args: A dataclass whose fields all have defaults.
+        names: Those that would do nothing.
+        why: The rest of the sentence that begins with the argument's name and value.
+
+    Raises:
+        ValueError: If one is given.
+    """
+    for name in names:
+        if (value := getattr(args, name)) != getattr(type(args)(), name):
+            raise ValueError(f"`{name}` {value!r} {why}.")
+
+
+#: Archives that `datasets` would open, and read tables in with values changed.
+_ARCHIVES = {".zip", ".zst", ".lz4", ".tar", ".tgz", ".7z", ".rar"}
+#: A part of a file's name by which `datasets` tells a split.
+_SPLIT_IN_NAME = re.compile(r"(?<![a-z])(train|test|dev|val|valid|validation|eval)(ing|set|data)?(?![a-z])", re.I)
+
+
+def _load_folder(args: DatasetArguments, read_other: FileReader | None) -> DatasetDict | None:
+    """Read a local folder: a saved `DatasetDict`, or files. None if it is no folder.
+
+    Which file is of which split is left to `datasets` ("dev.csv" is validation data, say). Each file that is
+    parquet, or that `load_file` reads, is read alone: `load_dataset` would give the first one's types to all.
     """
     folder = Path(args.dataset_name or "")
+    if args.dataset_name is not None and folder.is_file():
+        raise ValueError(f"`dataset_name`: {args.dataset_name!r} is a file; give it as `train_file` or `test_file`.")
     if args.dataset_name is None or not folder.is_dir():
         return None
     if (folder / "dataset_dict.json").is_file():
@@ -387,41 +445,111 @@ def _load_folder(args: DatasetArguments, read_other: FileReader | None) -> Datas
             f"`dataset_name`: {args.dataset_name!r} is one saved `Dataset`. Save the splits together: "
             'DatasetDict({"train": ...}).save_to_disk(folder).'
         )
-    builder = load_dataset_builder(args.dataset_name, args.dataset_config_name)
+    with _refusing(args.dataset_name):
+        builder = load_dataset_builder(args.dataset_name, args.dataset_config_name)
     files: Any = builder.config.data_files or {}
+    _check_names(folder, files, read_other)
     endings = {ending_of(file) for paths in files.values() for file in paths}
-    if endings == {".parquet"} and builder.info.features is None:  # its README.md may declare those of all splits
-        return DatasetDict({str(split): Dataset.from_parquet(list(paths)) for split, paths in files.items()})
-    if not endings <= {*FORMATS, *([] if read_other is None else [".txt"])}:
-        return None
-    return DatasetDict({str(split): _joined(str(split), paths, read_other) for split, paths in files.items()})
+    if archives := endings & _ARCHIVES:
+        raise ValueError(f"`dataset_name`: unpack the {', '.join(sorted(archives))} files in {args.dataset_name!r}.")
+    if endings == {".parquet"} or endings <= {*FORMATS, *([] if read_other is None else [".txt"])}:
+        declared = builder.info.features or {}
+        return DatasetDict(
+            {str(split): _joined(str(split), paths, read_other, declared) for split, paths in files.items()}
+        )
+    with _refusing(args.dataset_name):
+        return load_dataset(args.dataset_name, args.dataset_config_name)
 
 
-def _joined(split: str, paths: Sequence[str], read_other: FileReader | None) -> Dataset:
-    parts = [load_file(file, "dataset_name", read_other) for file in paths]
+@contextmanager
+def _refusing(folder: str) -> Iterator[None]:
+    """Name the argument in what `datasets` says of a folder that it cannot read."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError) as error:
+        raise ValueError(
+            f"`dataset_name`: the folder {folder!r} cannot be read ({error}). It must hold files of one kind, named "
+            "train, validation and test; or give them as `train_file` and so on."
+        ) from error
+
+
+def _check_names(folder: Path, files: Mapping[Any, Sequence[str]], read_other: FileReader | None) -> None:
+    """Refuse a folder in which `datasets` would leave files of a split out, or take them for training data."""
+    chosen = {Path(path).name for paths in files.values() for path in paths}
+    readable = {*FORMATS, ".parquet", *([] if read_other is None else [".txt"])}
+    left_out = [
+        path.name
+        for path in sorted(folder.iterdir())
+        if path.name not in chosen and ending_of(path) in readable and _SPLIT_IN_NAME.search(path.name)
+    ]
+    if chosen and left_out:
+        raise ValueError(
+            f"`dataset_name`: of the files in {str(folder)!r} {', '.join(left_out)} would be left out, beside "
+            f"{', '.join(sorted(chosen))}. Keep files of one kind there; or give `train_file` and so on."
+        )
+    for split, paths in files.items():
+        names = sorted(Path(path).name for path in paths)
+        told = {name: {word.lower() for word, _ in _SPLIT_IN_NAME.findall(name)} for name in names}
+        other = [name for name, words in told.items() if words and "train" not in words]
+        if str(split) == "train" and len(names) > 1 and other:
+            raise ValueError(
+                f"`dataset_name`: {', '.join(names)} would all be training data. Call {', '.join(other)} test or "
+                "validation, in small letters; or give `train_file` and so on."
+            )
+
+
+def _joined(split: str, paths: Sequence[str], read_other: FileReader | None, declared: Mapping[str, Any]) -> Dataset:
+    """Read a split's files as one.
+
+    Args:
+        split: Its name.
+        paths: Its files.
+        read_other: See `load_file`.
+        declared: The features that the folder's README.md declares. A `ClassLabel` among them names the classes of a
+            column's numbers.
+    """
+    parts = [_read_piece(file, read_other) for file in paths]
     for path, part in zip(paths, parts, strict=True):
         # of json, a key that a row lacks is a missing value, in whatever file
-        if ending_of(path) in SEPARATORS and {*part.column_names} != {*parts[0].column_names}:
+        if ending_of(path) in (*SEPARATORS, ".parquet") and {*part.column_names} != {*parts[0].column_names}:
             raise ValueError(
                 f"`dataset_name`: the {split} data is in {len(paths)} files of different columns: "
                 f"{Path(paths[0]).name} has {', '.join(parts[0].column_names)}, {Path(path).name} has "
                 f"{', '.join(part.column_names)}."
             )
     if all(part.features == parts[0].features for part in parts):
-        return concatenate_datasets(parts)
-    # numbers may be whole in one file and not in another
-    names = dict.fromkeys(chain.from_iterable(part.column_names for part in parts))
-    missing = [None]
-    return _of_json(
-        {
-            name: [
-                value
-                for part in parts
-                for value in (part[name][:] if name in part.column_names else missing * len(part))
-            ]
-            for name in names
-        }
-    )
+        whole = concatenate_datasets(parts)
+    else:
+        # numbers may be whole in one file and not in another
+        names = dict.fromkeys(chain.from_iterable(part.column_names for part in parts))
+        whole = json_dataset({name: [value for part in parts for value in _plain(part, name)] for name in names})
+    for name, feature in declared.items():
+        if isinstance(feature, ClassLabel) and name in whole.column_names and whole.features[name] != feature:
+            try:
+                whole = whole.cast_column(name, feature)
+            except (ValueError, TypeError) as error:
+                raise ValueError(
+                    f"`dataset_name`: column {name!r} of the {split} data does not fit the classes that README.md "
+                    f"declares: {error}."
+                ) from error
+    return whole
+
+
+def _read_piece(path: str, read_other: FileReader | None) -> Dataset:
+    if ending_of(path) == ".parquet":
+        piece: Dataset = Dataset.from_parquet(path)
+        return piece
+    return load_file(path, "dataset_name", read_other)
+
+
+def _plain(rows: Dataset, column: str) -> list[Any]:
+    """Return a column's values, the names of a `ClassLabel`, and null for each row if there is no such column."""
+    if column not in rows.column_names:
+        return [None] * len(rows)
+    feature, values = rows.features[column], rows[column][:]
+    if isinstance(feature, ClassLabel):
+        return [None if value is None or value < 0 else feature.int2str(value) for value in values]
+    return list(values)
 
 
 def check_columns(dataset: Dataset, split: str, columns: dict[str, str], answers: dict[str, str]) -> None:
@@ -482,10 +610,10 @@ def as_texts(values: Sequence[object], where: str = "A column of texts") -> list
         One string per value.
 
     Raises:
-        ValueError: If a value is a list, an object or bytes; the message names the row.
+        ValueError: If a value is a list, a tuple, a set, an object or bytes; the message names the row.
     """
     for row, value in enumerate(values):
-        if isinstance(value, (list, dict, bytes)):
+        if isinstance(value, (list, tuple, set, frozenset, dict, bytes)):
             raise ValueError(f"{where} has, in row {row} counted from 0, {str(value)[:80]!r}, which is no text.")
     return [
         "" if is_missing(value) else str(value).lower() if isinstance(value, bool) else str(value) for value in values

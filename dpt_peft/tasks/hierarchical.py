@@ -16,8 +16,9 @@ from transformers.hf_argparser import HfArg
 
 from dpt_peft.pretrained_heads import DPTForHierarchicalClassification, DPTForSequenceClassificationConfig, LabelTree
 from dpt_peft.pretrained_heads.base import hub_arguments
+from dpt_peft.pretrained_heads.label_tree import name_of_cell
 from dpt_peft.tasks.base import Predictions, TaskData
-from dpt_peft.tasks.data import check_columns, decode, is_missing, no_key_twice
+from dpt_peft.tasks.data import check_columns, decode, is_missing, no_key_twice, refuse_given
 from dpt_peft.tasks.heads import (
     DISCRIMINATOR,
     NEW_HEAD,
@@ -28,7 +29,7 @@ from dpt_peft.tasks.heads import (
     new_head,
     saved_wrapper,
 )
-from dpt_peft.tasks.labels import SavedNames, listed, names_of_ids
+from dpt_peft.tasks.labels import SavedNames, check_alike, listed, names_of_ids
 from dpt_peft.tasks.text_classification import (
     ClassFeatures,
     TextClassification,
@@ -98,6 +99,7 @@ def _check_levels(train: Dataset, columns: list[str], classes: list[str]) -> Non
                     f"`level_column_names[{level}]`: row {row} of the train data has no name in column {column!r}, "
                     f"but {name!r}; every level above a class needs one."
                 )
+        check_alike({*_names(train, column)}, column, f"level_column_names[{level}]")
     feature = train.features[columns[-1]]
     if isinstance(feature, ClassLabel):
         there = {feature.int2str(label) for label in set(train[columns[-1]][:])}
@@ -142,7 +144,7 @@ def _tree_of_rows(
 def _names(dataset: Dataset, column: str) -> list[str | None]:
     """Return a column of names above the classes."""
     feature, values = dataset.features[column], dataset[column][:]
-    return names_of_ids(feature, values) if isinstance(feature, ClassLabel) else [str(value) for value in values]
+    return names_of_ids(feature, values) if isinstance(feature, ClassLabel) else list(map(name_of_cell, values))
 
 
 @dataclass
@@ -338,6 +340,8 @@ class HierarchicalClassification(TextClassification):
                 "`level_column_names` names the label columns from the top down: at least two of them, each once; got "
                 f"{', '.join(args.level_column_names)}."
             )
+        if args.label_column_name != args.level_column_names[-1]:
+            refuse_given(args, ["label_column_name"], "must be the last of `level_column_names`, or left out")
         texts = shape_text_classification(splits, replace(args, label_column_name=args.level_column_names[-1]))
         if saved is not None:
             if args.tree_words_file is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import unicodedata
 from collections import defaultdict
@@ -100,7 +101,7 @@ def read_labels(
     feature = next((splits[split].features[column] for split in decisive), None)
     present = chain.from_iterable(keys[split] for split in decisive)
     names, ids = _classes({key for key in present if key is not None}, feature, class_names)
-    _check_alike(set(chain.from_iterable(keys.values())) - {None, *(class_names or ())}, column, argument)
+    check_alike(set(chain.from_iterable(keys.values())) - {None, *(class_names or ())}, column, argument)
     if len(names) < 2:
         raise ValueError(f"The train data has only one label: {listed(names)}.")
     for split, values in keys.items():
@@ -183,7 +184,25 @@ def _are_no_labels(values: Sequence[Any], split: str) -> bool:
     )
 
 
+#: A list as `str` writes it, and pandas in a csv.
+_WRITTEN_LIST = re.compile(r"""\[(\s*|['"].*['"])\]""", re.S)
+
+
+def check_no_list(value: object, where: str) -> None:
+    """Refuse a text that is a list, such as "['a', 'b']": pandas writes lists so into a csv.
+
+    Raises:
+        ValueError: If it is one.
+    """
+    if isinstance(value, str) and _WRITTEN_LIST.fullmatch(value.strip()):
+        raise ValueError(
+            f"{where} has the text {value!r}, which was a list once. Write json, or the labels with something between "
+            "them and `label_separator`."
+        )
+
+
 def _label_list(value: Any, separator: str | None, where: str) -> list[Any]:
+    check_no_list(value, f"`label_column_name`: {where}")
     if separator is not None and is_missing(value):
         return []
     if separator is not None and isinstance(value, str):
@@ -289,9 +308,10 @@ def names_by_number(own: Sequence[str], given: Sequence[str] | None, argument: s
 
 
 def number(value: object) -> float | None:
-    """Return a value as a number: 3, 0.5, "3" and " 1e-3 " are; `None` for anything else, True and NaN too."""
+    """Return a value as a number: 3, 0.5, "3" and " 1e-3 " are; `None` for anything else, True, NaN and 1e999 too."""
     text = str(value).strip()
-    return float(text) if not isinstance(value, bool) and _NUMBER.fullmatch(text) else None
+    found = float(text) if not isinstance(value, bool) and _NUMBER.fullmatch(text) else math.nan
+    return found if math.isfinite(found) else None
 
 
 def whole_number(value: object) -> int | None:
@@ -331,6 +351,7 @@ def _spell(
         if is_missing(value) or (isinstance(value, str) and not value.strip()):
             keys.append(None)
             continue
+        check_no_list(value, f"`{argument}`: row {row} of the {split} data")
         key, whole = str(value), whole_number(value)
         if isinstance(value, float) and whole is not None and key not in named:
             key = str(whole)
@@ -401,19 +422,26 @@ def _bare(name: str) -> str:
     return unicodedata.normalize("NFC", name.strip())
 
 
-def _check_alike(keys: set[str | None], column: str, argument: str) -> None:
+#: Truth values beside numbers, as in a column of which one file has true and another one 1.
+_TRUTH = {"false": 0, "true": 1}
+
+
+def check_alike(keys: set[str | None], column: str, argument: str) -> None:
     """Refuse labels that are one class written in two ways; warn of those that may be."""
     same: dict[str, list[str]] = defaultdict(list)
     similar: dict[str, list[str]] = defaultdict(list)
     for key in sorted(filter(None, keys)):
         same[_bare(key)].append(key)
-        similar[str(whole_number(key)) if whole_number(key) is not None else _bare(key).casefold()].append(key)
+        whole = whole_number(_TRUTH.get(_bare(key).casefold(), key))
+        similar[_bare(key).casefold() if whole is None else str(whole)].append(key)
     twice = [keys for keys in same.values() if len(keys) > 1]
+    way = "; if they are meant as different classes, name all classes in `class_names`" * (
+        not argument.startswith("level")
+    )
     if twice:
         raise ValueError(
             f"`{argument}`: column {column!r} has labels that differ only in blanks around them or in Unicode "
-            f"form: {'; '.join(map(listed, twice))}. Spell them alike; if they are meant as different classes, name "
-            "all classes in `class_names`."
+            f"form: {'; '.join(map(listed, twice))}. Spell them alike{way}."
         )
     close = [keys for keys in similar.values() if len(keys) > 1]
     if close:

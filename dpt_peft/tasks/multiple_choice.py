@@ -19,6 +19,7 @@ from dpt_peft.tasks.data import (
     as_texts,
     check_columns,
     is_missing,
+    refuse_given,
 )
 from dpt_peft.tasks.heads import NEW_HEAD, Head, new_head
 from dpt_peft.tasks.labels import check_missing, whole_number
@@ -256,12 +257,18 @@ class MultipleChoice(Task):
                 "`choice_column_names` names the columns of the choices: at least two of them, each once; got "
                 f"{', '.join(names)}."
             )
+        if args.choices_column_name is not None:
+            refuse_given(args, ["choice_column_names"], "is given beside `choices_column_name`; give one of them")
         words = _words_by_value(args.question_words)
         shaped: dict[str, Dataset] = {}
         sizes: dict[str, int] = {}
         question = args.question_column_name
         if question is None and args.context_column_name != "question":
             question = "question" if any("question" in rows.column_names for rows in splits.values()) else None
+        if question is None:
+            refuse_given(
+                args, ["question_place", "question_words"], "is for a question; name its `question_column_name`"
+            )
         for split, dataset in splits.items():
             columns = {"context_column_name": args.context_column_name}
             if question is not None:

@@ -16,7 +16,7 @@ from transformers import AutoModelForSequenceClassification, EvalPrediction, Pre
 from transformers.hf_argparser import HfArg
 
 from dpt_peft.tasks.base import Features, Predictions, Task, TaskData, is_adapter, write_predictions
-from dpt_peft.tasks.data import DatasetArguments, as_texts, check_splits, special_tokens_as_text
+from dpt_peft.tasks.data import DatasetArguments, ExactJson, as_texts, check_splits, special_tokens_as_text
 from dpt_peft.tasks.heads import (
     DISCRIMINATOR,
     LANGUAGE_MODEL,
@@ -114,8 +114,13 @@ def has_several_labels(splits: Mapping[str, Dataset], args: TextClassificationAr
     if isinstance(saved, SavedNames) and "train" not in splits:
         return saved.several or args.label_separator is not None
     column, ordered = args.label_column_name, sorted(splits, key=lambda split: split != "train")
-    labels = next((splits[split].features[column] for split in ordered if column in splits[split].column_names), None)
-    return args.label_separator is not None or isinstance(labels, list) or hasattr(labels, "feature")
+    rows = next((splits[split] for split in ordered if column in splits[split].column_names), None)
+    if args.label_separator is not None or rows is None:
+        return args.label_separator is not None
+    labels = rows.features[column]
+    if isinstance(labels, ExactJson):
+        return any(isinstance(value, list) for value in rows[column])
+    return isinstance(labels, list) or hasattr(labels, "feature")
 
 
 def tokenize_texts(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> Dataset:

@@ -262,13 +262,17 @@ def _rows(texts: Any, labels: Any, text_pairs: Any, prefix: str) -> Dataset:
                 f"`{prefix}labels` is missing: give a label for every text, or a datasets.Dataset or data frame with "
                 "the columns 'text' and 'label'."
             )
-        rows = texts.with_format(None) if isinstance(texts, Dataset) else _table(texts, prefix)
-        if missing := {"text", "label"} - set(rows.column_names):
+        if not isinstance(texts, Dataset) and not hasattr(texts, "index"):
+            raise ValueError(f"`{prefix}texts` is a {type(texts).__name__}: give its `to_pandas()`.")
+        there = list(map(str, texts.column_names if isinstance(texts, Dataset) else texts.columns))
+        if missing := {"text", "label"} - set(there):
             raise ValueError(
                 f"`{prefix}texts` has no column {' and no column '.join(map(repr, sorted(missing)))}; there are "
-                f"{', '.join(rows.column_names)}. Give {prefix}texts=table[...] and {prefix}labels=table[...]."
+                f"{', '.join(there)}. Give {prefix}texts=table[...] and {prefix}labels=table[...]."
             )
-        return rows
+        if isinstance(texts, Dataset):
+            return texts.with_format(None)
+        return _table(texts[[name for name in ("text", "label", "text_pair") if name in there]], prefix)
     if is_table or isinstance(texts, Mapping):
         raise ValueError(
             f"`{prefix}texts` is a whole table, but `{prefix}labels` is given: give the column of the texts, or leave "
@@ -285,6 +289,11 @@ def _rows(texts: Any, labels: Any, text_pairs: Any, prefix: str) -> Dataset:
         raise ValueError(
             f"`{prefix}labels` must be one class for every text, or a list of classes for every text, but row "
             f"{lists.index(not lists[0])} differs from those before."
+        )
+    if pairs := [row for row, text in enumerate(values["text"]) if isinstance(text, list | tuple) and len(text) == 2]:
+        raise ValueError(
+            f"`{prefix}texts` must be strings, but row {pairs[0]} is {str(values['text'][pairs[0]])[:80]}: give the "
+            f"second texts of pairs as `{prefix}text_pairs`."
         )
     texts_of = {name: as_texts(values[name], f"`{prefix}{name}s`") for name in ("text", "text_pair") if name in values}
     return _table({**values, **texts_of}, prefix)

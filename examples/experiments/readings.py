@@ -9,6 +9,8 @@ each other list alone, and of the mean of their logits with its own. Nothing is 
 
 from __future__ import annotations
 
+import math
+import random
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,7 +46,7 @@ OTHER_WORDS = {
 #: What a record measures -> what the table calls it. "{}" is the number of lists, with the model's own.
 READINGS = {
     "accuracy": "its own list",
-    "accuracy_of_orders": "mean over {} orders",
+    "accuracy_of_orders": "mean over up to {} orders",
     "accuracy_of_best_order": "the best of the orders",
     "accuracy_of_worst_order": "the worst of the orders",
     "accuracy_of_words": "mean over {} words a class",
@@ -67,7 +69,7 @@ class ReadingsArguments(FewLabelsArguments):
     seeds: list[int] = field(
         default_factory=lambda: [100, 101, 102], metadata={"help": "Of the choice of examples and of training."}
     )
-    orders: int = field(default=8, metadata={"help": "Orders of the candidates, the model's own among them."})
+    orders: int = field(default=8, metadata={"help": "Most orders of the candidates, the model's own among them."})
 
     def __post_init__(self) -> None:
         """Check what can be checked before anything is loaded.
@@ -96,23 +98,36 @@ def train(run: Run, arguments: ExperimentArguments, model_path: str) -> dict[str
     prefix = prefix_of(run)
     name = run["dataset"]
     words = label_words(name)["label_words"]
-    orders = [words] * (run["orders"] - 1)
     measured = {
-        **compare(outcome, run["split"], "order", [(same, seed) for seed, same in enumerate(orders, 1)]),
+        **compare(
+            outcome, run["split"], "order", [(words, order) for order in other_orders(len(words), run["orders"])]
+        ),
         **compare(outcome, run["split"], "words", [(list(other), None) for other in OTHER_WORDS[name]]),
     }
     return {**outcome.results, **{f"{prefix}{metric}": value for metric, value in measured.items()}}
 
 
+def other_orders(classes: int, most: int) -> list[list[int]]:
+    """Return orders of the candidates, each another one: `most` or all there are, but for that of the classes."""
+    draw = random.Random(0)
+    orders = [list(range(classes))]
+    while len(orders) < min(most, math.factorial(classes)):
+        order = draw.sample(range(classes), classes)
+        orders += [order] * (order not in orders)
+    return orders[1:]
+
+
 @torch.no_grad()
-def compare(outcome: Outcome, split: str, kind: str, lists: list[tuple[list[str], int | None]]) -> dict[str, float]:
+def compare(
+    outcome: Outcome, split: str, kind: str, lists: list[tuple[list[str], list[int] | None]]
+) -> dict[str, float]:
     """Read a split with the model's own list and others.
 
     Args:
         outcome: A trained DPT model.
         split: Name of the split.
         kind: What differs between the lists, for the names of what is measured.
-        lists: The others: their words, and the seed of their order.
+        lists: The others: their words, and their order.
 
     Returns:
         Accuracy of the mean of all lists' logits, of the best and of the worst of the others alone.

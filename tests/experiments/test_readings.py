@@ -33,7 +33,7 @@ def test_runs_record_table_and_picture(files, tmp_path, capsys):
     small = ("--datasets", "sst2", "--epochs", 1, "--max_seq_length", 40, "--seeds", 1, "--orders", 3)
     readings.main([*map(str, (*where, *small))])
     out = capsys.readouterr().out
-    assert "| mean over 3 orders" in out
+    assert "| mean over up to 3 orders" in out
     assert "| mean over 4 words a class" in out
     assert (tmp_path / "plot.png").stat().st_size > 0
     (record,) = [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
@@ -56,7 +56,7 @@ def test_each_list_is_read_as_a_model_of_its_own_reads_it(files):
     own = model(["negative", "positive"])
     texts = [row["text"] for row in map(json.loads, (files / "sst2" / "test.jsonl").read_text().splitlines())]
     rows = tokenizer(texts, padding=True, return_tensors="pt")
-    lists = [(["negative", "positive"], 3), (["bad", "good"], None), (["awful", "great"], None)]
+    lists = [(["negative", "positive"], [1, 0]), (["bad", "good"], None), (["awful", "great"], None)]
     with torch.no_grad():
         logits = [own(**rows).logits, *(model(*each)(**rows).logits for each in lists)]
     # labels of the first other list: it is right everywhere, and the worst is as far from it as the logits say
@@ -72,6 +72,14 @@ def test_each_list_is_read_as_a_model_of_its_own_reads_it(files):
         "accuracy_of_best_words": 1,
         "accuracy_of_worst_words": min(right[1:]),
     }
+
+
+def test_each_order_is_another():
+    assert readings.other_orders(2, 8) == [[1, 0]]
+    orders = readings.other_orders(4, 8)
+    assert len(orders) == 7
+    assert len({tuple(order) for order in [*orders, range(4)]}) == 8
+    assert all(sorted(order) == [0, 1, 2, 3] for order in orders)
 
 
 def test_one_order_is_none(files, tmp_path):

@@ -20,7 +20,7 @@ from dpt_peft.tasks.data import DatasetArguments, as_texts, load_file, load_spli
 def read(tmp_path, content, name="x.csv"):
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return load_file(str(path), "train_file").to_dict()
+    return load_file(str(path), "train_file")[:]
 
 
 def test_quotes_in_a_tsv_are_text(tmp_path):
@@ -159,9 +159,12 @@ def test_json_in_every_layout(tmp_path, content, ending):
 def test_values_of_json_keep_their_type(tmp_path):
     column = [1, "1", True, None, 1.5, "2020-01-01 00:00:00", {"a": 1}, {"b": [2]}, [], "007"]
     assert read(tmp_path, json.dumps([{"v": value} for value in column]), "x.json") == {"v": column}
-    for numbers in ([1, 1.5, None], [[1, 2], [0.5]], [1.0, 2.0], [1, 2]):
+    for numbers in ([1, 0.7, None, 5e-324], ["a", 0.35, [0.1]], [1.0, 2.0], [1, 2]):
         kept = read(tmp_path, json.dumps([{"v": value} for value in numbers]), "x.json")["v"]
         assert repr(kept) == repr(numbers)
+    for numbers in ([1.5, 10**30], [10**30, "a"]):
+        with pytest.raises(ValueError, match="a value cannot be kept: "):
+            read(tmp_path, json.dumps([{"v": value} for value in numbers]), "x.json")
     assert repr(read(tmp_path, '[{"v": 1}, {"v": NaN}]', "x.json")) == "{'v': [1, None]}"
     nested = [["1", 1, "null"], ["O"], [], None]
     assert read(tmp_path, json.dumps([{"v": value} for value in nested]), "x.json") == {"v": nested}
@@ -199,6 +202,75 @@ def test_pieces_of_a_folder_may_hold_values_of_other_types(tmp_path):
     assert repr(train["v"][:]) == "[1, 1.5, '007', None]"
     assert train["w"][:] == ["a", None, None, None]
     assert train["x"][:] == [None, None, True, None]
+
+
+def parquet(path, features=None, **columns):
+    datasets.Dataset.from_dict(columns, features=features).to_parquet(path)
+
+
+def test_each_parquet_piece_keeps_its_own_values(tmp_path):
+    names = [datasets.ClassLabel(names=["neg", "pos"]), datasets.ClassLabel(names=["pos", "neg"])]
+    for number, (text, feature) in enumerate(zip([7, "007"], names, strict=True)):
+        kind = datasets.Value("string" if isinstance(text, str) else "int64")
+        features = datasets.Features({"text": kind, "label": feature})
+        parquet(tmp_path / f"train-0000{number}-of-00002.parquet", features, text=[text], label=[0])
+    train = load_splits(DatasetArguments(dataset_name=str(tmp_path)))["train"]
+    assert train[:] == {"text": [7, "007"], "label": ["neg", "pos"]}
+    parquet(tmp_path / "train-00001-of-00002.parquet", text=["a"], label=[0], other=[1])
+    with pytest.raises(ValueError, match="the train data is in 2 files of different columns"):
+        load_splits(DatasetArguments(dataset_name=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"train-0.csv": "text\na\n", "train-1.jsonl": '{"text": "b"}'}, r"train-[01]\..* would be left out, beside"),
+        ({"Train.csv": "text\na\n", "Test.csv": "text\nb\n"}, "Train.csv would all be training data. Call Test.csv"),
+        ({"train.csv": "text\na\n", "test.json": '[{"text": "b"}]'}, "the folder .* files of one kind"),
+        ({"notes.md": ""}, "`dataset_name`: the folder .* cannot be read"),
+        ({"train.csv.zip": "PK"}, r"`dataset_name`: .*(unpack the \.zip files|cannot be read)"),
+    ],
+)
+def test_folders_that_would_be_read_in_part_are_refused(tmp_path, files, message):
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        load_splits(DatasetArguments(dataset_name=str(tmp_path)))
+
+
+def test_other_files_of_a_folder_do_no_harm(tmp_path):
+    (tmp_path / "train.csv").write_text("text\na\n")
+    (tmp_path / "latest.csv").write_text("text\nb\n")
+    (tmp_path / "words.json").write_text("{}")
+    assert load_splits(DatasetArguments(dataset_name=str(tmp_path)))["train"][:] == {"text": ["a"]}
+
+
+def test_classes_that_a_folders_readme_declares(tmp_path):
+    (tmp_path / "README.md").write_text(
+        "---\ndataset_info:\n  features:\n  - name: text\n    dtype: string\n  - name: label\n    dtype:\n"
+        "      class_label:\n        names:\n          '0': neg\n          '1': pos\n---\n"
+    )
+    (tmp_path / "train.csv").write_text("text,label\na,1\nb,neg\n")
+    train = load_splits(DatasetArguments(dataset_name=str(tmp_path)))["train"]
+    assert train.features["label"].names == ["neg", "pos"]
+    assert train[:] == {"text": ["a", "b"], "label": [1, 0]}
+    (tmp_path / "train.csv").write_text("text,label\na,7\n")
+    with pytest.raises(ValueError, match="column 'label' of the train data does not fit the classes that README.md"):
+        load_splits(DatasetArguments(dataset_name=str(tmp_path)))
+
+
+def test_a_file_is_no_data_set(tmp_path):
+    (tmp_path / "train.csv").write_text("text\na\n")
+    with pytest.raises(ValueError, match="`dataset_name`: .*train.csv' is a file; give it as `train_file`"):
+        load_splits(DatasetArguments(dataset_name=str(tmp_path / "train.csv")))
+
+
+def test_options_of_another_source_are_refused(tmp_path):
+    (tmp_path / "train.csv").write_text("text\na\n")
+    with pytest.raises(ValueError, match="`train_split_name` 'all' is for a `dataset_name`"):
+        load_splits(DatasetArguments(train_file=str(tmp_path / "train.csv"), train_split_name="all"))
+    with pytest.raises(ValueError, match="`validation_split_name` 'held' is no split of .*, which has train"):
+        load_splits(DatasetArguments(dataset_name=str(tmp_path), validation_split_name="held"))
 
 
 @pytest.mark.parametrize("ending", ["gz", "bz2", "xz"])
@@ -292,6 +364,8 @@ def test_a_folder_of_parquet_files(tmp_path):
 
 
 def test_a_column_as_texts():
+    with pytest.raises(ValueError, match=r"`x` has, in row 0 counted from 0, \"\('a', 'b'\)\", which is no text"):
+        as_texts([("a", "b")], "`x`")
     assert as_texts(["a ", None, 7, 1.5, True, float("nan"), ""], "`x`") == ["a ", "", "7", "1.5", "true", "", ""]
     with pytest.raises(ValueError, match=r"`x` has, in row 1 counted from 0, \"\['b'\]\", which is no text"):
         as_texts(["a", ["b"]], "`x`")

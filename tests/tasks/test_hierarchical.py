@@ -63,6 +63,10 @@ def test_a_test_split_needs_no_labels(train_file, tmp_path):
         ({"level_column_names": ["kind", "kind", "name"]}, "at least two of them, each once; got kind, kind, name"),
         ({"level_column_names": ["sort", "name"]}, r"no column 'sort' \(`level_column_names\[0\]`\)"),
         ({"level_column_names": LEVELS, "class_names": ["a"]}, "`class_names` does not name the labels"),
+        (
+            {"level_column_names": LEVELS, "label_column_name": "kind"},
+            "`label_column_name` 'kind' must be the last of",
+        ),
         ({"level_column_names": ["text", "kind"]}, "stands twice in the label tree"),
         ({"level_column_names": LEVELS, "label_separator": ";"}, "`label_separator` is for texts with several labels"),
         ({"label_column_name": "name", "label_separator": ";"}, "`label_separator` is for texts with several labels"),
@@ -100,6 +104,16 @@ def test_a_row_without_a_branch(gap):
         shape([("a", 0, "x"), ("b", -1, "y"), ("c", 1, "z")], kind=["A", "B"])
     with pytest.raises(ValueError, match=message):
         shape([("a", "A", "x"), ("b", " ", "y"), ("c", "B", "z")])
+
+
+def test_branches_that_differ_in_what_cannot_be_seen(caplog):
+    with pytest.raises(
+        ValueError, match=r"`level_column_names\[0\]`: column 'kind' has labels that differ only in"
+    ) as no:
+        shape([("a", "Sport", "x"), ("b", "Sport ", "y")])
+    assert "class_names" not in str(no.value)
+    shape([("a", "Sport", "x"), ("b", "sport", "y")])
+    assert [record.message for record in caplog.records] == ["Column 'kind' has labels that look alike: Sport, sport"]
 
 
 def test_a_class_without_a_row_has_no_place():

@@ -82,6 +82,12 @@ def test_classes_and_their_order(values, class_names, names, ids):
         (["a ", "b"], ["a", "b"], r"does not name the labels 'a '\."),
         (["a", "a"], None, r"only one label: a\."),
         (["a", "a ", "b"], None, r"only in blanks around them or in Unicode form: a, 'a '\. Spell them alike"),
+        (
+            ["['a', 'b']", "['a']"],
+            None,
+            r"row 0 of the train data has the text .*, which was a list once\. Write json",
+        ),
+        (["[]", '["a"]'], None, "row 0 of the train data has the text '\\[\\]', which was a list once"),
         ([NFC, NFD, "tea"], None, rf"Unicode form: 'cafe\\u0301', {NFC}"),
     ],
 )
@@ -117,6 +123,12 @@ def test_labels_that_look_alike_are_named_once(caplog):
         "Column 'label' has labels that look alike: 01, 1; Pos, pos"
     ]
     caplog.clear()
+    assert read(["true", "False", "1", "0"]).names == ["0", "1", "False", "true"]
+    assert [record.message for record in caplog.records] == [
+        "Column 'label' has labels that look alike: 0, False; 1, true"
+    ]
+    caplog.clear()
+    assert read(["[x]", "[unk]"]).names == ["[unk]", "[x]"]
     read(["Pos", "pos"], ["Pos", "pos"])  # named, so meant
     read(["pos", "neg"])
     assert not caplog.records

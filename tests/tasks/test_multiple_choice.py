@@ -118,6 +118,19 @@ def test_arcs_objects_of_choices(tmp_path):
     assert shaped.splits["train"]["labels"][:] == [1, 0]
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({**ARC_COLUMNS, "choice_column_names": ["a", "b"]}, "`choice_column_names` .* beside `choices_column_name`"),
+        ({**ARC_COLUMNS, "question_place": "choice"}, "`question_place` 'choice' is for a question; name its"),
+        ({**ARC_COLUMNS, "question_words": ["why=because"]}, "`question_words` .* is for a question"),
+    ],
+)
+def test_options_that_would_do_nothing(tmp_path, given, message):
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path, [ARC], **given)
+
+
 def test_splits_have_as_many_choices(tmp_path):
     more = {**ARC, "choices": {"text": ["a", "b", "c"], "label": ["A", "B", "C"]}}
     with pytest.raises(ValueError, match="the same number of choices; there are: train 2, test 3"):

@@ -48,6 +48,7 @@ def test_numbers_of_a_table_are_read_as_numbers(tmp_path):
         ([1, "x"], r"`label_column_name`: row 1 of the train data has no number in column 'label': 'x'"),
         ([1, "1,5"], "row 1 .* '1,5'"),
         ([1, "²"], "row 1 .* '²'"),
+        ([1, "1e999"], "row 1 .* '1e999'"),
         ([1, True], "row 1 .* True"),
         ([1, [2]], r"row 1 .* \[2\]"),
         ([2, 2.0, "2"], "all rows of the train data have the number 2.0"),

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from datasets import Dataset, DatasetDict, IterableDatasetDict
@@ -133,7 +134,10 @@ def test_pairs_data_sets_and_data_frames(discriminator):
     lists = dpt_peft.fit(TEXTS, NAMES, text_pairs=TEXTS[::-1], model=str(discriminator), **QUICK)
     answers.append(lists({"text": TEXTS[0], "text_pair": TEXTS[1]}))
     assert answers[0] == answers[1] == answers[2]
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame({**rows, "meta": [1, "a"] * 3})
+    assert (
+        dpt_peft.fit(frame, model=str(discriminator), **QUICK)({"text": TEXTS[0], "text_pair": TEXTS[1]}) == answers[0]
+    )
     columns = dpt_peft.fit(frame["text"], frame["label"], model=str(discriminator), **QUICK)
     assert columns("fine")[0]["label"] in NAMES
 
@@ -200,6 +204,10 @@ def test_splits_and_streams_are_named(discriminator):
         ({"texts": pd.DataFrame({"text": TEXTS}), "labels": NAMES}, "is a whole table, but `labels` is given"),
         ({"texts": Dataset.from_dict({"text": TEXTS}), "labels": NAMES}, "is a whole table, but `labels` is given"),
         ({"texts": {"text": TEXTS, "label": NAMES}, "labels": ["a", "b"]}, "is a whole table, but `labels` is given"),
+        ({"texts": [("a", "b")] * 6, "labels": NAMES}, "row 0 is .* give the second texts of pairs as `text_pairs`"),
+        ({"texts": zip(TEXTS, TEXTS, strict=True), "labels": NAMES}, "`texts` must be strings, but row 0 is"),
+        ({"texts": TEXTS, "labels": NAMES, "text_pairs": [("a",)] * 6}, "`text_pairs` has, in row 0 counted from 0"),
+        ({"texts": pa.table({"text": TEXTS, "label": NAMES})}, r"`texts` is a Table: give its `to_pandas\(\)`"),
         ({"texts": TEXTS, "labels": [["a"], "b"] * 3}, "but row 1 differs from those before"),
         ({"texts": TEXTS, "labels": ["same"] * 6}, "only one label"),
         ({"texts": TEXTS, "labels": NAMES, "r": 4}, "`r` has no use with method 'dpt': it is for lora"),

@@ -19,6 +19,7 @@ from dpt_peft.tasks.data import (
     DatasetArguments,
     check_columns,
     is_missing,
+    json_dataset,
 )
 from dpt_peft.tasks.question_answering.windows import (
     DEFAULT_DOC_STRIDE,
@@ -139,7 +140,7 @@ def _unfolded(dataset: Dataset, split: str) -> Dataset:
     if "data" in dataset.column_names:
         articles = [article for part in dataset["data"][:] for article in (part if isinstance(part, list) else [part])]
     elif "paragraphs" in dataset.column_names:
-        articles = dataset.to_list()
+        articles = list(dataset)
     elif isinstance(passage := dataset[0][dataset.column_names[0]], dict) and "qa_pairs" in passage:
         raise ValueError(
             f"The {split} data is DROP's own json, whose answers have no places in their paragraphs and are often "
@@ -161,7 +162,7 @@ def _unfolded(dataset: Dataset, split: str) -> Dataset:
         for name in ("id", "question", "context", "answers", "is_impossible")
         if any(row.get(name) is not None for row in rows)
     ]
-    return Dataset.from_dict({name: [row.get(name) for row in rows] for name in names})
+    return json_dataset({name: [row.get(name) for row in rows] for name in names})
 
 
 def _is_squads(article: Any) -> bool:

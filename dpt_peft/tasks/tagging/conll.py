@@ -177,6 +177,7 @@ _HASH = re.compile(r"#(\s|$)")
 _NAMES_OF_COLUMNS = {
     *("word", "words", "token", "tokens", "text", "form", "pos", "chunk", "lemma"),
     *("tag", "tags", "label", "labels", "ner", "ner_tag", "ner_tags", "srl_tags", "predicate"),
+    *("entity", "entities", "ne", "bio", "iob", "type", "class", "role", "roles"),
 }
 #: CoNLL-U's numbers of words that were written as one ("1-2") and of words that were not written ("1.1").
 _BETWEEN = re.compile(r"\d+[-.]\d+")
@@ -246,6 +247,11 @@ def read_tagged(path: str | Path, columns: TaggedColumns, argument: str, names: 
                 f"`conll_tag_column` {columns.conll_tag_column} is the column of the words in line "
                 f"{sentence.numbers[0]} of {str(path)!r}, which has {width} columns."
             )
+    quoted = [tag for row in tags for tag in row if len(tag) > 1 and tag[0] == tag[-1] == '"']
+    if quoted and len(quoted) == sum(map(len, tags)):
+        raise ValueError(
+            f"`{argument}`: all tags of {str(path)!r} are in quotes, such as {quoted[0]}; write the file without."
+        )
     if all("*" in _with_star(tag) for row in tags for tag in row):
         tags = [
             brackets_to_iob2(row, f"The sentence in line {sentence.numbers[0]} of {str(path)!r}")

@@ -204,6 +204,7 @@ def test_words_hold_what_is_no_tab(tmp_path):
         ("a O\n\nb O\nna\u00efve O\n".encode("cp1252"), "line 4 has the byte 0xef"),
         ("a O\n".encode("utf-16"), "`train_file`: .* is not a text file in UTF-8: .*UTF-16"),
         ("a O\n".encode("utf-16-le"), "is not a text file in UTF-8: line 1 has a zero byte"),
+        ('"a"\t"B-X"\n"b"\t"O"\n', 'all tags of .* are in quotes, such as "B-X"; write the file without'),
         ("a (A*\n\nb *)\n", "The sentence in line 1 of .*data.conll'.* 'A' is not closed"),
     ],
 )
