@@ -1,10 +1,14 @@
 """Any number of classes a text: lists, cells and zeros and ones, as users' files hold them."""
 
+import json
+
+import datasets
 import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, Features, Sequence
 from sklearn.metrics import f1_score
 
+from dpt_peft.tasks import TextClassification, TextClassificationArguments
 from dpt_peft.tasks.labels import _label_list, read_label_lists
 from dpt_peft.tasks.text_classification import _scores
 
@@ -93,3 +97,31 @@ def test_a_class_that_neither_occurs_nor_is_predicted_does_not_count():
     assert _scores(predicted, right, ["macro"])["macro_f1"] == pytest.approx(expected)
     nothing = np.zeros((2, 3), bool)
     assert _scores(nothing, nothing, ["micro", "macro"]) == {"accuracy": 1.0, "micro_f1": 0.0, "macro_f1": 0.0}
+
+
+@pytest.mark.skipif(not hasattr(datasets, "Json"), reason=f"datasets {datasets.__version__} refuses mixed columns")
+@pytest.mark.parametrize(
+    ("labels", "class_names", "names", "found"),
+    [
+        ([[1, 0], [0.0, 1.0]], ["x", "y"], ["x", "y"], [[1, 0], [0, 1]]),
+        ([["x"], [2024]], None, ["2024", "x"], [[0, 1], [1, 0]]),
+    ],
+)
+def test_lists_of_json_with_values_of_several_types(tmp_path, labels, class_names, names, found):
+    (tmp_path / "train.json").write_text(json.dumps([{"text": "a", "label": row} for row in labels]))
+    data = TextClassification().load(
+        TextClassificationArguments(train_file=str(tmp_path / "train.json"), class_names=class_names)
+    )
+    assert (data.label_names, data.splits["train"]["labels"][:]) == (names, found)
+    assert data.several_labels
+
+
+def test_a_list_beside_a_name_is_named(tmp_path):
+    (tmp_path / "train.json").write_text('[{"text": "a", "label": ["x"]}, {"text": "b", "label": "y"}]')
+    with pytest.raises(ValueError, match="row 1 of the train data must hold a list of labels, got 'y'|not all of one"):
+        TextClassification().load(TextClassificationArguments(train_file=str(tmp_path / "train.json")))
+
+
+def test_a_written_list_is_no_cell():
+    with pytest.raises(ValueError, match="row 0 of the train data has the text .*, which was a list once"):
+        read(["['a', 'b']", "['a']"], separator=",")
