@@ -342,8 +342,9 @@ def test_names_by_size():
 
 def test_answers_of_one_span():
     table = tables_of("Answers of one span: SQuAD 1.1 in small")[0]
-    for line, method in zip(table[1:], ("fine_tuning", "deep_prompt"), strict=True):
-        record = one(stored("squad_minilm_rtd"), method=method)
+    rows = (("fine_tuning", 2), ("deep_prompt", 2), ("deep_prompt", 4))
+    for line, (method, epochs) in zip(table[1:], rows, strict=True):
+        record = one(stored("squad_minilm_rtd"), method=method, epochs=epochs)
         scores = [percent(record, name) for name in ("exact_match", "f1")]
         assert line[1:] == [f"{record['trained_parameters']:,}", *scores]
 
@@ -394,12 +395,13 @@ def test_few_labels_beside_the_peers():
     assert page[3:6] == [grid(amounts[place]) for place in (1, 3, 5)]
     assert page[6] == grid(few_labels.table(stored("few_labels_more_sets"), "accuracy").split("\n\n")[1])
     assert page[7] == grid(few_labels.table(stored("few_labels_rates"), "accuracy").split("\n\n")[1])
+    assert page[8] == grid(few_labels.table(stored("few_labels_frozen"), "accuracy").split("\n\n")[1])
 
 
 def test_orders_of_the_candidates():
     tried = [record for record in stored("few_labels_tried") if record.get("orders_in_training")]
     rows = [(1, "own order"), (1, "mean of 8 orders"), (8, "own order"), (8, "mean of 8 orders")]
-    table = tables_of("Few labels, beside SetFit and a probe")[8]
+    table = tables_of("Few labels, beside SetFit and a probe")[9]
     for line, (orders, reading) in zip(table[1:], rows, strict=True):
         for cell, name in zip(line[1:], ("sst2", "trec", "ag_news"), strict=True):
             found = [
