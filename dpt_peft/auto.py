@@ -18,9 +18,9 @@ from typing import Any, ClassVar
 import peft
 from huggingface_hub import ModelCard
 from peft import PeftConfig, PeftModel, load_peft_weights
-from peft.utils import SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME
+from peft.utils import CONFIG_NAME as ADAPTER_CONFIG, SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME
 from transformers import AutoConfig, PreTrainedConfig
-from transformers.utils import cached_file
+from transformers.utils import CONFIG_NAME, cached_file
 
 from ._compatibility import call_before_an_adapter_is_put_on, call_when_an_adapters_card_is_written, no_report_of
 from .deep_prompt import DeepPromptConfig
@@ -92,14 +92,38 @@ def _refuse_lost_wrapper(path: str, adapter: PeftConfig, weights: dict[str, Any]
     )
 
 
+def check_folder(model: Any, folder: str | os.PathLike[str]) -> None:
+    """Refuse a folder in which the files of a model of another kind lie: what is loaded from both is neither.
+
+    Args:
+        model: What is to be saved there: a whole model, or an adapter (whose folder holds a config only over a
+            pretrained head).
+        folder: Where to.
+
+    Raises:
+        ValueError: If files lie there that saving `model` would leave as they are.
+    """
+    there, stale = Path(folder), [ADAPTER_CONFIG]
+    if isinstance(model, PeftModel):
+        own_config = isinstance(model.config, PretrainedHeadConfig)
+        stale = ["model*.safetensors", "pytorch_model*.bin", *([] if own_config else [CONFIG_NAME])]
+    if found := sorted(path.name for pattern in stale for path in there.glob(pattern)):
+        kind = "an adapter" if isinstance(model, PeftModel) else "a whole model"
+        raise ValueError(
+            f"`output_dir`: {str(folder)!r} holds a model of another kind ({', '.join(found)}), and {kind} saved "
+            "beside it could not be told from it. Take another folder, or empty it."
+        )
+
+
 def save_task(model: Any, folder: str | os.PathLike[str]) -> None:
     """Write what a config says of the task beside an adapter over a plain model, whose config PEFT does not save.
 
     Args:
         model: A model; nothing is written unless it is such an adapter, with names of classes of its own, a
             `problem_type` (without which a pipeline takes several labels for one) or a threshold of answers.
-        folder: Where the adapter was saved.
+        folder: Where the adapter was saved. What an earlier adapter left there is taken away.
     """
+    (Path(folder) / TASK_FILE).unlink(missing_ok=True)
     if not isinstance(model, PeftModel) or isinstance(model.config, PretrainedHeadConfig):
         return
     found = {name: getattr(model.config, name, None) for name in ("problem_type", *THRESHOLDS)}

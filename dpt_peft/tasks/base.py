@@ -190,6 +190,9 @@ class Task(ABC):
         labels = self.labels(data, train) if is_sampled else None
         return select_rows(data.splits, sampling, self.classes(data, train), self.groups(train), labels)
 
+    #: Data arguments that only methods with label words have a use for.
+    of_label_words: ClassVar[tuple[str, ...]] = ()
+
     def check(self, args: Any, splits: Mapping[str, Dataset]) -> None:  # noqa: B027 (may do nothing)
         """Raise a `ValueError` where arguments and the chosen splits do not fit together."""
 

@@ -47,6 +47,8 @@ logger = logging.getLogger(__name__)
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 #: File endings that `load_file` reads.
 FORMATS = (*SEPARATORS, ".json", ".jsonl")
+#: File endings that a task family's own reader takes, beside tsv, in a folder.
+COLUMN_FILES = (".txt", ".conll", ".conllu")
 #: What opens compressed files, by a second file ending.
 COMPRESSED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 SPLITS = ("train", "validation", "test")
@@ -369,7 +371,7 @@ def load_splits(args: DatasetArguments, read_other: FileReader | None = None) ->
 
     Args:
         args: A Hub id or a folder, or local files.
-        read_other: See `load_file`. In a folder it reads tsv and txt files.
+        read_other: See `load_file`. In a folder it reads tsv, txt and conll files.
 
     Returns:
         A subset of the splits "train", "validation" and "test", whatever they are called at their source.
@@ -423,8 +425,10 @@ def refuse_given(args: Any, names: Sequence[str], why: str) -> None:
 
 #: Archives that `datasets` would open, and read tables in with values changed.
 _ARCHIVES = {".zip", ".zst", ".lz4", ".tar", ".tgz", ".7z", ".rar"}
-#: A part of a file's name by which `datasets` tells a split.
-_SPLIT_IN_NAME = re.compile(r"(?<![a-z])(train|test|dev|val|valid|validation|eval)(ing|set|data)?(?![a-z])", re.I)
+#: A part of a file's name by which one tells a split; `datasets` tells it in small letters only.
+_SPLIT_IN_NAME = re.compile(
+    r"(?:(?<![A-Za-z])|(?<=[a-z])(?=[A-Z]))(?i:(train|test|dev|val|valid|validation|eval)(ing|set|data)?)(?![a-z])"
+)
 
 
 def _load_folder(args: DatasetArguments, read_other: FileReader | None) -> DatasetDict | None:
@@ -439,6 +443,7 @@ def _load_folder(args: DatasetArguments, read_other: FileReader | None) -> Datas
     if args.dataset_name is None or not folder.is_dir():
         return None
     if (folder / "dataset_dict.json").is_file():
+        refuse_given(args, ["dataset_config_name"], f"is no part of {args.dataset_name!r}, a saved `DatasetDict`")
         return DatasetDict.load_from_disk(args.dataset_name).with_format(None)
     if (folder / "state.json").is_file():
         raise ValueError(
@@ -448,11 +453,12 @@ def _load_folder(args: DatasetArguments, read_other: FileReader | None) -> Datas
     with _refusing(args.dataset_name):
         builder = load_dataset_builder(args.dataset_name, args.dataset_config_name)
     files: Any = builder.config.data_files or {}
-    _check_names(folder, files, read_other)
+    readable = {*FORMATS, *([] if read_other is None else COLUMN_FILES)}
+    _check_names(folder, files, readable | {".parquet"})
     endings = {ending_of(file) for paths in files.values() for file in paths}
     if archives := endings & _ARCHIVES:
         raise ValueError(f"`dataset_name`: unpack the {', '.join(sorted(archives))} files in {args.dataset_name!r}.")
-    if endings == {".parquet"} or endings <= {*FORMATS, *([] if read_other is None else [".txt"])}:
+    if endings == {".parquet"} or endings <= readable:
         declared = builder.info.features or {}
         return DatasetDict(
             {str(split): _joined(str(split), paths, read_other, declared) for split, paths in files.items()}
@@ -473,22 +479,30 @@ def _refusing(folder: str) -> Iterator[None]:
         ) from error
 
 
-def _check_names(folder: Path, files: Mapping[Any, Sequence[str]], read_other: FileReader | None) -> None:
-    """Refuse a folder in which `datasets` would leave files of a split out, or take them for training data."""
-    chosen = {Path(path).name for paths in files.values() for path in paths}
-    readable = {*FORMATS, ".parquet", *([] if read_other is None else [".txt"])}
+def _check_names(folder: Path, files: Mapping[Any, Sequence[str]], readable: set[str]) -> None:
+    """Refuse a folder in which `datasets` would leave files of a split out, or take them for training data.
+
+    Where a README.md says which files are which, it counts.
+    """
+    card = folder / "README.md"
+    if card.is_file() and re.search("^configs:", card.read_text(encoding="utf-8"), re.M):
+        return
+    root = folder.resolve()
+    chosen = {Path(path).resolve() for paths in files.values() for path in paths}
     left_out = [
-        path.name
-        for path in sorted(folder.iterdir())
-        if path.name not in chosen and ending_of(path) in readable and _SPLIT_IN_NAME.search(path.name)
+        path.relative_to(root)
+        for path in sorted(root.rglob("*"))
+        if path not in chosen and ending_of(path) in readable and _SPLIT_IN_NAME.search(path.name)
     ]
+    left_out = [path for path in left_out if not any(part.startswith(".") for part in path.parts)]
     if chosen and left_out:
         raise ValueError(
-            f"`dataset_name`: of the files in {str(folder)!r} {', '.join(left_out)} would be left out, beside "
-            f"{', '.join(sorted(chosen))}. Keep files of one kind there; or give `train_file` and so on."
+            f"`dataset_name`: of the files in {str(folder)!r} {', '.join(map(str, left_out))} would be left out, "
+            f"beside {', '.join(sorted(path.name for path in chosen))}. Keep files of one kind there; or give "
+            "`train_file` and so on."
         )
     for split, paths in files.items():
-        names = sorted(Path(path).name for path in paths)
+        names = sorted(str(Path(path).resolve().relative_to(root)) for path in paths)
         told = {name: {word.lower() for word, _ in _SPLIT_IN_NAME.findall(name)} for name in names}
         other = [name for name, words in told.items() if words and "train" not in words]
         if str(split) == "train" and len(names) > 1 and other:
@@ -517,22 +531,36 @@ def _joined(split: str, paths: Sequence[str], read_other: FileReader | None, dec
                 f"{Path(paths[0]).name} has {', '.join(parts[0].column_names)}, {Path(path).name} has "
                 f"{', '.join(part.column_names)}."
             )
-    if all(part.features == parts[0].features for part in parts):
-        whole = concatenate_datasets(parts)
-    else:
+    names = dict.fromkeys(chain.from_iterable(part.column_names for part in parts))
+    alike = [name for name in names if all(part.features.get(name) == parts[0].features.get(name) for part in parts)]
+    whole = concatenate_datasets([part.select_columns(alike) for part in parts])
+    if len(alike) < len(names):
         # numbers may be whole in one file and not in another
-        names = dict.fromkeys(chain.from_iterable(part.column_names for part in parts))
-        whole = json_dataset({name: [value for part in parts for value in _plain(part, name)] for name in names})
+        differ = {
+            name: [value for part in parts for value in _plain(part, name)] for name in names if name not in alike
+        }
+        rest = json_dataset(differ)
+        whole = concatenate_datasets([whole, rest], axis=1) if alike else rest
     for name, feature in declared.items():
-        if isinstance(feature, ClassLabel) and name in whole.column_names and whole.features[name] != feature:
+        if ClassLabel in (type(feature), type(getattr(feature, "feature", None))) and name in whole.column_names:
             try:
-                whole = whole.cast_column(name, feature)
+                whole = _with_classes(whole, name, feature)
             except (ValueError, TypeError) as error:
                 raise ValueError(
                     f"`dataset_name`: column {name!r} of the {split} data does not fit the classes that README.md "
                     f"declares: {error}."
                 ) from error
     return whole
+
+
+def _with_classes(rows: Dataset, column: str, feature: Any) -> Dataset:
+    """Give a column the feature `ClassLabel`, or that of lists of them; an empty cell is a missing value."""
+    values = [None if isinstance(value, str) and not value.strip() else value for value in rows[column][:]]
+    if rows.features[column] == feature or not any(value is not None for value in values):
+        return rows
+    named = Dataset.from_dict({column: values}).cast_column(column, feature)
+    others = rows.remove_columns(column)
+    return concatenate_datasets([others, named], axis=1) if others.column_names else named
 
 
 def _read_piece(path: str, read_other: FileReader | None) -> Dataset:
@@ -547,9 +575,14 @@ def _plain(rows: Dataset, column: str) -> list[Any]:
     if column not in rows.column_names:
         return [None] * len(rows)
     feature, values = rows.features[column], rows[column][:]
-    if isinstance(feature, ClassLabel):
-        return [None if value is None or value < 0 else feature.int2str(value) for value in values]
-    return list(values)
+    inner = getattr(feature, "feature", None)
+    if isinstance(inner, ClassLabel):
+        return [None if value is None else [_class_name(inner, each) for each in value] for value in values]
+    return [_class_name(feature, value) for value in values] if isinstance(feature, ClassLabel) else list(values)
+
+
+def _class_name(feature: ClassLabel, value: int | None) -> str | None:
+    return None if value is None or value < 0 else feature.int2str(value)
 
 
 def check_columns(dataset: Dataset, split: str, columns: dict[str, str], answers: dict[str, str]) -> None:

@@ -292,6 +292,7 @@ class HierarchicalClassification(TextClassification):
 
     name = "hierarchical-classification"
     arguments = HierarchicalClassificationArguments
+    of_label_words = ("tree_words_file",)
     heads: ClassVar[Mapping[str, Head]] = {
         NEW_HEAD: new_head(AutoModelForSequenceClassification),
         DISCRIMINATOR: Head(load_hierarchical, HierarchyOptions),

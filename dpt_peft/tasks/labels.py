@@ -184,8 +184,8 @@ def _are_no_labels(values: Sequence[Any], split: str) -> bool:
     )
 
 
-#: A list as `str` writes it, and pandas in a csv.
-_WRITTEN_LIST = re.compile(r"""\[(\s*|['"].*['"])\]""", re.S)
+#: A list (tuple, set) as `str` writes it, and pandas in a csv: of texts, of numbers, or empty.
+_WRITTEN_LIST = re.compile(r"""[\[({](['"].*['"],?)[\])}]|\[([-+\d.,\s]*\d[-+\d.,\s]*)?\]""", re.S)
 
 
 def check_no_list(value: object, where: str) -> None:
@@ -203,6 +203,8 @@ def check_no_list(value: object, where: str) -> None:
 
 def _label_list(value: Any, separator: str | None, where: str) -> list[Any]:
     check_no_list(value, f"`label_column_name`: {where}")
+    if separator is not None and isinstance(value, list):
+        raise ValueError(f"`label_separator` divides cells, but {where} has a list already, {value!r}; leave it out.")
     if separator is not None and is_missing(value):
         return []
     if separator is not None and isinstance(value, str):

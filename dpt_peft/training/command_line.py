@@ -122,6 +122,10 @@ def _plain_type(hint: Any) -> Any:
     return list[str] if get_origin(hint) is list else hint
 
 
+#: What a preset says of the Trainer that is for its own method.
+_OF_THE_METHOD = ("learning_rate", "head_learning_rate", "num_train_epochs", "lr_decay_per_epoch")
+
+
 def _use_preset(parser: HfArgumentParser, task: Task, argv: Sequence[str] | None) -> Mapping[str, Any]:
     """Add `--preset`, make its values the parser's defaults, and return those that are options of methods."""
     presets = [name for name, preset in PRESETS.items() if preset.family == task.name]
@@ -133,7 +137,8 @@ def _use_preset(parser: HfArgumentParser, task: Task, argv: Sequence[str] | None
         help="What the papers used for a data set and a model; what else is given goes before it.",
     )
     words = sys.argv[1:] if argv is None else argv
-    given, _ = parser.parse_known_args([word for word in words if word not in ("-h", "--help")])
+    asked = [word for word in words if word not in ("-h", "--help")]
+    given, _ = parser.parse_known_args(asked)
     if given.preset is None:
         return {}
     data = DATA_SETS[PRESETS[given.preset].data_set]
@@ -143,5 +148,8 @@ def _use_preset(parser: HfArgumentParser, task: Task, argv: Sequence[str] | None
             parser.error(f"--preset {given.preset} needs --train_file and so on: {data.obtain}")
         values |= {"dataset_name": data.hub_id, **data.hub}
     of_methods = users_of_options(task)
+    own = {name: parser.get_default(name) for name in _OF_THE_METHOD}
     parser.set_defaults(**{key: value for key, value in values.items() if key not in of_methods})
+    if parser.parse_known_args(asked)[0].method != values.get("method"):
+        parser.set_defaults(**own)
     return {key: value for key, value in values.items() if key in of_methods}

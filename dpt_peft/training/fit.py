@@ -22,7 +22,7 @@ from transformers import (
 from transformers.utils import find_adapter_config_file
 
 from dpt_peft._compatibility import no_progress_bars
-from dpt_peft.auto import AutoPeftModelForSequenceClassification, save_task
+from dpt_peft.auto import AutoPeftModelForSequenceClassification, check_folder, save_task
 from dpt_peft.tasks.base import TaskData
 from dpt_peft.tasks.data import as_texts, is_missing
 from dpt_peft.tasks.text_classification import TextClassification, TextClassificationArguments, check_scikit_learn
@@ -69,6 +69,7 @@ class Classifier(TextClassificationPipeline):
 
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
         """Save model or adapter and tokenizer; `dpt_peft.load` loads them."""
+        check_folder(self.model, save_directory)
         super().save_pretrained(save_directory, **kwargs)
         save_task(self.model, save_directory)
 

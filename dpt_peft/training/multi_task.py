@@ -14,8 +14,9 @@ from datasets import Dataset
 from transformers import EvalPrediction, set_seed
 from transformers.hf_argparser import HfArg
 
+from dpt_peft.auto import check_folder
 from dpt_peft.tasks.base import Task, TaskData
-from dpt_peft.tasks.data import no_key_twice
+from dpt_peft.tasks.data import no_key_twice, refuse_given
 from dpt_peft.tasks.data_sets import DATA_SETS, data_arguments
 from dpt_peft.tasks.heads import NEW_HEAD, Head
 from dpt_peft.tasks.registry import TASKS
@@ -159,6 +160,8 @@ def _read_entry(
             if not _fits(entry[key], kinds[key]):
                 kind = kinds[key].__name__ if kinds[key] in (str, int, bool) else kinds[key]
                 raise ValueError(f"`tasks_file`: `{key}` of {name!r} must be {kind}, got {entry[key]!r}.")
+    others = [f.name for f in fields(sampling) if f.name not in {own.name for own in fields(task.sampling)}]
+    refuse_given(sampling, others, f"is not for {name!r}, a task of {family}; give it in `tasks_file` where it is")
     amount: dict[str, Any] = {f.name: getattr(sampling, f.name) for f in fields(task.sampling)}
     amount |= {key: entry.pop(key) for key in list(entry) if key in amount}
     unknown = sorted(entry.keys() - {f.name for f in fields(task.arguments)})
@@ -281,6 +284,7 @@ def run_multi_task(arguments: RunArguments) -> dict[str, Any]:
         for name, task in tasks.items():
             folder = Path(args.output_dir or ".") / name
             peft_model: Any = model.tasks[name]
+            check_folder(peft_model, folder)
             peft_model.save_pretrained(folder)
             saved = copy(tokenizer)
             if task.family.cuts and task.arguments.max_seq_length is not None:

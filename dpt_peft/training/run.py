@@ -21,8 +21,11 @@ from transformers import (
     set_seed,
 )
 
+from dpt_peft.auto import check_folder
 from dpt_peft.pretrained_heads.base import PretrainedHeadConfig
 from dpt_peft.tasks.base import Features, Predictions, Task, TaskData, is_adapter
+from dpt_peft.tasks.data import refuse_given
+from dpt_peft.tasks.heads import NEW_HEAD
 from dpt_peft.tasks.sampling import SamplingArguments
 from dpt_peft.training.cached_layers import CacheArguments, cached_features
 from dpt_peft.training.given_model import (
@@ -205,7 +208,9 @@ def run(
     tokenizer = task.load_tokenizer(name, revision=given.model_revision)
     check_can_pad(tokenizer)
     model = load_model(task, arguments, data)
-    configure(model, task.settings(arguments.data, model.config))
+    settings = task.settings(arguments.data, model.config)
+    # what was settled in training is not taken back where the rows are only predicted
+    configure(model, settings if trains else {name: value for name, value in settings.items() if value is not None})
     if arguments.cache.cache_lower_layers and has_prototypes(model.config):
         raise ValueError("`cache_lower_layers` is not possible with `prototypes`, which read texts in other rows.")
     max_length = task.longest_row(arguments.data, tokenizer, model)
@@ -218,6 +223,8 @@ def run(
     args = resolve_training(arguments, len(splits.get("train", ())))
     take_over_label_smoothing(task, model, args)
     folder = Path(args.output_dir or ".")
+    if trains and write_files:
+        check_folder(model, folder)
     describe = partial(card_facts, task, arguments, args, name, model, data, splits, max_length)
     collator = task.collator(tokenizer)
     rows = {split: part.dataset for split, part in features.items()}
@@ -367,6 +374,10 @@ def _check_splits(task: Task, arguments: RunArguments, splits: Mapping[str, Data
             raise ValueError(f"`{FLAGS[split]}` is set, but there is no {split} data.")
     if task.tunes(arguments.data) and (not arguments.training.do_train or "validation" not in splits):
         raise ValueError("`tune_threshold` needs `do_train` and validation data (or `validation_size`).")
+    if not arguments.cache.cache_lower_layers:
+        refuse_given(arguments.cache, ["cache_dir", "cache_dtype", "keep_cache"], "is for `cache_lower_layers`")
+    if arguments.method in METHODS and METHODS[arguments.method].head == NEW_HEAD:
+        refuse_given(arguments.data, task.of_label_words, f"has no use with the method {arguments.method!r}")
     if arguments.cache.cache_lower_layers and not task.can_cache:
         raise ValueError(f"`cache_lower_layers` is not possible for {task.name}.")
     task.check(arguments.data, splits)

@@ -52,13 +52,18 @@ class ScriptTrainingArguments(TrainingArguments):
 
         Raises:
             ValueError: If `lr_decay_per_epoch` is not above 0 and at most 1, `head_learning_rate` is not above 0, or
-                `batch_eval_metrics` is set.
+                `batch_eval_metrics` is set or `eval_do_concat_batches` is not, or there is `prediction_loss_only` with
+                `do_predict`.
         """
         if self.batch_eval_metrics:
             raise ValueError(
                 "`batch_eval_metrics` measures batch by batch, and the metrics here need all rows of a split. Leave "
                 "it out; `eval_accumulation_steps` saves memory on the accelerator."
             )
+        if not self.eval_do_concat_batches:
+            raise ValueError("`eval_do_concat_batches`: metrics and predictions need all rows; leave it on.")
+        if self.prediction_loss_only and self.do_predict:
+            raise ValueError("`prediction_loss_only` leaves nothing for `do_predict` to write; give one of them.")
         if self.head_learning_rate is not None and self.head_learning_rate <= 0:
             raise ValueError(f"`head_learning_rate` must be above 0, got {self.head_learning_rate}.")
         if self.lr_decay_per_epoch is not None and not 0 < self.lr_decay_per_epoch <= 1:
@@ -190,12 +195,14 @@ class TaskTrainer(Trainer):
 
     @contextmanager
     def _rows_in_order(self) -> Iterator[None]:
-        """Keep the Trainer from shuffling the rows of an evaluation, which "group_by_length" does."""
-        strategy, self.args.train_sampling_strategy = self.args.train_sampling_strategy, "random"
+        """Keep the Trainer from shuffling rows, which "group_by_length" does, and from dropping the last batch."""
+        args = self.args
+        training = args.train_sampling_strategy, args.dataloader_drop_last
+        args.train_sampling_strategy, args.dataloader_drop_last = "random", False
         try:
             yield
         finally:
-            self.args.train_sampling_strategy = strategy
+            args.train_sampling_strategy, args.dataloader_drop_last = training
 
 
 class RowsByLength:

@@ -273,3 +273,8 @@ def test_two_processes_give_the_weights_of_one(files, tmp_path):
         expected, found = (load_file(folder / "adapter_model.safetensors") for folder in folders)
         for key, weight in expected.items():
             torch.testing.assert_close(found[key], weight, atol=1e-5, rtol=1e-4)
+
+
+def test_a_number_of_examples_a_class_is_for_families_that_have_classes(files, tmp_path):
+    with pytest.raises(ValueError, match="`examples_per_class` 2 is not for 'both', a task of token-classification"):
+        run(files, tmp_path, "--do_train", "--examples_per_class", 2)

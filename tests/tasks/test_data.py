@@ -224,6 +224,9 @@ def test_each_parquet_piece_keeps_its_own_values(tmp_path):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
+        ({"atisTrain.csv": "text\na\n", "atisTest.csv": "text\nb\n"}, "would all be training data. Call atisTest.csv"),
+        ({"Train/a.csv": "text\na\n", "Test/a.csv": "text\nb\n"}, "would all be training data. Call Test.a.csv"),
+        ({"train/a.csv": "text\na\n", "data/test.csv": "text\nb\n"}, "test.csv would be left out"),
         ({"train-0.csv": "text\na\n", "train-1.jsonl": '{"text": "b"}'}, r"train-[01]\..* would be left out, beside"),
         ({"Train.csv": "text\na\n", "Test.csv": "text\nb\n"}, "Train.csv would all be training data. Call Test.csv"),
         ({"train.csv": "text\na\n", "test.json": '[{"text": "b"}]'}, "the folder .* files of one kind"),
@@ -233,6 +236,7 @@ def test_each_parquet_piece_keeps_its_own_values(tmp_path):
 )
 def test_folders_that_would_be_read_in_part_are_refused(tmp_path, files, message):
     for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(content)
     with pytest.raises(ValueError, match=message):
         load_splits(DatasetArguments(dataset_name=str(tmp_path)))
@@ -242,7 +246,37 @@ def test_other_files_of_a_folder_do_no_harm(tmp_path):
     (tmp_path / "train.csv").write_text("text\na\n")
     (tmp_path / "latest.csv").write_text("text\nb\n")
     (tmp_path / "words.json").write_text("{}")
+    (tmp_path / "._train.json").write_text("")
     assert load_splits(DatasetArguments(dataset_name=str(tmp_path)))["train"][:] == {"text": ["a"]}
+
+
+def test_a_readme_says_which_files_are_which(tmp_path):
+    (tmp_path / "README.md").write_text(
+        "---\nconfigs:\n- config_name: en\n  data_files:\n  - split: train\n    path: [en_train.csv, en_eval.csv]\n"
+        "- config_name: de\n  data_files: de_train.csv\n---\n"
+    )
+    for name in ("en_train", "en_eval", "de_train"):
+        (tmp_path / f"{name}.csv").write_text(f"text\n{name}\n")
+    args = DatasetArguments(dataset_name=str(tmp_path), dataset_config_name="en")
+    assert load_splits(args)["train"]["text"][:] == ["en_train", "en_eval"]
+
+
+def test_shards_keep_the_classes_that_they_share(tmp_path):
+    kind = datasets.ClassLabel(names=["very bad", "bad", "good"])
+    lists = [datasets.List(datasets.ClassLabel(names=names)) for names in (["joy", "anger"], ["anger", "joy"])]
+    for number, (note, feature) in enumerate(zip([None, "x"], lists, strict=True)):
+        features = datasets.Features(
+            {"text": datasets.Value("string"), "label": kind, "note": datasets.Value("string"), "many": feature}
+        )
+        if note is None:
+            features["note"] = datasets.Value("null")
+        columns = {"text": ["a"], "label": [number], "note": [note], "many": [[0, 1]]}
+        parquet(tmp_path / f"train-0000{number}-of-00002.parquet", features, **columns)
+    train = load_splits(DatasetArguments(dataset_name=str(tmp_path)))["train"]
+    assert train.features["label"] == kind
+    assert train["label"][:] == [0, 1]
+    assert train["many"][:] == [["joy", "anger"], ["anger", "joy"]]
+    assert train["note"][:] == [None, "x"]
 
 
 def test_classes_that_a_folders_readme_declares(tmp_path):
@@ -254,6 +288,10 @@ def test_classes_that_a_folders_readme_declares(tmp_path):
     train = load_splits(DatasetArguments(dataset_name=str(tmp_path)))["train"]
     assert train.features["label"].names == ["neg", "pos"]
     assert train[:] == {"text": ["a", "b"], "label": [1, 0]}
+    (tmp_path / "test.csv").write_text("text,label\na,\nb,neg\n")
+    assert load_splits(DatasetArguments(dataset_name=str(tmp_path)))["test"]["label"][:] == [None, 0]
+    (tmp_path / "test.csv").write_text("text,label\na,\nb,\n")
+    assert load_splits(DatasetArguments(dataset_name=str(tmp_path)))["test"]["label"][:] == ["", ""]
     (tmp_path / "train.csv").write_text("text,label\na,7\n")
     with pytest.raises(ValueError, match="column 'label' of the train data does not fit the classes that README.md"):
         load_splits(DatasetArguments(dataset_name=str(tmp_path)))

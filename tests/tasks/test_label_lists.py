@@ -122,6 +122,13 @@ def test_a_list_beside_a_name_is_named(tmp_path):
         TextClassification().load(TextClassificationArguments(train_file=str(tmp_path / "train.json")))
 
 
+def test_a_separator_is_for_cells():
+    with pytest.raises(
+        ValueError, match="`label_separator` divides cells, but row 0 of the train data has a list alr"
+    ):
+        read([["a", "b"], ["a"]], separator=";")
+
+
 def test_a_written_list_is_no_cell():
     with pytest.raises(ValueError, match="row 0 of the train data has the text .*, which was a list once"):
         read(["['a', 'b']", "['a']"], separator=",")

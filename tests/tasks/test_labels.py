@@ -87,6 +87,9 @@ def test_classes_and_their_order(values, class_names, names, ids):
             None,
             r"row 0 of the train data has the text .*, which was a list once\. Write json",
         ),
+        (["[1, 2]", "[2]"], None, r"row 0 of the train data has the text '\[1, 2\]', which was a list once"),
+        (["('a', 'b')", "b"], None, "which was a list once"),
+        (["[0 1 0]", "[1 0 0]"], None, "which was a list once"),
         (["[]", '["a"]'], None, "row 0 of the train data has the text '\\[\\]', which was a list once"),
         ([NFC, NFD, "tea"], None, rf"Unicode form: 'cafe\\u0301', {NFC}"),
     ],
@@ -128,7 +131,7 @@ def test_labels_that_look_alike_are_named_once(caplog):
         "Column 'label' has labels that look alike: 0, False; 1, true"
     ]
     caplog.clear()
-    assert read(["[x]", "[unk]"]).names == ["[unk]", "[x]"]
+    assert read(["[x]", "[ ]"]).names == ["[ ]", "[x]"]
     read(["Pos", "pos"], ["Pos", "pos"])  # named, so meant
     read(["pos", "neg"])
     assert not caplog.records

@@ -70,7 +70,12 @@ def test_options_that_the_method_does_not_read_are_refused(family, words, messag
 
 def test_options_of_a_preset_for_another_method_are_left_out(tmp_path):
     words = ("--preset", "rte-roberta-large", "--method", "lora", "--output_dir", tmp_path)
-    assert "num_virtual_tokens" not in parse("text-classification", *words)
+    other = parse("text-classification", *words)
+    assert "num_virtual_tokens" not in other
+    assert (other["learning_rate"], other["num_train_epochs"]) == (None, None)
+    same = parse("text-classification", *words[:2], "--output_dir", tmp_path)
+    assert (same["learning_rate"], same["num_train_epochs"]) != (None, None)
+    assert parse("text-classification", *words, "--learning_rate", 1e-3)["learning_rate"] == 1e-3
     assert parse("text-classification", *words[:2], "--output_dir", tmp_path)["num_virtual_tokens"] == 128
 
 

@@ -362,6 +362,12 @@ def test_a_tuned_threshold_is_kept(method, discriminator, tmp_path):
     assert threshold != 0
     outcome = start("question-answering", method, tmp_path / "m", tmp_path / "out", test_file=file, **asked)
     assert outcome.model.config.null_score_diff_threshold == threshold
+    # the flag is of training: without it the model still says nothing where it said nothing
+    told = (tmp_path / "out" / "predictions.json").read_text()
+    plain = {name: value for name, value in asked.items() if name != "version_2_with_negative"}
+    bare = write(tmp_path / "bare.jsonl", QUESTIONS, "answers")
+    start(task.name, method, tmp_path / "m", tmp_path / "out", test_file=bare, **plain)
+    assert (tmp_path / "out" / "predictions.json").read_text() == told
     if method != "fine_tuning":
         loaded = dpt_peft.AutoPeftModelForQuestionAnswering.from_pretrained(tmp_path / "m")
         assert loaded.config.null_score_diff_threshold == threshold

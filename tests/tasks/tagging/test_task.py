@@ -337,6 +337,15 @@ def test_a_predicate_is_a_position(tmp_path, at):
         roles(tmp_path, [{"tokens": ["a", "b"], "predicate_index": at, "srl_tags": ["V", "A0"]}])
 
 
+def test_a_folder_of_conll_files(tmp_path):
+    (tmp_path / "train.conll").write_text("Rome NNP B-LOC\nis VB O\n")
+    (tmp_path / "test.conll").write_text("Paris NNP B-LOC\n")
+    args = TokenClassificationArguments(dataset_name=str(tmp_path), conll_word_column=0, conll_tag_column=2)
+    data = TokenClassification().load(args)
+    assert data.splits["train"]["tags"][:] == [["B-LOC", "O"]]
+    assert data.splits["test"]["words"][:] == [["Paris"]]
+
+
 def test_test_files_of_words_alone_and_files_without_sentences(tmp_path):
     (tmp_path / "train.txt").write_text("Rome B-LOC\n")
     (tmp_path / "new.txt").write_text("Rome\n\nParis\n")
