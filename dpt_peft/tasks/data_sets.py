@@ -178,7 +178,7 @@ def data_arguments(name: str, data_dir: str | Path | None = None) -> dict[str, A
     Args:
         name: A key of `DATA_SETS`.
         data_dir: Folder with one folder a data set, in it files whose names begin with train, validation and test, or
-            hold "_train" and so on. None: the Hub.
+            hold "_train" and so on; or dev for validation. None: the Hub.
 
     Raises:
         ValueError: If there is no such data set, or the folder has more than one file for a split.
@@ -203,8 +203,8 @@ def data_arguments(name: str, data_dir: str | Path | None = None) -> dict[str, A
     any_ending = data.family in (_NAMES, _ROLES)  # CoNLL files have all sorts
     files = {
         f"{split}_file": str(_only(found, split))
-        for split in ("train", "validation", "test")
-        if (found := _files(folder, f"{split}*", any_ending) or _files(folder, f"*_{split}*", any_ending))
+        for split, patterns in _PATTERNS.items()
+        if (found := next(filter(None, (_files(folder, pattern, any_ending) for pattern in patterns)), None))
     }
     if not files:
         raise FileNotFoundError(
@@ -214,6 +214,14 @@ def data_arguments(name: str, data_dir: str | Path | None = None) -> dict[str, A
     if data.tested_on == "validation" and "validation_file" in files:
         files["test_file"] = files.pop("validation_file")
     return {**files, **data.arguments}
+
+
+#: What the files of a split are called; the first pattern that fits any counts.
+_PATTERNS = {
+    "train": ("train*", "*_train*"),
+    "validation": ("validation*", "*_validation*", "dev.*"),
+    "test": ("test*", "*_test*"),
+}
 
 
 def _only(files: list[Path], split: str) -> Path:

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from datasets import ClassLabel, Dataset
 
@@ -95,6 +97,15 @@ def test_every_class_has_its_word_in_whatever_order_the_source_has_them(name, on
         shaped = task.shape({"train": source}, args)
         assert dict(zip(shaped.label_names, data.label_words, strict=True)) == words
         assert [shaped.label_names[label] for label in shaped.splits["train"]["labels"]] == on_the_hub
+
+
+def test_dev_is_validation_data(tmp_path):
+    (tmp_path / "trec").mkdir()
+    for name in ("train.csv", "dev.csv", "dev_notes.csv"):
+        (tmp_path / "trec" / name).write_text("text,label\na,0\n")
+    found = data_arguments("trec", tmp_path)
+    assert Path(found["validation_file"]).name == "dev.csv"
+    assert "test_file" not in found
 
 
 def test_two_data_sets_of_one_folder(tmp_path):
