@@ -10,6 +10,7 @@ import few_labels
 import label_hierarchies
 import multi_span
 import pytest
+import readings
 import stability
 from comparison import comparison_table, title_of
 from plan import values_of
@@ -414,6 +415,11 @@ def test_orders_of_the_candidates():
             ]
             assert cell == (f"{mean(found):.1f}" if found else "not run")
             assert len(found) in (0, 3)
+
+
+def test_readings():
+    table = tables_of("Few labels, beside SetFit and a probe")[10]
+    assert table == grid(readings.table(stored("few_labels_readings")).split("\n\n")[1])
 
 
 def test_no_method_of_the_few_labels_table_is_held_back_by_its_rate():
