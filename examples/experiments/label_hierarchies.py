@@ -41,7 +41,7 @@ from plots import plot_boxes, plot_curves
 from tables import markdown_table, mean_and_spread
 from transformers import HfArgumentParser
 
-from dpt_peft.tasks import TASKS
+from dpt_peft.tasks import NEW_HEAD, TASKS
 from dpt_peft.training import METHODS, run as run_task
 
 #: Row -> method, and which hierarchy it uses.
@@ -176,11 +176,9 @@ def train(run: Run, arguments: HierarchyExperimentArguments, model_path: str) ->
         words = Path(folder) / "words.json"
         words.write_text(json.dumps(data.words))
         where = data.hub_id if arguments.data_dir is None else str(Path(arguments.data_dir) / run["dataset"])
-        source = {
-            "dataset_name": where,
-            "level_column_names": list(data.level_columns),
-            "tree_words_file": str(words),
-        }
+        source = {"dataset_name": where, "level_column_names": list(data.level_columns)}
+        if METHODS[run["method"]].head != NEW_HEAD:
+            source["tree_words_file"] = str(words)
         told = run_arguments(run, task, source, model_path, folder, data.held_out)
         told.training.per_device_eval_batch_size = 32
         outcome = run_task(task, told, write_files=False)
