@@ -81,7 +81,7 @@ def lines(path):
 
 def test_every_experiment_is_tested():
     ours = {script.stem for script in SCRIPTS.glob("*.py") if "\ndef plan(" in script.read_text()}
-    # test_few_labels.py, test_readings.py; in tests/examples those of the scripts for answers of several spans and trees
+    # test_few_labels.py, test_readings.py; in tests/examples those of answers of several spans and of trees
     assert ours == {*EXPERIMENTS, "few_labels", "readings", "multi_span", "label_hierarchies"}
 
 
