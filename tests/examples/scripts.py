@@ -14,8 +14,10 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def load_script(name: str) -> ModuleType:
-    """The script `examples/<name>.py`."""
+    """The script `examples/<name>.py`, which finds the modules beside it as it does when Python runs it."""
     path = EXAMPLES / f"{name}.py"
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
