@@ -208,6 +208,7 @@ def parquet(path, features=None, **columns):
     datasets.Dataset.from_dict(columns, features=features).to_parquet(path)
 
 
+@pytest.mark.skipif(not hasattr(datasets, "Json"), reason=f"datasets {datasets.__version__} refuses mixed columns")
 def test_each_parquet_piece_keeps_its_own_values(tmp_path):
     names = [datasets.ClassLabel(names=["neg", "pos"]), datasets.ClassLabel(names=["pos", "neg"])]
     for number, (text, feature) in enumerate(zip([7, "007"], names, strict=True)):
@@ -263,7 +264,7 @@ def test_a_readme_says_which_files_are_which(tmp_path):
 
 def test_shards_keep_the_classes_that_they_share(tmp_path):
     kind = datasets.ClassLabel(names=["very bad", "bad", "good"])
-    lists = [datasets.List(datasets.ClassLabel(names=names)) for names in (["joy", "anger"], ["anger", "joy"])]
+    lists = [datasets.Sequence(datasets.ClassLabel(names=names)) for names in (["joy", "anger"], ["anger", "joy"])]
     for number, (note, feature) in enumerate(zip([None, "x"], lists, strict=True)):
         features = datasets.Features(
             {"text": datasets.Value("string"), "label": kind, "note": datasets.Value("string"), "many": feature}
