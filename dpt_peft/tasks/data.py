@@ -485,10 +485,11 @@ def _check_names(folder: Path, files: Mapping[Any, Sequence[str]], readable: set
     Where a README.md says which files are which, it counts.
     """
     card = folder / "README.md"
-    if card.is_file() and re.search("^configs:", card.read_text(encoding="utf-8"), re.M):
+    if card.is_file() and re.search("^configs:", card.read_text(encoding="utf-8", errors="replace"), re.M):
         return
     root = folder.resolve()
-    chosen = {Path(path).resolve() for paths in files.values() for path in paths}
+    # not resolved themselves: in a snapshot of the Hub files are links to others
+    chosen = {Path(path) for paths in files.values() for path in paths}
     left_out = [
         path.relative_to(root)
         for path in sorted(root.rglob("*"))
@@ -502,7 +503,7 @@ def _check_names(folder: Path, files: Mapping[Any, Sequence[str]], readable: set
             "`train_file` and so on."
         )
     for split, paths in files.items():
-        names = sorted(str(Path(path).resolve().relative_to(root)) for path in paths)
+        names = sorted(str(Path(path).relative_to(root)) for path in paths)
         told = {name: {word.lower() for word, _ in _SPLIT_IN_NAME.findall(name)} for name in names}
         other = [name for name, words in told.items() if words and "train" not in words]
         if str(split) == "train" and len(names) > 1 and other:

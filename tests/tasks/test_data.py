@@ -251,6 +251,20 @@ def test_other_files_of_a_folder_do_no_harm(tmp_path):
     assert load_splits(DatasetArguments(dataset_name=str(tmp_path)))["train"][:] == {"text": ["a"]}
 
 
+@pytest.mark.parametrize("inside", ["", "data/"])
+def test_a_snapshot_of_links_is_read(tmp_path, inside, monkeypatch):
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "snapshot" / inside).mkdir(parents=True)
+    for name in ("train-00000-of-00002.csv", "train-00001-of-00002.csv", "test-00000-of-00001.csv"):
+        (tmp_path / "blobs" / name[::-1]).write_text(f"text\n{name}\n")
+        (tmp_path / "snapshot" / inside / name).symlink_to(tmp_path / "blobs" / name[::-1])
+    (tmp_path / "link").symlink_to(tmp_path / "snapshot")
+    monkeypatch.chdir(tmp_path)
+    for folder in (str(tmp_path / "snapshot"), "snapshot", "link"):
+        splits = load_splits(DatasetArguments(dataset_name=folder))
+        assert [len(splits[name]) for name in ("train", "test")] == [2, 1]
+
+
 def test_a_readme_says_which_files_are_which(tmp_path):
     (tmp_path / "README.md").write_text(
         "---\nconfigs:\n- config_name: en\n  data_files:\n  - split: train\n    path: [en_train.csv, en_eval.csv]\n"
