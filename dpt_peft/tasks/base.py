@@ -266,8 +266,8 @@ class Task(ABC):
         return {}
 
     @abstractmethod
-    def usage(self, folder: str, model: Any) -> str:
-        """Return Python lines that load the saved model (or adapter) again and use it."""
+    def usage(self, folder: str, model: Any, args: Any) -> str:
+        """Return Python lines that load the saved model (or adapter) again and use it, read as `args` had it read."""
 
 
 def is_adapter(model: Any) -> bool:

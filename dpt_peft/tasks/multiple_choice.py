@@ -318,7 +318,7 @@ class MultipleChoice(Task):
         """Return the number of choices."""
         return {"Choices": len(data.label_names)}
 
-    def usage(self, folder: str, model: Any) -> str:
+    def usage(self, folder: str, model: Any, args: Any) -> str:
         """Return the lines that load a chooser and choose."""
         lines = ["from transformers import AutoModelForMultipleChoice, AutoTokenizer", ""]
         if is_adapter(model):

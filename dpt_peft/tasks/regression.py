@@ -159,7 +159,7 @@ class Regression(Task):
         numbers = np.asarray(data.splits["train"]["labels"][:])
         return {"Numbers": f"{numbers.min():g} to {numbers.max():g}, mean {numbers.mean():g}"}
 
-    def usage(self, folder: str, model: Any) -> str:
+    def usage(self, folder: str, model: Any, args: Any) -> str:
         """Return the lines that load the model as a pipeline."""
         call = 'rate("...")  # a pair: rate({"text": "...", "text_pair": "..."})'
         return usage_of_classifier(folder, model, call, options=', problem_type="regression"')

@@ -405,7 +405,7 @@ class RelationExtraction(TextClassification):
         places = {name: rows[name][:] for name in PLACE if name in rows.column_names}
         return RelationFeatures(dataset, data.label_names, data.no_relation, places=places)
 
-    def usage(self, folder: str, model: Any) -> str:
+    def usage(self, folder: str, model: Any, args: Any) -> str:
         """Return the lines that load the model as a pipeline and mark a sentence for it."""
         call = 'classify(mark_spans(["Bob", "works", "for", "IBM"], (0, 1), (3, 4), "person", "organization"))'
         return usage_of_classifier(folder, model, call, ["from dpt_peft.tasks import mark_spans"])

@@ -311,6 +311,6 @@ class TextClassification(Task):
             found |= {"Label words": ", ".join(words), "Template": f"`{template}`"}
         return found
 
-    def usage(self, folder: str, model: Any) -> str:
+    def usage(self, folder: str, model: Any, args: Any) -> str:
         """Return the lines that load a classifier."""
         return usage_of_classifier(folder, model, 'classify("...")')

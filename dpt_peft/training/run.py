@@ -435,7 +435,7 @@ def card_facts(
             "Batch size": args.train_batch_size,
             "Seed": args.seed,
         },
-        usage=task.usage((args.push_to_hub and args.hub_model_id) or _as_given(args.output_dir), model),
+        usage=task.usage((args.push_to_hub and args.hub_model_id) or _as_given(args.output_dir), model, source),
         trained_parameters=trained,
         all_parameters=total,
     )

@@ -100,16 +100,17 @@ def test_it_learns(script, files, tmp_path):
 
 @pytest.mark.parametrize("method", ["fine_tuning", "dpt_deep_prompt"])
 def test_the_tuned_threshold_is_kept(script, files, tmp_path, method):
-    metrics = run(script, files, tmp_path, method, "--do_train", "--do_eval", "--tune_threshold")
+    metrics = run(script, files, tmp_path, method, "--do_train", "--do_eval", "--tune_threshold", "--allow_no_answer")
     assert metrics["logit_threshold"] != (0 if method == "fine_tuning" else pytest.approx(-math.log(1.5)))
     if method == "fine_tuning":
         saved = AutoModelForTokenClassification.from_pretrained(tmp_path).config
         assert saved.logit_threshold == metrics["logit_threshold"]
-    # The card's lines load the model with its threshold.
+    # The card's lines load the model with its threshold, and read as the run did.
     card = ModelCard.load(tmp_path / "README.md").text
     assert f"| Logit threshold | {metrics['logit_threshold']:.3f}" in card
     code = card.split("```python\n")[1].split("```")[0]
     code = code.replace(f'"{tmp_path.name}"', repr(str(tmp_path))).replace('"..."', '"Who sings?"', 1)
+    assert "max_seq_length=40, doc_stride=8, allow_no_answer=True)" in code  # as the run read
     namespace = {}
     exec(code.replace('"..."', '"Bob and Ann."'), namespace)
     assert namespace["read"].model.config.logit_threshold == pytest.approx(metrics["logit_threshold"])

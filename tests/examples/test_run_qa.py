@@ -66,6 +66,7 @@ def test_every_method_trains_tunes_predicts_and_saves(script, files, tmp_path, m
     assert card.data.pipeline_tag == "question-answering"
     assert "train 12, validation 5, test 6" in card.text
     code = card.text.split("```python\n")[1].split("```")[0].replace(f'"{tmp_path.name}"', repr(str(tmp_path)))
+    assert 'read(question="...", context="...", max_seq_length=40, doc_stride=8)' in code  # as the run read
     namespace = {}
     exec(code.replace('"..."', '"Who sings?"', 1).replace('"..."', '"Bob sings."'), namespace)
     read = namespace["read"]

@@ -107,6 +107,7 @@ def test_every_method_trains_evaluates_predicts_and_saves(script, method, files,
     card = ModelCard.load(out / "README.md")
     assert "f1" in {result.metric_type for result in card.data.eval_results}
     code = card.text.split("```python\n")[1].split("```")[0].strip().splitlines()
+    assert "max_length=12)" in code[-1]
     namespace = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)

@@ -371,6 +371,7 @@ class QuestionTask(Task):
         pipeline: The name of the pipeline.
         threshold_name: The attribute of the model's config that decides what is an answer.
         kind: Its features.
+        reading: Arguments of the data that are options of the pipeline, under the same names.
     """
 
     pipeline_tag = "question-answering"
@@ -379,6 +380,7 @@ class QuestionTask(Task):
     pipeline: ClassVar[str]
     threshold_name: ClassVar[str]
     kind: ClassVar[type[QuestionFeatures]]
+    reading: ClassVar[tuple[str, ...]] = ("max_seq_length", "doc_stride")
 
     def shape_rows(self, splits: Mapping[str, Dataset], args: Any) -> TaskData:
         """Check questions, paragraphs and answers, see `shape_questions`."""
@@ -416,8 +418,13 @@ class QuestionTask(Task):
             found[title] = f"{threshold:.3f}{tuned}"
         return found
 
-    def usage(self, folder: str, model: Any) -> str:
-        """Return the lines that load a reader, with its threshold, and ask."""
+    def usage(self, folder: str, model: Any, args: Any) -> str:
+        """Return the lines that load a reader, with its threshold, and ask; what was set for reading is an option."""
+        asked = "".join(
+            f", {known.name}={getattr(args, known.name)!r}"
+            for known in fields(args)
+            if known.name in self.reading and getattr(args, known.name) != known.default
+        )
         lines, task = ["import dpt_peft"], f'"{self.pipeline}"'
         if is_adapter(model):
             lines += [
@@ -429,7 +436,7 @@ class QuestionTask(Task):
             ]
         else:
             lines += ["from transformers import pipeline", "", f'read = pipeline({task}, model="{folder}")']
-        return "\n".join([*lines, 'read(question="...", context="...")'])
+        return "\n".join([*lines, f'read(question="...", context="..."{asked})'])
 
 
 @dataclass(frozen=True)

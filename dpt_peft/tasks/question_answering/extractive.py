@@ -234,6 +234,7 @@ class QuestionAnswering(QuestionTask):
     pipeline = "extractive-question-answering"
     threshold_name = "null_score_diff_threshold"
     kind = ExtractiveFeatures
+    reading = (*QuestionTask.reading, "n_best_size", "max_answer_length")
 
     def check(self, args: Any, splits: Mapping[str, Dataset]) -> None:
         """Raise a `ValueError` for questions without an answer in SQuAD 1.1, or a threshold that there is not."""

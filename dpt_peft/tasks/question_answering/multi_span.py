@@ -286,6 +286,7 @@ class MultiSpanQuestionAnswering(QuestionTask):
     auto_class = "TokenClassification"
     threshold_name = "logit_threshold"
     kind = MultiSpanFeatures
+    reading = (*QuestionTask.reading, "allow_no_answer")
 
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> DataCollatorForTokenClassification:
         """Return what pads labels too."""

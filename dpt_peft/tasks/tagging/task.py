@@ -343,8 +343,9 @@ class WordTagging(Task):
         labels = dict.fromkeys(data.scheme.write(data.label_names) if plain else data.label_names)
         return {"Labels": ", ".join(labels), "Longest row": f"{max_length} tokens; longer sentences are split"}
 
-    def usage(self, folder: str, model: Any) -> str:
+    def usage(self, folder: str, model: Any, args: Any) -> str:
         """Return the lines that load a tagger and tag a sentence."""
+        longest = "" if args.max_seq_length is None else f", max_length={args.max_seq_length}"
         auto, first = "AutoModelForTokenClassification", ["from transformers import AutoModelForTokenClassification"]
         if is_adapter(model):
             auto, first = "dpt_peft.AutoPeftModelForTokenClassification", ["import dpt_peft"]
@@ -354,7 +355,7 @@ class WordTagging(Task):
             "",
             f'model = {auto}.from_pretrained("{folder}")',
             f'tokenizer = load_word_tokenizer("{folder}")',
-            f'tag_words(model, tokenizer, [["She", "visited", "Rome"]]{self.example})',
+            f'tag_words(model, tokenizer, [["She", "visited", "Rome"]]{self.example}{longest})',
         ]
         return "\n".join(lines)
 
