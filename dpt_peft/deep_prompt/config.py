@@ -6,7 +6,7 @@ import copy
 import enum
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from peft import PeftConfig
@@ -44,7 +44,7 @@ class DeepPromptConfig(PeftConfig):
             `"none"` trains keys and values themselves. `"mlp"` computes them from a table and a first linear layer
             that all layers share: Linear(H, encoder_hidden_size) -> tanh -> Linear per layer (section 3.3).
         encoder_hidden_size (`int`, defaults to 512):
-            Width of the hidden layer of the `"mlp"` encoder.
+            Width of the hidden layer of the `"mlp"` encoder; refused without one.
         use_gate (`bool`, defaults to `False`):
             Attend to the prompts apart from the tokens, and add gate * softmax(q K_p^T / sqrt(d)) V_p to the tokens'
             context: zero-initialised attention of LLaMA-Adapter (equation 6), with one number per layer and without
@@ -62,7 +62,7 @@ class DeepPromptConfig(PeftConfig):
             Arguments of `AutoTokenizer.from_pretrained` for it; `{"add_special_tokens": False}` leaves its special
             tokens out.
         init_std (`float`, defaults to 0.02):
-            Standard deviation of the normal distribution that new prompts are drawn from.
+            Standard deviation of the normal distribution that new prompts are drawn from; refused where they are not.
         init_from (`str`, *optional*):
             Start from the prompts of another adapter: its name if it is on the same model, or folder or Hub id of a
             saved one. Lengths, layers and encoder have to be the same. Not saved.
@@ -180,6 +180,17 @@ class DeepPromptConfig(PeftConfig):
             )
         if self.init_weights != "normal" and self.init_from is not None:
             raise ValueError("`init_from` and `init_weights` cannot both say what new prompts are.")
+        if self.encoder_reparameterization == "none" and self.encoder_hidden_size != type(self).encoder_hidden_size:
+            raise ValueError(
+                f"`encoder_hidden_size` {self.encoder_hidden_size} needs encoder_reparameterization='mlp': without it "
+                "there is no hidden layer."
+            )
+        drawn = self.init_weights == "normal" and self.init_from is None
+        if not drawn and self.init_std != type(self).init_std:
+            raise ValueError(
+                f"`init_std` {self.init_std} is for prompts that are drawn, not for `init_weights` "
+                f"{self.init_weights!r} or `init_from` {self.init_from!r}."
+            )
 
     def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
         """Save as PEFT does, without what the prompts were made of: loading must not make them anew."""
@@ -191,6 +202,11 @@ class DeepPromptConfig(PeftConfig):
         made.init_weights, made.init_text, made.init_from = "normal", None, None
         made.tokenizer_name_or_path, made.tokenizer_kwargs = None, None
         return made
+
+    def without_encoder(self) -> DeepPromptConfig:
+        """Return a copy for the same prompts as keys and values, when no encoder makes them."""
+        width = type(self).encoder_hidden_size
+        return replace(self, encoder_reparameterization="none", encoder_hidden_size=width)
 
 
 def _is_number(value: object) -> bool:

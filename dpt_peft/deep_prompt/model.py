@@ -235,7 +235,7 @@ class DeepPromptModel(BaseTuner):
             raise ValueError(f"`adapter_name`: there is no adapter {adapter_name!r} with an 'mlp' encoder to fold.")
         self.bank.fold(adapter_name)
         # the object may be another adapter's configuration too
-        self.peft_config[adapter_name] = replace(config, encoder_reparameterization="none")
+        self.peft_config[adapter_name] = config.without_encoder()
 
     @contextmanager
     def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:

@@ -179,9 +179,8 @@ def combined_config(
             "use combination_type='cat'."
         )
     return replace(
-        first.without_initialisation(),
+        first.without_initialisation().without_encoder(),
         num_virtual_tokens=lengths[0] if combination_type == "linear" else sum(lengths),
-        encoder_reparameterization="none",
     )
 
 

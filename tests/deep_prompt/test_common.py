@@ -30,14 +30,11 @@ every_encoder_once = pytest.mark.parametrize(
 
 
 def prompt_config(encoder: str = "none", **values: object) -> DeepPromptConfig:
-    # wide prompts, so that what they change is far above rounding
-    defaults = {
-        "task_type": "SEQ_CLS",
-        "num_virtual_tokens": LENGTH,
-        "encoder_reparameterization": encoder,
-        "encoder_hidden_size": 16,
-        "init_std": 0.5,
-    }
+    defaults = {"task_type": "SEQ_CLS", "num_virtual_tokens": LENGTH, "encoder_reparameterization": encoder}
+    if encoder == "mlp":
+        defaults["encoder_hidden_size"] = 16
+    if not values.keys() & {"init_weights", "init_from"}:
+        defaults["init_std"] = 0.5  # wide, so that what prompts change is far above rounding
     return DeepPromptConfig(**defaults | values)
 
 

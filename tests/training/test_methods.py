@@ -47,13 +47,16 @@ def of_method(method):
 ON_DISCRIMINATORS = [name for name in METHODS if name != "verbalizer"]
 
 
+SMALL = {"p_tuning": {"encoder_hidden_size": 8}}
+
+
 def base_of(model):
     return model.get_base_model() if isinstance(model, peft.PeftModel) else model
 
 
 @pytest.mark.parametrize("method", ON_DISCRIMINATORS)
 def test_model_trains_what_the_method_says(method, discriminator):
-    model = build(method, discriminator, num_virtual_tokens=3, encoder_hidden_size=8)
+    model = build(method, discriminator, num_virtual_tokens=3, **SMALL.get(method, {}))
     dpt = METHODS[method].head == DISCRIMINATOR
     assert isinstance(base_of(model), DPTForSequenceClassification if dpt else ElectraForSequenceClassification)
     assert base_of(model).config.id2label == dict(enumerate(NAMES))
@@ -314,7 +317,7 @@ def test_families_have_the_methods_that_their_models_allow():
 
 @pytest.mark.parametrize("method", ["prefix_tuning", "shallow_prompt", "p_tuning"])
 def test_prompts_that_take_positions_leave_the_rest_to_the_text(method, discriminator):
-    model = build(method, discriminator, num_virtual_tokens=3, encoder_hidden_size=8)
+    model = build(method, discriminator, num_virtual_tokens=3, **SMALL.get(method, {}))
     tokenizer = AutoTokenizer.from_pretrained(discriminator)
     longest = TEXTS.longest_row(TEXTS.arguments(train_file="rows.csv"), tokenizer, model)
     assert longest == 64 - 3  # all positions but those of the prompts
