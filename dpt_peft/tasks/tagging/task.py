@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,7 +21,7 @@ from transformers import (
 from transformers.hf_argparser import HfArg
 
 from dpt_peft.tasks.base import Features, Predictions, Task, TaskData, is_adapter
-from dpt_peft.tasks.data import DatasetArguments, check_splits
+from dpt_peft.tasks.data import DatasetArguments, check_splits, load_splits, refuse_given
 from dpt_peft.tasks.heads import NEW_HEAD, Head, new_head
 from dpt_peft.tasks.labels import SavedNames, names_by_number
 from dpt_peft.tasks.tagging.conll import (
@@ -225,6 +225,24 @@ class WordTagging(Task):
     metric: ClassVar[type[evaluate.Metric]]
     plain: ClassVar[Plain]
     example: ClassVar[str] = ""
+
+    def load(self, args: WordTaggingArguments) -> TaskData:
+        """Load and check the data, see `Task.load`; names of columns without effect are refused."""
+        read_conll, in_conll = self.file_reader(args), []
+
+        def read(path: str, argument: str) -> Dataset:
+            in_conll.append(path)
+            return read_conll(path, argument)
+
+        splits = load_splits(args, read)
+        names = [known.name for known in fields(args)]
+        of_conll = [name for name in names if name.startswith("conll_")]
+        if not in_conll:
+            refuse_given(args, of_conll, "is for CoNLL files, and this data has none")
+        elif len(in_conll) == sum(getattr(args, f"{split}_file") is not None for split in splits):
+            of_rows = [name for name in names if name.endswith("_column_name")]
+            refuse_given(args, of_rows, f"is for rows with names; of CoNLL files say `{of_conll[-1]}`, a number")
+        return self.shape(splits, args)
 
     def shape_rows(self, splits: Mapping[str, Dataset], args: WordTaggingArguments) -> WordTaggingData:
         """Check splits of words and tags, and turn the tags into IOB2.

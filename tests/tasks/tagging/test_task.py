@@ -164,6 +164,20 @@ def test_conll_files_end_in_anything_tsv_too(tmp_path):
     assert data.scheme.write(["B-LOC", "I-LOC", "O"]) == ["LOC_B", "LOC_I", "O"]
 
 
+def test_columns_that_a_file_does_not_have_are_refused(tmp_path):
+    conll, rows = tmp_path / "train.conll", tmp_path / "test.json"
+    conll.write_text("EU NNP I-ORG\nrejects V O\n")
+    rows.write_text(json.dumps({"words": ["EU"], "pos_tags": ["I-ORG"]}))
+    task, arguments = TokenClassification(), TokenClassificationArguments
+    with pytest.raises(ValueError, match="`tags_column_name` 'pos_tags' is for rows with names; .*`conll_tag_column`"):
+        task.load(arguments(train_file=str(conll), tags_column_name="pos_tags"))
+    named = {"tags_column_name": "pos_tags", "tokens_column_name": "words"}
+    with pytest.raises(ValueError, match="`conll_tag_column` 1 is for CoNLL files, and this data has none"):
+        task.load(arguments(train_file=str(rows), conll_tag_column=1, **named))
+    data = task.load(arguments(train_file=str(conll), test_file=str(rows), conll_tag_column=2, **named))
+    assert (tags_of(data), tags_of(data, "test")) == ([["B-ORG", "O"]], [["B-ORG"]])
+
+
 def test_lists_are_not_read_from_csv(tmp_path):
     (tmp_path / "train.csv").write_text("tokens,ner_tags\na b,O O\n")
     with pytest.raises(ValueError, match="must hold lists of words"):
