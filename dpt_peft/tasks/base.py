@@ -151,11 +151,7 @@ class Task(ABC):
             ValueError: If the data is not what the arguments say; the message names the argument and the row.
             FileNotFoundError: If a file is missing.
         """
-        return self.shape(load_splits(args, self.file_reader(args)), args)
-
-    def file_reader(self, args: Any) -> Callable[[str, str], Dataset] | None:
-        """Return what reads files of the family's own format, from path and argument name to rows; None: no such."""
-        return None
+        return self.shape(load_splits(args), args)
 
     def shape(self, splits: Mapping[str, Dataset], args: Any) -> TaskData:
         """Check splits as they were loaded and bring them into the family's shape."""

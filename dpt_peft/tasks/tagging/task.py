@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import chain
 from pathlib import Path
@@ -228,11 +229,11 @@ class WordTagging(Task):
 
     def load(self, args: WordTaggingArguments) -> TaskData:
         """Load and check the data, see `Task.load`; names of columns without effect are refused."""
-        read_conll, in_conll = self.file_reader(args), []
+        in_conll = []
 
         def read(path: str, argument: str) -> Dataset:
             in_conll.append(path)
-            return read_conll(path, argument)
+            return self.read_conll(path, argument, args)
 
         splits = load_splits(args, read)
         names = [known.name for known in fields(args)]
@@ -243,6 +244,10 @@ class WordTagging(Task):
             of_rows = [name for name in names if name.endswith("_column_name")]
             refuse_given(args, of_rows, f"is for rows with names; of CoNLL files say `{of_conll[-1]}`, a number")
         return self.shape(splits, args)
+
+    @abstractmethod
+    def read_conll(self, path: str, argument: str, args: Any) -> Dataset:
+        """Read a file of the family's own format, which `argument` names, into columns named by `args`."""
 
     def shape_rows(self, splits: Mapping[str, Dataset], args: WordTaggingArguments) -> WordTaggingData:
         """Check splits of words and tags, and turn the tags into IOB2.
@@ -386,10 +391,9 @@ class TokenClassification(WordTagging):
     metric = EntityMetric
     plain = "joined"
 
-    def file_reader(self, args: TokenClassificationArguments) -> Callable[[str, str], Dataset]:
-        """Return what reads CoNLL files, see `read_tagged`."""
-        names = (args.tokens_column_name, args.tags_column_name)
-        return lambda path, argument: read_tagged(path, args, argument, names)
+    def read_conll(self, path: str, argument: str, args: TokenClassificationArguments) -> Dataset:
+        """Read a CoNLL file, see `read_tagged`."""
+        return read_tagged(path, args, argument, (args.tokens_column_name, args.tags_column_name))
 
 
 class SemanticRoleLabeling(WordTagging):
@@ -405,7 +409,7 @@ class SemanticRoleLabeling(WordTagging):
     plain = "single"
     example = ", predicates=[1]"
 
-    def file_reader(self, args: SemanticRoleArguments) -> Callable[[str, str], Dataset]:
-        """Return what reads CoNLL files, see `read_propositions`."""
+    def read_conll(self, path: str, argument: str, args: SemanticRoleArguments) -> Dataset:
+        """Read a CoNLL file, see `read_propositions`."""
         names = (args.tokens_column_name, args.predicate_column_name, args.tags_column_name)
-        return lambda path, argument: read_propositions(path, args, argument, names)
+        return read_propositions(path, args, argument, names)
