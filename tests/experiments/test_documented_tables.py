@@ -88,6 +88,10 @@ def test_low_resource_on_the_discriminator_that_ships(index, metric):
     assert tables_of(SHIPS)[index] == compared(stored("low_resource_embedded"), metric)
 
 
+def test_deep_prompts_on_the_discriminator_that_ships():
+    assert tables_of(SHIPS)[3] == compared(stored("tenth_embedded"))
+
+
 def test_its_rates():
     header, *rows = tables_of(SHIPS)[2]
     records = stored("low_resource_embedded_search")
@@ -366,7 +370,10 @@ def test_taggers():
         score = {name: f"{100 * value:.1f}" for name, value in metrics.items() if isinstance(value, float)}
         return [score["eval_f1"], f"{score['test_f1']} ({score['test_precision']}, {score['test_recall']})"]
 
-    roles = tables_of("Roles: Universal Propositions")[0]
+    base_size = [record for record in records if "mpnet" in record["command"]]
+    records = [record for record in records if record not in base_size]
+    roles, larger = tables_of("Roles: Universal Propositions")
+    assert [cells_of(record["metrics"]) for record in base_size] == [line[2:] for line in larger[1:]]
     four = ["--method fine_tuning", "--num_virtual_tokens 32", "--use_gate", "--head_learning_rate"]
     longer = [
         record
