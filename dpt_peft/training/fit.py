@@ -9,7 +9,7 @@ from pathlib import Path
 from types import GeneratorType
 from typing import Any
 
-from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict
 from peft import PeftConfig, TaskType
 from transformers import (
     AutoModelForSequenceClassification,
@@ -123,7 +123,8 @@ def fit(
     Args:
         texts: The texts: a list of strings, a column of a data frame, or a whole `datasets.Dataset` or data frame with
             the columns `text`, `label` and perhaps `text_pair` (then without `labels`).
-        labels: The class of every text, a name or a number; or a list of classes for every text.
+        labels: The class of every text, a name or a number; or a list of classes for every text. A `ClassLabel` column
+            of a `datasets.Dataset` keeps its names.
         model: Hub id or folder; for `dpt*` a discriminator. Default: the small one that comes with dpt_peft.
         method: One of `dpt_peft.training.METHODS`. Default: `"dpt_prototypes"` with the discriminator that comes with
             dpt_peft, which still knows sentences; `"dpt"` with any other, or where a text has several labels.
@@ -297,7 +298,11 @@ def _rows(texts: Any, labels: Any, text_pairs: Any, prefix: str) -> Dataset:
             f"second texts of pairs as `{prefix}text_pairs`."
         )
     texts_of = {name: as_texts(values[name], f"`{prefix}{name}s`") for name in ("text", "text_pair") if name in values}
-    return _table({**values, **texts_of}, prefix)
+    rows = _table({**values, **texts_of}, prefix)
+    kind = getattr(labels, "features", None)  # a column of a Dataset knows what its numbers are called
+    if isinstance(kind, ClassLabel) or isinstance(getattr(kind, "feature", None), ClassLabel):
+        return Dataset.from_dict(rows[:], Features({**rows.features, "label": kind}))
+    return rows
 
 
 def _table(columns: Any, prefix: str) -> Dataset:

@@ -4,12 +4,13 @@ import importlib
 import logging
 import sys
 
+import datasets
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
-from datasets import Dataset, DatasetDict, IterableDatasetDict
+from datasets import ClassLabel, Dataset, DatasetDict, IterableDatasetDict
 from peft import get_peft_model
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
@@ -92,6 +93,18 @@ def test_class_names_name_numbers(discriminator):
     classify = dpt_peft.fit(TEXTS, [1, 0] * 3, model=str(discriminator), class_names=["bad", "good"], **QUICK)
     assert classify.model.config.label_words == ["bad", "good"]
     assert classify("fine")[0]["label"] in ("bad", "good")
+
+
+@pytest.mark.skipif(not hasattr(datasets.arrow_dataset, "Column"), reason="datasets before 4 gives plain lists")
+def test_a_column_of_a_data_set_knows_the_names_of_its_classes(discriminator, capfd):
+    kind = ClassLabel(names=["bad", "good"])
+    rows = Dataset.from_dict({"text": TEXTS, "label": [1, 0] * 3}).cast_column("label", kind)
+    capfd.readouterr()
+    given = {"model": str(discriminator), **QUICK}
+    classify = dpt_peft.fit(rows["text"], rows["label"], eval_texts=rows["text"], eval_labels=rows["label"], **given)
+    assert "examples/s" not in capfd.readouterr().err
+    assert classify.model.config.label_words == ["bad", "good"]
+    assert classify(TEXTS) == dpt_peft.fit(rows, **given)(TEXTS)
 
 
 def test_label_words_by_name_go_to_their_classes(discriminator):
