@@ -79,4 +79,4 @@ def test_the_example_scripts_take_their_documented_commands(page, monkeypatch):
         module.main(words)
     assert len(told) == len(mine) > 5
     assert all(arguments.training.do_train and arguments.training.learning_rate for arguments in told)
-    assert sum(arguments.options.get("num_virtual_tokens") == 32 for arguments in told) == 4
+    assert sum(arguments.options.get("num_virtual_tokens") == 32 for arguments in told) == 5
