@@ -92,6 +92,35 @@ def test_deep_prompts_on_the_discriminator_that_ships():
     assert tables_of(SHIPS)[3] == compared(stored("tenth_embedded"))
 
 
+@pytest.mark.parametrize(
+    ("method", "other", "sst2", "trec"),
+    [
+        ("deep_prompt", "dpt_deep_prompt", "+0.8 ± 0.7", "+6.3 ± 0.4"),
+        ("deep_prompt", "fine_tuning", "-2.0 ± 0.9", "-3.0 ± 0.6"),
+        ("dpt_deep_prompt", "dpt", "-2.1 ± 0.2", "-10.3 ± 0.7"),
+    ],
+)
+def test_their_differences_seed_by_seed(method, other, sst2, trec):
+    records = [*stored("tenth_embedded"), *stored("low_resource_embedded")]
+
+    def gains(dataset):
+        for seed in (1, 2, 3):
+            of_both = [
+                100 * record["metrics"]["accuracy"]
+                for name in (method, other)
+                for record in records
+                if (record["run"]["dataset"], record["run"]["method"], record["run"]["seed"]) == (dataset, name, seed)
+                and "score_function" not in record["run"]["options"]
+            ]
+            yield of_both[0] - of_both[1]
+
+    text = re.sub(r"\s+", " ", PAGE.read_text())
+    for dataset, expected in (("sst2", sst2), ("trec", trec)):
+        found = list(gains(dataset))
+        assert f"{mean(found):+.1f} ± {stdev(found) / 3**0.5:.1f}" == expected
+        assert expected.lstrip("-") in text
+
+
 def test_its_rates():
     header, *rows = tables_of(SHIPS)[2]
     records = stored("low_resource_embedded_search")
