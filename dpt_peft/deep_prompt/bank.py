@@ -216,9 +216,10 @@ class PromptBank(Planned, nn.Module, BaseTunerLayer):
 
     def end(self) -> None:
         """Close the forward pass. One that can be differentiated is kept: checkpoints recompute layers with it."""
-        if self.current is not None:
-            self.current.close()
-            if torch.compiler.is_compiling() or not self.current.with_gradients:
+        current = self.current  # another thread may begin or end a pass of its own in between
+        if current is not None:
+            current.close()
+            if torch.compiler.is_compiling() or not current.with_gradients:
                 self.current = None
 
     def alone(self, places: Sequence[tuple[int, int]]) -> tuple[ForwardPass, Sequence[tuple[int, int]]]:

@@ -501,6 +501,8 @@ def _prepare_config(
     else:
         # As everywhere in transformers, a config that was passed stays as it was.
         config = copy.deepcopy(config)
+        if not isinstance(config, PretrainedHeadConfig):
+            attributes = {**_task_of(config), **attributes}
     assert isinstance(config, PreTrainedConfig)
 
     saved = config if isinstance(config, config_class) else None
@@ -539,6 +541,14 @@ _TASK_ATTRIBUTES = (
     "problem_type",
     "return_dict",
 )
+
+
+def _task_of(config: PreTrainedConfig) -> dict[str, Any]:
+    """Return what a plain config says of the task that every config does not say by default."""
+    default = PreTrainedConfig(num_labels=config.num_labels)
+    said = {name: getattr(config, name) for name in _TASK_ATTRIBUTES if name != "num_labels"}
+    said = {name: value for name, value in said.items() if value != getattr(default, name)}
+    return said if config.num_labels == PreTrainedConfig().num_labels else {**said, "num_labels": config.num_labels}
 
 
 def _inner(config: PreTrainedConfig) -> Any:

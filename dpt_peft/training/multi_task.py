@@ -173,8 +173,15 @@ def _read_entry(
 
 def _refuse_what_is_for_one_task(training: ScriptTrainingArguments) -> None:
     """Raise a `ValueError` for arguments of the Trainer that would act on the tasks as if they were one model."""
-    if training.label_smoothing_factor:
-        raise ValueError("`label_smoothing_factor` is not supported for several tasks. Leave it out.")
+    refused = {
+        "label_smoothing_factor": training.label_smoothing_factor,
+        "neftune_noise_alpha": training.neftune_noise_alpha,
+        "gradient_checkpointing": training.gradient_checkpointing,
+        "dataloader_drop_last": training.dataloader_drop_last,
+    }
+    for name, asked in refused.items():
+        if asked:
+            raise ValueError(f"`{name}` is not supported for several tasks. Leave it out.")
     if training.push_to_hub:
         raise ValueError(
             "`push_to_hub` is not supported for several tasks, whose adapters lie in folders of their own. Leave it "

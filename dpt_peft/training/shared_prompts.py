@@ -231,7 +231,7 @@ class SharedPromptTrainer(TaskTrainer):
         """Return batches of one task each."""
         batches = TaskBatchSampler(
             self.sizes,
-            self.args.train_batch_size,
+            self._train_batch_size,  # smaller than asked for after `auto_find_batch_size`
             temperature=self.temperature,
             seed=self.args.data_seed if self.args.data_seed is not None else self.args.seed,
             together=self.args.world_size,

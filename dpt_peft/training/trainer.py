@@ -169,9 +169,11 @@ class TaskTrainer(Trainer):
 
     def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> LRScheduler:
         """Return the Trainer's, or the decay by epochs where it is asked for."""
-        decay = getattr(self.args, "lr_decay_per_epoch", None)
-        if decay is None or self.lr_scheduler is not None:
-            return super().create_scheduler(num_training_steps, optimizer)
+        decay, given = getattr(self.args, "lr_decay_per_epoch", None), self.lr_scheduler
+        # made in any case: the Trainer notes that the schedule is its own, and begins the next training with a new one
+        of_trainer = super().create_scheduler(num_training_steps, optimizer)
+        if decay is None or given is not None:
+            return of_trainer
         warmup = self.args.get_warmup_steps(num_training_steps)
         schedule = decay_by_epochs(optimizer or self.optimizer, decay, self.updates_per_epoch(), warmup)
         self.lr_scheduler: LRScheduler | None = schedule

@@ -325,3 +325,13 @@ def test_what_was_made_for_other_objects_is_not_compared_by_its_sizes():
     current.memo((mask,), (Size(),), lambda: "of a mask")
     assert current.memo((), (2,), lambda: "of none") == "of none"
     assert current.memo((object(),), (2,), lambda: "of another") == "of another"
+
+
+def test_a_pass_may_be_gone_when_it_ends():
+    """Threads that serve one model begin and end passes in between."""
+    bank = bank_of(prompted("bert"))
+    with torch.no_grad():
+        bank.begin()
+    bank.current.close = lambda: setattr(bank, "current", None)
+    bank.end()
+    assert bank.current is None

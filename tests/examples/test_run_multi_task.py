@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
-from dpt_peft.training.shared_prompts import TaskBatchSampler
+from dpt_peft.training.shared_prompts import SharedPromptTrainer, TaskBatchSampler
 from tests.processes import run_in_processes
 from tests.training.tiny import BAD, GOOD, write_discriminator, write_task
 
@@ -185,6 +185,20 @@ def test_the_best_epoch_by_the_mean_over_tasks(files, tmp_path):
     metrics = run(files, tmp_path, "--do_train", "--do_eval", *each, *best)
     state = json.loads((tmp_path / "trainer_state.json").read_text())
     assert metrics["eval_mean_f1"] == pytest.approx(state["best_metric"])
+
+
+def test_batches_become_smaller_when_memory_runs_out(files, tmp_path, monkeypatch):
+    sizes, step = [], SharedPromptTrainer.training_step
+
+    def with_room_for_two(self, model, inputs, *args):
+        sizes.append(len(inputs["input_ids"]))
+        if sizes[-1] > 2:
+            raise RuntimeError("CUDA out of memory.")
+        return step(self, model, inputs, *args)
+
+    monkeypatch.setattr(SharedPromptTrainer, "training_step", with_room_for_two)
+    run(files, tmp_path, "--do_train", "--max_steps", 3, "--auto_find_batch_size", "true")
+    assert max(sizes[:2]) > 2 >= max(sizes[-3:])
 
 
 def test_text_classification_tasks(files, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,33 @@ def test_saved_wrapper_is_the_same_bit_for_bit(discriminator_path, tokenizer, ro
 
     tokenizer.save_pretrained(tmp_path)
     assert AutoTokenizer.from_pretrained(tmp_path).get_vocab() == tokenizer.get_vocab()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"id2label": {0: "x", 1: "y", 2: "z"}, "label2id": {"x": 0, "y": 1, "z": 2}},
+        {"num_labels": 3, "problem_type": "multi_label_classification"},
+        {"output_attentions": True},
+    ],
+)
+def test_what_a_plain_config_says_of_the_task_counts(discriminator_path, said):
+    config = AutoConfig.from_pretrained(discriminator_path, **said)
+    load = partial(DPTForSequenceClassification.from_pretrained, discriminator_path, label_words=LABEL_WORDS)
+    ours, alone = load(config=config).config, load(**said).config
+    for name in ("id2label", "label2id", "num_labels", "problem_type", "output_attentions"):
+        assert getattr(ours, name) == getattr(alone, name)
+    assert said.items() <= {name: getattr(ours, name) for name in said}.items()
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [({"num_labels": 7}, "says 7 classes, but there are 3"), ({"problem_type": "regression"}, "problem_type")],
+)
+def test_what_a_plain_config_cannot_say(discriminator_path, said, message):
+    config = AutoConfig.from_pretrained(discriminator_path, **said)
+    with pytest.raises(ValueError, match=message):
+        DPTForSequenceClassification.from_pretrained(discriminator_path, label_words=LABEL_WORDS, config=config)
 
 
 def test_model_from_config_alone(model, rows):

@@ -192,9 +192,18 @@ def test_label_smoothing_of_new_heads_is_for_one_class_out_of_several(task, prob
             take_over_label_smoothing(TASKS[task], model, args)
 
 
-def test_label_smoothing_of_several_tasks_is_refused(tmp_path):
-    args = ScriptTrainingArguments(str(tmp_path), label_smoothing_factor=0.25)
-    with pytest.raises(ValueError, match="`label_smoothing_factor` is not supported for several tasks"):
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("label_smoothing_factor", 0.25),
+        ("neftune_noise_alpha", 5),
+        ("gradient_checkpointing", True),
+        ("dataloader_drop_last", True),
+    ],
+)
+def test_what_several_tasks_do_not_do_is_refused(tmp_path, name, value):
+    args = ScriptTrainingArguments(str(tmp_path), **{name: value})
+    with pytest.raises(ValueError, match=f"`{name}` is not supported for several tasks"):
         run_multi_task(RunArguments(data=None, method="deep_prompt", training=args))
 
 

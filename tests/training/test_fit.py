@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, DatasetDict, IterableDatasetDict
+from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDatasetDict
 from peft import get_peft_model
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
@@ -105,6 +105,11 @@ def test_a_column_of_a_data_set_knows_the_names_of_its_classes(discriminator, ca
     assert "examples/s" not in capfd.readouterr().err
     assert classify.model.config.label_words == ["bad", "good"]
     assert classify(TEXTS) == dpt_peft.fit(rows, **given)(TEXTS)
+    several = Dataset.from_dict(
+        {"text": TEXTS, "label": [[0], [0, 1], [1]] * 2}, Features({**rows.features, "label": [kind]})
+    )
+    classify = dpt_peft.fit(several["text"], several["label"], **given)
+    assert classify.model.config.label_words == ["bad", "good"]
 
 
 def test_label_words_by_name_go_to_their_classes(discriminator):

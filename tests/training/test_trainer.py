@@ -41,12 +41,11 @@ def test_a_checkpoint_within_an_epoch_goes_on():
     assert rates(second, 5) == pytest.approx(expected[5:])
 
 
-def trainer(tmp_path, rows=10, **more):
+def trainer(tmp_path, model=None, rows=10, **more):
     args = ScriptTrainingArguments(
         output_dir=str(tmp_path), use_cpu=True, report_to="none", learning_rate=1e-2, warmup_steps=0, **more
     )
-    model = torch.nn.Linear(1, 1)
-    return TaskTrainer(model=model, args=args, train_dataset=[{"x": 0}] * rows)
+    return TaskTrainer(model=model or torch.nn.Linear(1, 1), args=args, train_dataset=[{"x": 0.0}] * rows)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +64,31 @@ def test_without_it_the_schedule_is_that_of_transformers(tmp_path):
     ours = trainer(tmp_path)
     ours.create_optimizer_and_scheduler(num_training_steps=4)
     assert rates(ours.lr_scheduler, 4) == pytest.approx([1e-2, 7.5e-3, 5e-3, 2.5e-3])
+
+
+class Doubled(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, x, labels=None):
+        return {"loss": (self.weight * x).mean(), "logits": self.weight * x}
+
+
+def test_a_second_training_begins_the_schedule_anew(tmp_path):
+    ours = trainer(
+        tmp_path,
+        Doubled(),
+        per_device_train_batch_size=5,
+        num_train_epochs=2,
+        lr_decay_per_epoch=0.5,
+        logging_steps=1,
+        disable_tqdm=True,
+        save_strategy="no",
+    )
+    for _ in range(2):
+        ours.train()
+        assert [entry["learning_rate"] for entry in ours.state.log_history[:-1]] == [1e-2, 1e-2, 5e-3, 5e-3]
 
 
 @pytest.mark.parametrize("decay", [0, -1, 1.5])
