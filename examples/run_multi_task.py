@@ -9,8 +9,8 @@
 
 Tasks of your own stand in a json file (`--tasks_file`): name -> family and data arguments of the single-task script.
 Any tasks with a label for every word (names, roles) go together, and any text classification tasks. Arguments of
-`transformers.TrainingArguments` work, and `accelerate launch` in the place of `python`; those that would act on the tasks
-as if they were one model are refused by name. Batches are drawn task by task, not grouped by length.
+`transformers.TrainingArguments` work, and `accelerate launch` in the place of `python`; those that would act on the
+tasks as if they were one model are refused by name. Batches are drawn task by task, not grouped by length.
 """
 
 from __future__ import annotations
