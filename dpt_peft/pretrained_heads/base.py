@@ -356,6 +356,11 @@ class PretrainedHeadModel(PreTrainedModel):
     _loss_is_softmax = False
 
     def __init__(self, config: PretrainedHeadConfig) -> None:
+        if not isinstance(config, self.config_class):
+            raise ValueError(
+                f"`config` must be a {self.config_class.__name__}, got {type(config).__name__}: make the model with "
+                f"{type(self).__name__}.from_pretrained(language_model, ...), which loads its weights too"
+            )
         super().__init__(config)
         inner: Any = config.language_model_config
         self.language_model = config.head_kind.find_class(inner)(inner)
@@ -504,6 +509,7 @@ def _prepare_config(
         if not isinstance(config, PretrainedHeadConfig):
             attributes = {**_task_of(config), **attributes}
     assert isinstance(config, PreTrainedConfig)
+    attributes |= _names_of_classes(**{name: attributes.get(name) for name in ("id2label", "label2id")})
 
     saved = config if isinstance(config, config_class) else None
     # The wrappers of one language model can be turned into each other: only this is taken over.
@@ -549,6 +555,22 @@ def _task_of(config: PreTrainedConfig) -> dict[str, Any]:
     said = {name: getattr(config, name) for name in _TASK_ATTRIBUTES if name != "num_labels"}
     said = {name: value for name, value in said.items() if value != getattr(default, name)}
     return said if config.num_labels == PreTrainedConfig().num_labels else {**said, "num_labels": config.num_labels}
+
+
+def _names_of_classes(id2label: Mapping[Any, str] | None, label2id: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what `label2id` says besides: `id2label` where that is not given.
+
+    Raises:
+        ValueError: They contradict each other.
+    """
+    if not label2id:
+        return {}
+    by_index = {int(index): name for name, index in label2id.items()}
+    if not id2label:
+        return {"id2label": dict(sorted(by_index.items()))}
+    if by_index != {int(index): name for index, name in id2label.items()}:
+        raise ValueError(f"`label2id` {dict(label2id)} is not the reverse of `id2label` {dict(id2label)}")
+    return {}
 
 
 def _inner(config: PreTrainedConfig) -> Any:

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, KeysView, Mapping, Sequence, Set
 from dataclasses import fields
 from pathlib import Path
 from types import GeneratorType
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
+import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict
 from peft import PeftConfig, TaskType
 from transformers import (
@@ -105,7 +106,7 @@ def fit(
     texts: Any,
     labels: Any = None,
     *,
-    model: str | None = None,
+    model: str | Path | None = None,
     method: str | None = None,
     text_pairs: Any = None,
     eval_texts: Any = None,
@@ -169,6 +170,14 @@ def fit(
             raise ValueError(f"{given}, but there are no second texts to train on (`text_pairs`).")
     if class_names is not None:
         class_names = _names(class_names)
+    if model is not None and not isinstance(model, str | Path):
+        raise ValueError(
+            f"`model` must be a Hub id or a folder, got a {type(model).__name__}: a model that is there already is "
+            "trained by transformers' Trainer, or saved first."
+        )
+    for name, number in {"seed": seed, "max_length": max_length}.items():
+        if not isinstance(number, int | np.integer) and not (number is None and name == "max_length"):
+            raise ValueError(f"`{name}` must be a whole number, got {number!r}.")
     task = TextClassification()
     # A file's name stands for the source in the card; these rows have none.
     source = TextClassificationArguments(
@@ -180,11 +189,10 @@ def fit(
     data: TaskData = task.shape(splits, source)
     if method is None:
         method = "dpt" if model is not None or data.several_labels else "dpt_prototypes"
-    if unknown := sorted((training or {}).keys() - {field.name for field in fields(ScriptTrainingArguments)}):
-        raise ValueError(
-            f"`training`: the Trainer has no argument {', '.join(unknown)}. Names are those of TrainingArguments, "
-            "such as num_train_epochs."
-        )
+    of_trainer = {field.name for field in fields(ScriptTrainingArguments)}
+    _check_training(training or {}, of_trainer)
+    if misplaced := sorted(options.keys() & of_trainer):
+        raise ValueError(f"`{misplaced[0]}` is the Trainer's: give it as training={{'{misplaced[0]}': ...}}.")
     with tempfile.TemporaryDirectory() as scratch:
         asked = {**_TRAINING, "seed": int(seed), "disable_tqdm": not progress_bar, **(training or {})}
         arguments = RunArguments(
@@ -194,11 +202,31 @@ def fit(
                 output_dir=asked.pop("output_dir", scratch), do_train=True, do_eval="validation" in splits, **asked
             ),
             options=options,
-            model=ModelArguments(model),
+            model=ModelArguments(None if model is None else str(model)),
         )
         with no_progress_bars():
             outcome = run(task, arguments, data=data, write_files=False)
     return _as_pipeline(outcome.model, outcome.tokenizer, max_length, outcome.results)
+
+
+def _check_training(training: Any, known: set[str]) -> None:
+    """Raise a `ValueError` unless `training` holds arguments of the Trainer that are for the caller to choose."""
+    if not isinstance(training, Mapping):
+        raise ValueError(
+            f"`training` must be a dictionary such as {{'num_train_epochs': 3}}, got {type(training).__name__}."
+        )
+    if unknown := sorted(map(str, training.keys() - known)):
+        raise ValueError(
+            f"`training`: the Trainer has no argument {', '.join(unknown)}. Names are those of TrainingArguments, "
+            "such as num_train_epochs."
+        )
+    if told := sorted(training.keys() & {"do_train", "do_eval", "do_predict"}):
+        raise ValueError(f"`training`: leave `{told[0]}` out. `fit` trains, and measures on `eval_texts`.")
+    kinds = get_type_hints(ScriptTrainingArguments)
+    for name, value in training.items():
+        kind = set(get_args(kinds[name]) or (kinds[name],)) - {type(None)}
+        if isinstance(value, str) and kind <= {int, float, bool}:
+            raise ValueError(f"`training`: `{name}` must be a number, or True or False, got the string {value!r}.")
 
 
 def load(folder: str | Path, **kwargs: Any) -> Pipeline:

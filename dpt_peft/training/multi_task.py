@@ -189,6 +189,23 @@ def _refuse_what_is_for_one_task(training: ScriptTrainingArguments) -> None:
         )
 
 
+def _metric_of_tasks(metric: str | None, tasks: list[str]) -> str | None:
+    """Return `metric_for_best_model` with its task: the Trainer's own default is the mean of the tasks' losses.
+
+    Raises:
+        ValueError: If a metric names neither a task nor their mean.
+    """
+    name = (metric or "").removeprefix("eval_")
+    if metric is None or name == "loss":
+        return metric and "mean_loss"
+    if not name.startswith(tuple(f"{task}_" for task in (*tasks, "mean"))):
+        raise ValueError(
+            f"`metric_for_best_model` must name a task or their mean, such as 'mean_{name}' or '{tasks[0]}_{name}', "
+            f"got {metric!r}."
+        )
+    return metric
+
+
 def run_multi_task(arguments: RunArguments) -> dict[str, Any]:
     """Train prompts on several tasks, evaluate and predict task by task, and write one adapter per task.
 
@@ -252,6 +269,7 @@ def run_multi_task(arguments: RunArguments) -> dict[str, Any]:
     }
     datasets = {split: {name: made.dataset for name, made in of_tasks.items()} for split, of_tasks in features.items()}
     args = resolve_training(arguments, sum(len(task.rows.get("train", ())) for task in tasks.values()))
+    args.metric_for_best_model = _metric_of_tasks(args.metric_for_best_model, list(tasks))
     trainer = SharedPromptTrainer(
         model=model,
         args=args,

@@ -142,12 +142,12 @@ class TaskTrainer(Trainer):
     Rows of an evaluation stay in their order, so that metrics may know more of a row than its label.
     """
 
-    def __init__(self, model: nn.Module, args: TrainingArguments, **kwargs: Any) -> None:
-        args = copy(args)
+    def __init__(self, model: nn.Module | None = None, args: TrainingArguments | None = None, **kwargs: Any) -> None:
+        args = TrainingArguments("trainer_output") if args is None else copy(args)
         if args.device.type == "cpu":
             args.dataloader_pin_memory = False  # torch warns that there is nothing to pin for
         super().__init__(model=model, args=args, **kwargs)
-        base = model.get_base_model() if isinstance(model, PeftModel) else model
+        base = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
         if not hasattr(base, "accepts_loss_kwargs"):
             # The Trainer takes a head with **kwargs for one that divides by the `num_items_in_batch` it is given, and
             # then adds up accumulated batches and processes. Most heads are means of their own batch.

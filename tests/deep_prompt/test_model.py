@@ -252,6 +252,18 @@ def test_no_adapter_is_called_as_rows_without_one():
         model.add_adapter("__base__", prompt_config())
     assert list(model.peft_config) == ["default"]
     assert torch.equal(logits(model, "bert"), expected)
+    with pytest.raises(ValueError, match="`adapter_name` cannot begin with 'deep_prompt_'"):
+        get_peft_model(make_model("bert"), prompt_config(), adapter_name="deep_prompt_one")
+
+
+def test_classes_in_another_order_are_refused(tmp_path):
+    names = {0: "bad", 1: "mixed", 2: "good"}
+    prompted("bert", base=make_model("bert", id2label=names)).save_pretrained(tmp_path)
+    swapped, other = {0: "good", 1: "mixed", 2: "bad"}, {0: "no", 1: "perhaps", 2: "yes"}
+    with pytest.raises(ValueError, match=r"`id2label`.*another order.*with id2label=\{0: 'bad', 1: 'mixed', 2"):
+        PeftModel.from_pretrained(make_model("bert", id2label=swapped), tmp_path)
+    for base in (make_model("bert", id2label=names), make_model("bert", id2label=other), make_model("bert")):
+        PeftModel.from_pretrained(base, tmp_path)
 
 
 @pytest.mark.parametrize("shift_positions", [False, True])

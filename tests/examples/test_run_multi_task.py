@@ -185,6 +185,20 @@ def test_the_best_epoch_by_the_mean_over_tasks(files, tmp_path):
     metrics = run(files, tmp_path, "--do_train", "--do_eval", *each, *best)
     state = json.loads((tmp_path / "trainer_state.json").read_text())
     assert metrics["eval_mean_f1"] == pytest.approx(state["best_metric"])
+    with pytest.raises(ValueError, match="`metric_for_best_model` must name a task or their mean, such as 'mean_f1'"):
+        run(files, tmp_path / "f1", "--do_train", *each, *best[:-1], "f1")
+
+
+def test_the_best_epoch_is_by_default_that_of_the_least_loss(files, tmp_path):
+    each = ("--eval_strategy", "epoch", "--save_strategy", "epoch", "--num_train_epochs", 2, "--learning_rate", 2e-2)
+    metrics = run(files, tmp_path, "--do_train", "--do_eval", *each, "--load_best_model_at_end", "true")
+    state = json.loads((tmp_path / "trainer_state.json").read_text())
+    both, one = (
+        [entry[name] for entry in state["log_history"] if name in entry]
+        for name in ("eval_both_loss", "eval_one_loss")
+    )
+    least = min(sum(losses) / 2 for losses in zip(both, one, strict=True))
+    assert metrics["eval_mean_loss"] == pytest.approx(least) == pytest.approx(state["best_metric"])
 
 
 def test_batches_become_smaller_when_memory_runs_out(files, tmp_path, monkeypatch):

@@ -302,12 +302,29 @@ def test_label_words_must_be_a_list(discriminator_path, words):
         ({"score_function": "softmax"}, "one_minus_sigmoid"),
         ({"problem_type": "regression"}, "regression"),
         ({"id2label": {0: "a"}}, "`id2label` says 1 classes, but there are 3"),
+        (
+            {"id2label": {0: "a", 1: "b", 2: "c"}, "label2id": {"a": 1, "b": 0, "c": 2}},
+            "`label2id` .* is not the reverse of `id2label`",
+        ),
         ({"num_labels": 2}, "`num_labels` says 2 classes, but there are 3"),
     ],
 )
 def test_choices_that_cannot_work(discriminator_path, changes, message):
     with pytest.raises(ValueError, match=message):
         DPTForSequenceClassification.from_pretrained(discriminator_path, **{"label_words": LABEL_WORDS, **changes})
+
+
+def test_names_of_classes_may_be_given_the_other_way_round(discriminator_path):
+    numbers = {"c": 2, "a": 0, "b": 1}
+    load = DPTForSequenceClassification.from_pretrained
+    config = load(discriminator_path, label_words=LABEL_WORDS, label2id=numbers).config
+    assert config.id2label == {0: "a", 1: "b", 2: "c"}
+    assert config.label2id == numbers
+
+
+def test_a_plain_config_makes_no_wrapper(discriminator_path):
+    with pytest.raises(ValueError, match=r"`config` must be a DPTForSeq.*Config, got ElectraConfig: .*from_pretrain"):
+        DPTForSequenceClassification(AutoConfig.from_pretrained(discriminator_path))
 
 
 def test_one_class_makes_sense_with_multiple_labels(discriminator_path, rows):

@@ -204,6 +204,9 @@ def test_refused_inputs(load):
     ):
         with pytest.raises(ValueError, match="neither `inputs_embeds` nor `position_ids`"):
             model(**kwargs)
+    for shape in ((3,), (0, 3), (1, 2, 3)):
+        with pytest.raises(ValueError, match=r"`input_ids` must be \(batch, length\)"):
+            model(input_ids=torch.zeros(shape, dtype=torch.long))
 
 
 def test_outputs(load, tokenizer):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDatasetDict
 from peft import get_peft_model
-from transformers import AutoModelForTokenClassification, AutoTokenizer
+from transformers import AutoModelForTokenClassification, AutoTokenizer, TrainingArguments
 
 import dpt_peft
 
@@ -252,11 +252,18 @@ def test_the_default_method_is_that_of_the_model(discriminator):
         ({"labels": NAMES, "eval_labels": NAMES}, "are for `eval_texts`, which are missing"),
         ({"labels": NAMES, "method": "dpt_prototypes", "prototypes": False}, "is not method 'dpt_prototypes'"),
         ({"labels": NAMES, "training": {"epochs": 2}}, "`training`: the Trainer has no argument epochs"),
+        ({"labels": NAMES, "training": {"do_eval": False}}, "`training`: leave `do_eval` out"),
+        ({"labels": NAMES, "training": TrainingArguments("x")}, "`training` must be a dictionary .*, got TrainingArg"),
+        ({"labels": NAMES, "training": {"learning_rate": "5e-5"}}, "`learning_rate` must be a number.*string '5e-5'"),
+        ({"labels": NAMES, "learning_rate": 1e-3}, "give it as training={'learning_rate': ...}"),
+        ({"labels": NAMES, "seed": None}, "`seed` must be a whole number, got None"),
+        ({"labels": NAMES, "max_length": "12"}, "`max_length` must be a whole number, got '12'"),
+        ({"labels": NAMES, "model": torch.nn.Linear(1, 1)}, "`model` must be a Hub id or a folder, got a Linear"),
     ],
 )
 def test_what_would_have_no_effect_is_refused(given, message, discriminator):
     with pytest.raises(ValueError, match=message):
-        dpt_peft.fit(TEXTS, model=str(discriminator), **{**QUICK, **given})
+        dpt_peft.fit(TEXTS, **{"model": discriminator, **QUICK, **given})
 
 
 def test_pairs_beside_a_data_set_are_refused(discriminator):

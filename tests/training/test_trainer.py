@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch.optim import SGD
 from torch.optim.lr_scheduler import ExponentialLR
+from transformers import TrainingArguments
 
 from dpt_peft.training.trainer import ScriptTrainingArguments, TaskTrainer, decay_by_epochs
 
@@ -89,6 +90,14 @@ def test_a_second_training_begins_the_schedule_anew(tmp_path):
     for _ in range(2):
         ours.train()
         assert [entry["learning_rate"] for entry in ours.state.log_history[:-1]] == [1e-2, 1e-2, 5e-3, 5e-3]
+
+
+def test_a_function_may_make_the_model(tmp_path):
+    args = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none", max_steps=1)
+    made = TaskTrainer(model_init=Doubled, args=args, train_dataset=[{"x": 1.0}])
+    made.train()
+    assert made.model.weight.item() != 1
+    assert not made.model_accepts_loss_kwargs
 
 
 @pytest.mark.parametrize("decay", [0, -1, 1.5])
