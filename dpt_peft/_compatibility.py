@@ -479,6 +479,24 @@ def call_before_an_adapter_is_put_on(check: Callable[[BaseTuner, nn.Module, Peft
     BaseTuner.inject_adapter = inject_adapter
 
 
+def call_before_an_adapter_is_loaded(check: Callable[[PeftModel, str, dict[str, Any]], None]) -> None:
+    """Call a function before PEFT loads an adapter of any method onto a model, by itself or with `PeftModel`.
+
+    PEFT gives the folder to nobody else; we would ask that it looks for a method of the base model.
+
+    Args:
+        check: Gets the model, the adapter's folder or Hub id, and the further arguments by name.
+    """
+    load = PeftModel.load_adapter
+
+    @wraps(load)
+    def load_adapter(self: PeftModel, model_id: Any, adapter_name: str, *args: Any, **kwargs: Any) -> Any:
+        check(self, str(model_id), kwargs)
+        return load(self, model_id, adapter_name, *args, **kwargs)
+
+    PeftModel.load_adapter = load_adapter
+
+
 def call_when_an_adapters_weights_are_read(
     check: Callable[[nn.Module, PeftConfig, Mapping[str, torch.Tensor]], None],
 ) -> None:

@@ -22,7 +22,12 @@ from peft.utils import CONFIG_NAME as ADAPTER_CONFIG, SAFETENSORS_WEIGHTS_NAME, 
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.utils import CONFIG_NAME, cached_file
 
-from ._compatibility import call_before_an_adapter_is_put_on, call_when_an_adapters_card_is_written, no_report_of
+from ._compatibility import (
+    call_before_an_adapter_is_loaded,
+    call_before_an_adapter_is_put_on,
+    call_when_an_adapters_card_is_written,
+    no_report_of,
+)
 from .deep_prompt import DeepPromptConfig
 from .deep_prompt.model import warn_of_what_is_left_out
 from .deep_prompt.task_head import modules_left_out
@@ -354,5 +359,20 @@ def _warn_of_a_wrappers_new_modules(_: Any, model: Any, adapter: PeftConfig) -> 
             )
 
 
+def _warn_of_another_reading(model: PeftModel, path: str, kwargs: dict[str, Any]) -> None:
+    """Warn if a wrapper has other words, templates or scores than the one that an adapter was trained over."""
+    own = getattr(model.get_base_model(), "config", None)
+    saved = _wrapper_config(path, hub_arguments(kwargs)) if isinstance(own, PretrainedHeadConfig) else None
+    if saved is None:
+        return
+    if differences := own.differences_from(saved):
+        warnings.warn(
+            f"the adapter in {path} was trained over a wrapper with other options: {'; '.join(differences)}. Make "
+            "the model as it was, which dpt_peft.AutoPeftModel... do by themselves.",
+            stacklevel=2,
+        )
+
+
 call_when_an_adapters_card_is_written(_when_saved)
+call_before_an_adapter_is_loaded(_warn_of_another_reading)
 call_before_an_adapter_is_put_on(_warn_of_a_wrappers_new_modules)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -481,3 +482,32 @@ def test_everything_else_is_left_to_peft(plain, tmp_path):
     with torch.no_grad():
         loaded = AutoPeftModelForSequenceClassification.from_pretrained(tmp_path / "adapter")
         assert torch.equal(loaded(**rows).logits, model(**rows).logits)
+
+
+@pytest.mark.parametrize("method", MAKERS)
+def test_a_wrapper_with_other_options_is_warned_of(plain, tokenizer, tmp_path, method):
+    tune(plain, "classifier", method, "SEQ_CLS").save_pretrained(tmp_path)
+    _, options, _ = WRAPPERS["classifier"]
+    load = DPTForSequenceClassification.from_pretrained
+
+    def messages(base):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            PeftModel.from_pretrained(base, tmp_path)
+        return [str(warning.message) for warning in caught if "trained over a wrapper" in str(warning.message)]
+
+    (message,) = messages(load(plain / "discriminator", **{**options, "template": "{text} class: {labels}"}))
+    assert "`template` was '{text} topic: {labels}', is '{text} class: {labels}'. Make" in message
+    (message,) = messages(
+        load(plain / "discriminator", label_words=["sad", "fine", "new"], template=options["template"])
+    )
+    assert "options: `label_words` was ['bad', 'good', 'very'], is ['sad', 'fine', 'new']. Make" in message
+    (message,) = messages(load(plain / "discriminator", score_function="sigmoid", **options))
+    assert "options: `score_function` was 'one_minus_sigmoid', is 'sigmoid'" in message
+    (message,) = messages(DPTForHierarchicalClassification.from_pretrained(plain / "discriminator", label_tree=TREE))
+    assert "it was a DPTForSequenceClassification" in message
+
+    assert not messages(load(plain / "discriminator", **options, max_length=30))
+    several = load(plain / "discriminator", label_words=["sad", "fine"])
+    several.add_label_list("trained", WORDS, tokenizer, template=options["template"])
+    assert not messages(several)

@@ -192,6 +192,19 @@ def test_an_adapter_is_told_before_it_is_put_on(monkeypatch):
     assert told == [("lora_", base, config, [torch.nn.Linear, torch.nn.Linear])]
 
 
+def test_an_adapter_is_told_before_it_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(PeftModel, "load_adapter", PeftModel.load_adapter)
+    told = []
+    _compatibility.call_before_an_adapter_is_loaded(lambda *given: told.append(given))
+    get_peft_model(torch.nn.Sequential(torch.nn.Linear(2, 2)), LoraConfig(target_modules=["0"])).save_pretrained(
+        tmp_path
+    )
+    model = PeftModel.from_pretrained(torch.nn.Sequential(torch.nn.Linear(2, 2)), tmp_path)
+    model.load_adapter(tmp_path, "other", revision="v1")
+    assert [(found, path) for found, path, _ in told] == [(model, str(tmp_path))] * 2
+    assert told[1][2] == {"revision": "v1"}
+
+
 def test_an_adapters_weights_that_are_read_are_told(tmp_path, monkeypatch):
     name = "_get_adapter_state_dict"
     monkeypatch.setattr(BaseTuner, name, BaseTuner.__dict__[name])

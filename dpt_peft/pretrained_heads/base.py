@@ -292,6 +292,17 @@ class PretrainedHeadConfig(PreTrainedConfig):
         """
         return {"label2id": None} if "id2label" in changed else {}
 
+    def differences_from(self, other: PretrainedHeadConfig) -> list[str]:
+        """Return in words how this config's scores come about in another way than those of another wrapper's config.
+
+        Lengths and what the language model itself is do not count, nor what changes the loss alone.
+        """
+        if type(other) is not type(self):
+            return [f"it was a {type(other).__name__.removesuffix('Config')}"]
+        names = sorted((self.tokenizer_options() | {"score_function"}) & {known.name for known in fields(self)})
+        pairs = {name: (getattr(other, name), getattr(self, name)) for name in names if name != "max_length"}
+        return [f"`{name}` was {then!r}, is {now!r}" for name, (then, now) in pairs.items() if then != now]
+
     def kept_options(self) -> dict[str, Any]:
         """Return the arguments of `from_language_model_config` that make this config again."""
         told_by_id2label = {"label2id", "num_labels"}

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from .base import Check, one_of
+from .base import Check, PretrainedHeadConfig, one_of
 from .label_lists import OWN_LIST, LabelList, resolve_label_list
 from .short_list import check_any_can_be_first
 from .template import DEFAULT_SEPARATOR, DEFAULT_TEMPLATE, preset_options
@@ -111,6 +111,15 @@ class DPTForSequenceClassificationConfig(TemplateConfig):
         own = {name: getattr(self, name) for name in ("label_words", "label_order", "classes_per_pass", "templates")}
         own |= {"name": OWN_LIST, "calibration": self.calibration}
         return {values["name"]: LabelList.from_config(values) for values in (own, *self.label_lists)}
+
+    def differences_from(self, other: PretrainedHeadConfig) -> list[str]:
+        """As for every wrapper, but the other's label list may also be one of those that were added to this."""
+        found = super().differences_from(other)
+        if isinstance(other, type(self)) and other.label_words:
+            its, ours = other.all_label_lists[OWN_LIST], self.all_label_lists.values()
+            if (its.templates, its.classes) in [(own.templates, own.classes) for own in ours]:
+                found = [difference for difference in found if "`score_function`" in difference]
+        return found
 
     @classmethod
     def tokenizer_options(cls) -> set[str]:
