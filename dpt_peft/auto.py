@@ -361,7 +361,7 @@ def _warn_of_a_wrappers_new_modules(_: Any, model: Any, adapter: PeftConfig) -> 
 
 def _warn_of_another_reading(model: PeftModel, path: str, kwargs: dict[str, Any]) -> None:
     """Warn if a wrapper has other words, templates or scores than the one that an adapter was trained over."""
-    own = getattr(model.get_base_model(), "config", None)
+    own: Any = getattr(model.get_base_model(), "config", None)
     saved = _wrapper_config(path, hub_arguments(kwargs)) if isinstance(own, PretrainedHeadConfig) else None
     if saved is None:
         return
