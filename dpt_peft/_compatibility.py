@@ -414,6 +414,18 @@ def _forward_of(module: nn.Module) -> Any:
     return inspect.unwrap(type(module).forward)
 
 
+def forget_capturing_hooks(model: nn.Module) -> None:
+    """Take away the hooks by which transformers captures hidden states: being functions within one, they cannot be
+    pickled. The next forward pass that is asked for hidden states or attentions sets them again.
+    """
+    for module in model.modules():
+        for key, hook in list(module._forward_hooks.items()):
+            if getattr(hook, "__module__", "") == "transformers.utils.output_capturing":
+                del module._forward_hooks[key]
+        if getattr(module, "_output_capturing_hooks_installed", False):
+            setattr(module, "_output_capturing_hooks_installed", False)  # noqa: B010
+
+
 def call_when_an_adapter_is_saved(write: Callable[[PeftModel, Path], None]) -> None:
     """Call a function for every adapter that PEFT writes: by `save_pretrained`, a Trainer's checkpoints, or a push.
 

@@ -192,6 +192,20 @@ def test_an_adapter_is_told_before_it_is_put_on(monkeypatch):
     assert told == [("lora_", base, config, [torch.nn.Linear, torch.nn.Linear])]
 
 
+def test_a_model_that_has_given_hidden_states_can_be_pickled():
+    model = BertModel(BertConfig(vocab_size=9, hidden_size=4, num_hidden_layers=2, num_attention_heads=1)).eval()
+    batch = {"input_ids": torch.tensor([[1, 2, 3]]), "output_hidden_states": True}
+    expected = model(**batch).hidden_states
+    with pytest.raises((AttributeError, pickle.PicklingError), match="hook"):
+        pickle.dumps(model)
+    _compatibility.forget_capturing_hooks(model)
+    for kept in (pickle.loads(pickle.dumps(model)), model):
+        for _ in range(2):
+            found = kept(**batch).hidden_states
+            assert len(found) == 3
+            assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+
+
 def test_an_adapter_is_told_before_it_is_loaded(tmp_path, monkeypatch):
     monkeypatch.setattr(PeftModel, "load_adapter", PeftModel.load_adapter)
     told = []

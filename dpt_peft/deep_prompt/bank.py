@@ -42,6 +42,7 @@ class PromptBank(Planned, nn.Module, BaseTunerLayer):
         current: the forward pass that is running, or the last one that can be differentiated.
     """
 
+    cast_input_dtype_enabled = True  # see `WrappedModule`
     adapter_layer_names = (
         "deep_prompt_stored",
         "deep_prompt_table",

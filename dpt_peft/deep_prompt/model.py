@@ -59,6 +59,8 @@ class DeepPromptModel(BaseTuner):
                 f"`adapter_name`: the model has an adapter {adapter_name!r} already, of type {other.peft_type}. Give "
                 'the prompts another name, such as adapter_name="prompts".'
             )
+        # a `PeftModel` gives configurations by name, transformers and `inject_adapter_in_model` the configuration
+        self._in_peft_model = not isinstance(config, PeftConfig)
         super().__init__(model, config, adapter_name, *args, **kwargs)
 
     #: How many `adapter_names` the present call has; None without.
@@ -169,7 +171,7 @@ class DeepPromptModel(BaseTuner):
                 # made to be loaded into
                 return
             if not config.inference_mode:
-                warn_of_what_is_left_out(model, config)
+                warn_of_what_is_left_out(model, config, in_peft_model=self._in_peft_model)
             try:
                 if config.init_weights != "normal" and not config.inference_mode:
                     initialise_from_tokens(self.model, adapter_name, config)
@@ -346,11 +348,12 @@ def check_name(adapter_name: str) -> None:
         )
 
 
-def warn_of_what_is_left_out(model: nn.Module, config: PeftConfig) -> None:
+def warn_of_what_is_left_out(model: nn.Module, config: PeftConfig, *, in_peft_model: bool = True) -> None:
     """Warn if there is a task's head that an adapter neither trains nor saves; see `modules_left_out`."""
-    left_out = modules_left_out(model, config)
+    left_out = modules_left_out(model, config, in_peft_model=in_peft_model)
     if left_out:
-        task_type = '`task_type` ("SEQ_CLS" for multiple choice), or ' if config.task_type is None else ""
+        would_do = config.task_type is None and in_peft_model
+        task_type = '`task_type` ("SEQ_CLS" for multiple choice), or ' if would_do else ""
         warnings.warn(
             f"the adapter neither trains nor saves {', '.join(left_out)} of {type(model).__name__}. Where they are "
             f"new, set {task_type}`modules_to_save={left_out}`",

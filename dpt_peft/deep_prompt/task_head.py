@@ -81,12 +81,14 @@ _OF_TASK_TYPE = {
 }
 
 
-def modules_left_out(model: nn.Module, config: PeftConfig) -> list[str]:
+def modules_left_out(model: nn.Module, config: PeftConfig, *, in_peft_model: bool = True) -> list[str]:
     """Return what of a task's head an adapter neither trains nor saves.
 
     Args:
         model: The model that the adapter is for.
         config: The adapter's.
+        in_peft_model: Whether PEFT's class for the task is around the model: it adds the head to what is trained and
+            saved, which transformers' `add_adapter` and `inject_adapter_in_model` do not.
 
     Returns:
         Names of modules outside the backbone, if the model is for classes, choices or answers, whose heads are new
@@ -95,7 +97,8 @@ def modules_left_out(model: nn.Module, config: PeftConfig) -> list[str]:
     backbone = getattr(model, "base_model", model)
     if backbone is model or not type(model).__name__.endswith(("Classification", "MultipleChoice", "Answering")):
         return []
-    saved = (*(getattr(config, "modules_to_save", None) or ()), *_OF_TASK_TYPE.get(config.task_type, ()))
+    added = _OF_TASK_TYPE.get(config.task_type, ()) if in_peft_model else ()
+    saved = (*(getattr(config, "modules_to_save", None) or ()), *added)
     return [
         name
         for name, child in model.named_children()

@@ -49,6 +49,7 @@ from dpt_peft._compatibility import (
     as_config,
     call_when_a_trainer_is_made,
     declares_sub_config,
+    forget_capturing_hooks,
     is_made,
     mark_made,
     without_mark,
@@ -387,6 +388,12 @@ class PretrainedHeadModel(PreTrainedModel):
         super().save_pretrained(save_directory, *args, **kwargs)
         if getattr(self, "_hf_peft_config_loaded", False) and kwargs.get("is_main_process", True):
             self.config.save_pretrained(save_directory)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled or copied; a model that has given hidden states cannot be without this."""
+        forget_capturing_hooks(self)
+        state: dict[str, Any] = super().__getstate__()
+        return state
 
     def _checked(self, loss: torch.Tensor) -> torch.Tensor:
         """Return the loss, or say at once that it is no number: Trainer's log would show 0 in its place.

@@ -53,6 +53,9 @@ class DPTForSequenceClassification(TemplateModel):
     # A discriminator's checkpoint has none of these: transformers is not to report them as missing.
     _keys_to_ignore_on_load_missing = [r"^label_tokens\.", r"^label_bias\.", r"^class_prototypes\."]  # noqa: RUF012
 
+    # Looked up once: on a GPU it waits for the device.
+    _prototypes_are_set = False
+
     def __init__(self, config: DPTForSequenceClassificationConfig) -> None:
         super().__init__(config)
         self._set_label_lists()
@@ -176,6 +179,7 @@ class DPTForSequenceClassification(TemplateModel):
                 "with `short_list` a text is read twice, so there is no one set of attentions or hidden states: leave "
                 "`output_attentions` and `output_hidden_states` out"
             )
+        self._check_prototypes_are_set()
         states = self.text_states(rows, **further)
         similar = self.prototype_logits(states)
         classes = similar.topk(self.config.short_list, dim=1).indices
@@ -198,6 +202,16 @@ class DPTForSequenceClassification(TemplateModel):
         judged = self.config.template_weight * own + similar.gather(1, classes)
         logits = torch.full_like(similar, NO_CLASS).scatter(1, classes, judged.to(similar.dtype))
         return SequenceClassifierOutput(loss=loss, logits=logits)
+
+    def _check_prototypes_are_set(self) -> None:
+        if self._prototypes_are_set or torch.compiler.is_compiling():
+            return
+        if not self.class_prototypes.weight.any():
+            raise ValueError(
+                "`short_list` takes the classes whose prototypes are nearest, and all prototypes are still zero: call "
+                "`model.set_prototypes(batches)` with labelled texts first"
+            )
+        self._prototypes_are_set = True
 
     def text_states(self, rows: Mapping[str, Any], **further: Any) -> torch.Tensor:
         """Return the mean state of every text in its (first) template, or in none for a short list: (batch, width)."""

@@ -73,7 +73,7 @@ def check_class_indices(labels: torch.Tensor, batch: int, classes: int, hint: st
             f"`labels` must be {batch} class indices, one a row, "
             f"got {labels.dtype} of shape {tuple(labels.shape)}{hint}"
         )
-    labels = labels.reshape(batch)
+    labels = labels.reshape(batch).long()
     _check_range(labels, classes - 1, f"class indices from 0 to {classes - 1}")
     return labels
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+import torch
+from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 from transformers.hf_argparser import HfArg
 
@@ -47,15 +50,60 @@ def new_head(auto_class: Any, label_names: Sequence[str] | None = None, **fixed:
 
     def load(path: str, data: Any, _options: NoOptions, **kwargs: Any) -> PreTrainedModel:
         classes = config_of_classes(data) if label_names is None else names_of_classes(label_names)
+        saved = names_in(AutoConfig.from_pretrained(path, **hub_arguments(kwargs)))
         model = load_with_new_head(auto_class, path, **{**classes, **fixed, **kwargs})
         if isinstance(model.config, PretrainedHeadConfig):
             raise ValueError(
                 f"`model_name_or_path`: {path!r} is a {type(model).__name__}, which has its own head: choose a "
                 "`method` that keeps it, or name the model that it was made of."
             )
+        if classes and saved and not model.has_new_head:
+            match_head(model, path, saved, [model.config.id2label[index] for index in range(len(saved))])
         return model
 
     return Head(load)
+
+
+def match_head(model: PreTrainedModel, path: str, saved: list[str], names: list[str]) -> None:
+    """Let each class keep its own row of a trained head, or none if the head was trained for other classes.
+
+    Args:
+        model: A model with a trained head for `len(names)` classes. Its last layer is changed: its rows are put into
+            the order of `names`, or drawn anew, of which a warning tells.
+        path: Where it is from.
+        saved: Names of the classes in the order of the head.
+        names: Those that the model is to have.
+
+    Raises:
+        ValueError: If the order is another and the head's last layer is not to be found.
+    """
+    if saved == names:
+        return
+    of_backbone = {id(module) for module in model.base_model.modules()}
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear) and id(module) not in of_backbone]
+    layers = [layer for layer in layers if layer.out_features == len(names)]
+    if not layers:
+        raise ValueError(
+            f"`model_name_or_path`: {path!r} was trained for the classes {', '.join(saved)}, here they are "
+            f"{', '.join(names)}: give them in the same order, or name the model that it was made of."
+        )
+    last = layers[-1]
+    with torch.no_grad():
+        if set(saved) == set(names):
+            order = [saved.index(name) for name in names]
+            for values in (last.weight, last.bias):
+                if values is not None:
+                    values.copy_(values[order].clone())
+            return
+        nn.init.normal_(last.weight, std=getattr(model.config, "initializer_range", 0.02))
+        if last.bias is not None:
+            nn.init.zeros_(last.bias)
+    model.has_new_head = True
+    warnings.warn(
+        f"the head of {path!r} was trained for the classes {', '.join(saved)}, and here they are {', '.join(names)}: "
+        "its last layer starts anew",
+        stacklevel=2,
+    )
 
 
 def words_of_classes(label_names: Sequence[str], label_words: Sequence[str] | Mapping[str, str] | None) -> list[str]:
@@ -113,6 +161,17 @@ def label_words_of(path: str, data: Any, given: Sequence[str] | None, arguments:
         names = [saved.id2label[index] for index in range(len(saved.id2label))]
         given = [dict(zip(names, saved.label_words, strict=True))[name] for name in data.label_names]
     return words_of_classes(data.label_names, given)
+
+
+def names_in(config: Any) -> list[str]:
+    """Return the names of the classes that a config has by id; none where these are only "LABEL_0", ..."""
+    names = [name for _, name in sorted((config.id2label or {}).items())]
+    return [] if names == [f"LABEL_{index}" for index in range(len(names))] else names
+
+
+def has_prototypes(config: Any) -> bool:
+    """Return whether a model with this config compares texts with prototypes of the classes."""
+    return bool(getattr(config, "prototypes", False))
 
 
 def names_of_classes(label_names: Sequence[str]) -> dict[str, Any]:
@@ -192,6 +251,11 @@ def load_dpt_classifier(path: str, data: Any, options: DPTOptions, **kwargs: Any
     label_words, preset, calibrate = (chosen.pop(name) for name in ("label_words", "template_preset", "calibrate"))
     if label_words is None and preset is not None:
         label_words = preset_options(preset).get("label_words")
+    if not options.prototypes and has_prototypes(AutoConfig.from_pretrained(path, **hub_arguments(kwargs))):
+        raise ValueError(
+            f"`method`: {path!r} compares texts with prototypes of its classes, which the method leaves out. Take one "
+            "that has them, such as 'dpt_prototypes', or name the discriminator that it was made of."
+        )
     words = label_words_of(path, data, label_words, kwargs)
     given = {name: value for name, value in chosen.items() if value is not None}
     if not options.prototypes:

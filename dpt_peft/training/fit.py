@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Iterator, KeysView, Mapping, Sequence, Set, ValuesView
 from dataclasses import fields
+from numbers import Number
 from pathlib import Path
 from types import GeneratorType
 from typing import Any, get_args, get_type_hints
@@ -26,6 +27,7 @@ from dpt_peft._compatibility import no_progress_bars
 from dpt_peft.auto import AutoPeftModelForSequenceClassification, check_folder, save_task
 from dpt_peft.tasks.base import TaskData
 from dpt_peft.tasks.data import as_texts, is_missing
+from dpt_peft.tasks.heads import has_prototypes
 from dpt_peft.tasks.text_classification import TextClassification, TextClassificationArguments, check_scikit_learn
 from dpt_peft.training.given_model import ModelArguments
 from dpt_peft.training.run import RunArguments, run
@@ -49,6 +51,8 @@ class Classifier(TextClassificationPipeline):
 
     def __call__(self, inputs: Any, **kwargs: Any) -> list[Any]:
         """Classify a text, a pair, or a list of either; see transformers' pipeline for the arguments.
+
+        As there, one text gets a list of one answer, and one pair the answer itself.
 
         Raises:
             ValueError: If a tuple is no pair, or a table has no column `text`.
@@ -93,13 +97,13 @@ def _texts(table: Any) -> list[Any]:
 
 
 def _input(value: Any) -> Any:
-    """Return a pair of texts as transformers' pipeline takes it, a missing text as "", anything else as it is."""
+    """Return a pair of texts as transformers' pipeline takes it, a missing text as "", a number as its digits."""
     if isinstance(value, tuple):
         if len(value) != 2:
             raise ValueError(f"a tuple is a pair of texts, got {len(value)}: give a list of texts.")
-        first, second = ("" if is_missing(text) else text for text in value)
+        first, second = as_texts(value, "the pair")
         return {"text": first, "text_pair": second}
-    return "" if is_missing(value) else value
+    return as_texts([value])[0] if is_missing(value) or isinstance(value, Number) else value
 
 
 def fit(
@@ -128,7 +132,8 @@ def fit(
             of a `datasets.Dataset` keeps its names.
         model: Hub id or folder; for `dpt*` a discriminator. Default: the small one that comes with dpt_peft.
         method: One of `dpt_peft.training.METHODS`. Default: `"dpt_prototypes"` with the discriminator that comes with
-            dpt_peft, which still knows sentences; `"dpt"` with any other, or where a text has several labels.
+            dpt_peft, which still knows sentences, and with a classifier that has prototypes; `"dpt"` with any other
+            model, or where a text has several labels.
         text_pairs: The second text of every row, for pairs.
         eval_texts: Texts to measure on after training, as `texts`; metrics are in the `metrics` of what is returned.
         eval_labels: Their classes.
@@ -187,8 +192,10 @@ def fit(
         text_pair_column_name="text_pair" if "text_pair" in splits["train"].column_names else None,
     )
     data: TaskData = task.shape(splits, source)
+    named = ModelArguments(None if model is None else str(model))
     if method is None:
-        method = "dpt" if model is not None or data.several_labels else "dpt_prototypes"
+        with_prototypes = not data.several_labels if model is None else has_prototypes(named.saved_config())
+        method = "dpt_prototypes" if with_prototypes else "dpt"
     of_trainer = {field.name for field in fields(ScriptTrainingArguments)}
     _check_training(training or {}, of_trainer)
     if misplaced := sorted(options.keys() & of_trainer):
@@ -202,7 +209,7 @@ def fit(
                 output_dir=asked.pop("output_dir", scratch), do_train=True, do_eval="validation" in splits, **asked
             ),
             options=options,
-            model=ModelArguments(None if model is None else str(model)),
+            model=named,
         )
         with no_progress_bars():
             outcome = run(task, arguments, data=data, write_files=False)
@@ -337,8 +344,11 @@ def _table(columns: Any, prefix: str) -> Dataset:
     """Return lists by name, or a data frame, as rows.
 
     Raises:
-        ValueError: If a column's values are of several types.
+        ValueError: If a column's values are of several types, or two columns have one name.
     """
+    if not isinstance(columns, dict) and not columns.columns.is_unique:
+        twice = columns.columns[columns.columns.duplicated()][0]
+        raise ValueError(f"`{prefix}texts` has more than one column {twice!r}.")
     try:
         if isinstance(columns, dict):
             return Dataset.from_dict(columns)

@@ -18,7 +18,7 @@ from dpt_peft.deep_prompt.task_head import modules_left_out
 from dpt_peft.pretrained_heads.base import PretrainedHeadConfig
 from dpt_peft.pretraining.embedded import embedded_discriminator
 from dpt_peft.tasks.base import Task, TaskData, is_adapter
-from dpt_peft.tasks.heads import NEW_HEAD
+from dpt_peft.tasks.heads import NEW_HEAD, has_prototypes, names_in
 from dpt_peft.tasks.labels import SavedNames
 from dpt_peft.training.methods import METHODS, methods_of, split_options
 
@@ -142,18 +142,17 @@ def check_trained(method: str, options: Mapping[str, Any], model: Any) -> None:
     )
 
 
-def check_classes(given: ModelArguments, method: str, model: Any, data: TaskData) -> None:
+def check_classes(given: ModelArguments, model: Any, data: TaskData) -> None:
     """Refuse to measure or predict with a trained model as if it were trained for other answers than it was.
 
     Args:
         given: Names the model.
-        method: The method.
         model: The model as it was loaded: its config has the data's names, where the family names classes.
         data: The data.
 
     Raises:
         ValueError: If its classes are others than the data's, or in another order; if it gives a text several labels,
-            and the data one, or the reverse; or if the method leaves out its prototypes.
+            and the data one, or the reverse.
     """
     name, saved = given.resolve(), given.saved_config()
     kinds = [getattr(config, "problem_type", None) for config in (saved, model.config)]
@@ -166,11 +165,6 @@ def check_classes(given: ModelArguments, method: str, model: Any, data: TaskData
         raise ValueError(
             f"`model_name_or_path`: {name!r} was trained to give a text one label, but the data gives a text several "
             "(lists, or `label_separator`)."
-        )
-    if has_prototypes(saved) and not has_prototypes(model.config):
-        raise ValueError(
-            f"`method`: {name!r} compares texts with prototypes of its classes, which {method!r} leaves "
-            "out. Take a method that has them, such as 'dpt_prototypes'."
         )
     told = model.config.id2label or {}
     if [told[index] for index in sorted(told)] != data.label_names:
@@ -206,14 +200,3 @@ def with_saved_names(task: Task, data: Any, given: ModelArguments) -> Any:
     several, tree = getattr(saved, "problem_type", None) == _SEVERAL, getattr(saved, "tree", None)
     names = names_in(saved)
     return replace(data, **{argument: SavedNames(names, several=several, tree=tree) if names else None})
-
-
-def names_in(config: Any) -> list[str]:
-    """Return the names of the classes that a config has by id; none where these are only "LABEL_0", ..."""
-    names = [name for _, name in sorted((config.id2label or {}).items())]
-    return [] if names == [f"LABEL_{index}" for index in range(len(names))] else names
-
-
-def has_prototypes(config: Any) -> bool:
-    """Return whether a model with this config compares texts with prototypes of the classes."""
-    return bool(getattr(config, "prototypes", False))

@@ -310,6 +310,9 @@ def build_model(
     if left_out := modules_left_out(model, adapter):
         # PEFT knows the names of most heads, and not of what stands before them in some models.
         adapter.modules_to_save = [*(adapter.modules_to_save or []), *left_out]
+    if isinstance(adapter, PromptTuningConfig | PromptEncoderConfig):
+        # the prompts stand among the embeddings, which may be narrower than the states that PEFT measures
+        adapter.token_dim = model.get_input_embeddings().weight.shape[1]
     with quiet_peft():
         return get_peft_model(model, adapter)
 
@@ -327,12 +330,17 @@ def check_no_adapter(model: Any, name: str = "") -> None:
     has_adapter = isinstance(model, PeftModel) or getattr(model, "_hf_peft_config_loaded", False)
     if has_adapter or any(isinstance(module, BaseTunerLayer) for module in model.modules()):
         name = name or getattr(getattr(model, "config", None), "name_or_path", "") or type(model).__name__
-        raise ValueError(
-            f"`model_name_or_path`: {name!r} has an adapter already. To predict with it in a script, leave out "
-            "`do_train`; elsewhere, take the lines in its README.md. To train on, name the model that it was trained "
-            f"on; with deep prompts, `init_from` = {name!r} starts from its prompts, and what was trained with LoRA "
-            "can be merged first (PeftModel.from_pretrained(...).merge_and_unload().save_pretrained(folder))."
-        )
+        raise has_adapter_already(name)
+
+
+def has_adapter_already(name: str) -> ValueError:
+    """Return the error that says what can be done instead of training an adapter's folder on."""
+    return ValueError(
+        f"`model_name_or_path`: {name!r} has an adapter already. To predict with it in a script, leave out "
+        "`do_train`; elsewhere, take the lines in its README.md. To train on, name the model that it was trained "
+        f"on; with deep prompts, `init_from` = {name!r} starts from its prompts, and what was trained with LoRA "
+        "can be merged first (PeftModel.from_pretrained(...).merge_and_unload().save_pretrained(folder))."
+    )
 
 
 def count_parameters(model: torch.nn.Module) -> tuple[int, int]:

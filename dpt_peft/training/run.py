@@ -25,18 +25,24 @@ from dpt_peft.auto import check_folder
 from dpt_peft.pretrained_heads.base import PretrainedHeadConfig
 from dpt_peft.tasks.base import Features, Predictions, Task, TaskData, is_adapter
 from dpt_peft.tasks.data import refuse_given
-from dpt_peft.tasks.heads import NEW_HEAD
+from dpt_peft.tasks.heads import NEW_HEAD, has_prototypes
 from dpt_peft.tasks.sampling import SamplingArguments
 from dpt_peft.training.cached_layers import CacheArguments, cached_features
 from dpt_peft.training.given_model import (
     ModelArguments,
     check_classes,
     check_trained,
-    has_prototypes,
     load_adapter,
     with_saved_names,
 )
-from dpt_peft.training.methods import METHODS, build_model, count_parameters, default_epochs, describe_options
+from dpt_peft.training.methods import (
+    METHODS,
+    build_model,
+    count_parameters,
+    default_epochs,
+    describe_options,
+    has_adapter_already,
+)
 from dpt_peft.training.model_card import ModelCardFacts, write_model_card
 from dpt_peft.training.records import data_fingerprint
 from dpt_peft.training.trainer import RowsByLength, ScriptTrainingArguments, TaskTrainer
@@ -297,11 +303,13 @@ def load_model(task: Task, arguments: RunArguments, data: TaskData) -> Any:
         raise ValueError("`resume_from_checkpoint` goes on with training: it needs `do_train`.")
     if not trains and given.adapter() is not None:
         model: Any = load_adapter(task, method, given, data, options)
-        check_classes(given, method, model, data)
+        check_classes(given, model, data)
         return model
+    if given.adapter() is not None:
+        raise has_adapter_already(given.resolve())
     model = build_model(task, method, given.resolve(), data, model_kwargs=given.for_loading(), **options)
     if not trains:
-        check_classes(given, method, model, data)
+        check_classes(given, model, data)
         check_trained(method, options, model)
     return model
 

@@ -48,6 +48,7 @@ from peft import (
     prepare_model_for_kbit_training,
     set_base_model_state_dict,
 )
+from peft.helpers import disable_input_dtype_casting
 from peft.utils import ModulesToSaveWrapper
 from safetensors.torch import load_file
 from torch import nn
@@ -212,6 +213,14 @@ def test_deleting_active_inactive_and_last(name, active):
     assert torch.equal(output, logits(make_model(name), name))
     with pytest.raises(ValueError, match="unknown-adapter does not exist"):
         model.delete_adapter("unknown-adapter")
+
+
+@pytest.mark.parametrize("options", [{}, {"shift_positions": True}])
+def test_nothing_is_cast_with_or_without_the_casting_of_inputs(options):
+    model = prompted("bert", **options)
+    expected = logits(model, "bert")
+    with disable_input_dtype_casting(model):
+        assert torch.equal(logits(model, "bert"), expected)
 
 
 @every_architecture

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from huggingface_hub import HfApi, ModelCard
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, inject_adapter_in_model
 from transformers import (
     AutoModel,
     AutoModelForMultipleChoice,
@@ -102,6 +102,24 @@ def test_a_head_that_would_be_lost_is_named_at_once(plain, tmp_path):
     rows = torch.randint(5, 20, (1, 2, 6))
     with torch.no_grad():
         assert torch.equal(loaded.eval()(input_ids=rows).logits, model.eval()(input_ids=rows).logits)
+
+
+def test_without_pefts_model_around_it_the_task_type_saves_no_head(plain, tmp_path):
+    def classifier() -> Any:
+        torch.manual_seed(0)
+        return AutoModelForSequenceClassification.from_pretrained(plain / "discriminator")
+
+    message = r"saves classifier of Electra.*are new, set `modules_to_save=\['classifier'\]`"
+    for given in ({}, {"task_type": "SEQ_CLS"}):
+        with pytest.warns(UserWarning, match=message):
+            classifier().add_adapter(DeepPromptConfig(num_virtual_tokens=2, **given))
+        with pytest.warns(UserWarning, match=message):
+            inject_adapter_in_model(DeepPromptConfig(num_virtual_tokens=2, **given), classifier())
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*neither trains")
+        model = classifier()
+        model.add_adapter(DeepPromptConfig(num_virtual_tokens=2, modules_to_save=["classifier"]))
+    assert any("classifier" in name for name, values in model.named_parameters() if values.requires_grad)
 
 
 def test_a_pooler_before_the_head_is_named(tmp_path):

@@ -216,6 +216,12 @@ def test_saved_prototypes_are_for_the_words_they_were_saved_with(load, rows, tok
         DPTForSequenceClassification.from_pretrained(tmp_path, label_words=["good", "bad", "sad"])
 
 
+def test_two_classes_may_be_false_and_true(load, rows):
+    model = load(label_words=LABEL_WORDS[:2])
+    labels = torch.arange(len(rows["input_ids"])) % 2
+    assert torch.equal(model(**rows, labels=labels == 1).loss, model(**rows, labels=labels).loss)
+
+
 def test_a_batch_of_classes_without_weight_has_the_loss_of_its_pairs(load, rows):
     model = load(class_weights=[0.0, 1.0, 1.0], pair_weight=0.0)
     assert model(**rows, labels=torch.tensor([0, 0, 0])).loss == 0

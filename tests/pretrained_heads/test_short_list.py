@@ -122,6 +122,7 @@ def test_the_cost_does_not_grow_with_the_classes(load, tokenizer):
     lengths, words = [], ["world", "sports", "business", "film", "news", "goal"]
     for classes in (3, 6):
         model = load(words[:classes], prototypes=True, short_list=2)
+        model.class_prototypes.weight.data.normal_()
         read = []
         model.language_model.electra.register_forward_pre_hook(
             lambda module, args, read=read: read.append(args[0].shape)
@@ -157,6 +158,16 @@ def test_what_a_text_read_twice_does_not_have(with_prototypes, tokenizer):
         with_prototypes().calibrate(tokenizer)
     with pytest.raises(ValueError, match="`add_label_list` is for a model without `prototypes`"):
         with_prototypes().add_label_list("other", ["good", "bad"], tokenizer)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_prototypes_that_nobody_has_set_choose_no_classes(load, tokenizer, training):
+    model = load(prototypes=True, short_list=3).train(training)
+    rows = {**tokenizer(TEXTS, padding=True, return_tensors="pt"), "labels": torch.zeros(len(TEXTS), dtype=torch.long)}
+    with pytest.raises(ValueError, match=r"all prototypes are still zero: call `model\.set_prototypes"):
+        model(**rows)
+    model.set_prototypes([rows])
+    model(**rows)
 
 
 def test_a_list_that_any_class_can_begin(discriminator_path, byte_level_tokenizer):

@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import pickle
 import sys
 
 import datasets
@@ -12,7 +13,14 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDatasetDict
 from peft import get_peft_model
-from transformers import AutoModelForTokenClassification, AutoTokenizer, TrainingArguments
+from transformers import (
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    BertTokenizer,
+    ElectraConfig,
+    ElectraForPreTraining,
+    TrainingArguments,
+)
 
 import dpt_peft
 
@@ -176,6 +184,8 @@ def test_pairs_to_classify_in_every_form(discriminator):
         rows.with_format("numpy"),
     ):
         assert classify(given) == expected
+    assert classify(("fine", "really poor")) == expected[0]
+    assert classify((2, None)) == classify(("2", ""))
     # transformers answers a generator one by one
     stream = zip(firsts, seconds, strict=True)
     answers = classify(pair for pair in stream)
@@ -246,6 +256,59 @@ def test_the_default_method_is_that_of_the_model(discriminator):
     assert not several.prototypes
 
 
+def test_a_classifier_trains_on_as_what_it_is(discriminator, tmp_path):
+    first = dpt_peft.fit(TEXTS, NAMES, model=discriminator, method="dpt_prototypes", short_list=2, **QUICK)
+    first.save_pretrained(tmp_path / "first")
+    still = {**QUICK, "training": {**QUICK["training"], "learning_rate": 0.0}}
+    again = dpt_peft.fit(TEXTS, NAMES, model=tmp_path / "first", **still)
+    assert again.model.config.prototypes
+    assert again.model.config.short_list == 2
+    for name, values in first.model.state_dict().items():
+        assert torch.allclose(again.model.state_dict()[name], values, atol=1e-6)
+    with pytest.raises(ValueError, match="compares texts with prototypes of its classes, which the method leaves out"):
+        dpt_peft.fit(TEXTS, NAMES, model=tmp_path / "first", method="dpt", **QUICK)
+    dpt_peft.fit(TEXTS, NAMES, model=discriminator, method="deep_prompt", **QUICK).save_pretrained(tmp_path / "second")
+    with pytest.raises(ValueError, match=r"second' has an adapter already\. .*`init_from`"):
+        dpt_peft.fit(TEXTS, NAMES, model=tmp_path / "second", **QUICK)
+
+
+@pytest.mark.parametrize("method", ["fine_tuning", "lora"])
+def test_a_trained_head_keeps_the_rows_of_its_classes(method, discriminator, tmp_path):
+    first = dpt_peft.fit(TEXTS, NAMES, model=discriminator, method="fine_tuning", **QUICK)
+    first.save_pretrained(tmp_path)
+    still = {"model": tmp_path, "method": method, "progress_bar": False}
+    still["training"] = {"max_steps": 1, "use_cpu": True, "learning_rate": 0.0}
+    again = dpt_peft.fit(TEXTS, NAMES, class_names=["positive", "negative"], **still)
+    assert list(again.model.config.id2label.values()) == ["positive", "negative"]
+    for before, after in zip(first(TEXTS), again(TEXTS), strict=True):
+        assert (after["label"], after["score"]) == (before["label"], pytest.approx(before["score"], abs=1e-5))
+    with pytest.warns(UserWarning, match="trained for the classes negative, positive, and here they are ham, spam"):
+        other = dpt_peft.fit(TEXTS, ["spam", "ham"] * 3, **still)
+    before, after = (found.model.state_dict() for found in (first, other))
+    (name,) = [name for name in after if name.endswith(("classifier.out_proj.weight", "default.out_proj.weight"))]
+    assert not torch.allclose(after[name], before["classifier.out_proj.weight"], atol=1e-3)
+
+
+def test_the_default_classifier_can_be_pickled(tmp_path):
+    classify = dpt_peft.fit(TEXTS, NAMES, **QUICK)
+    again = pickle.loads(pickle.dumps(classify))
+    assert again(TEXTS) == classify(TEXTS)
+    torch.save(classify.model, tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize("method", ["shallow_prompt", "p_tuning"])
+def test_prompts_are_as_wide_as_the_embeddings(method, tmp_path):
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "film", "good", "bad"]
+    vocabulary = {word: index for index, word in enumerate(words)}
+    BertTokenizer(vocab=vocabulary, model_max_length=40).save_pretrained(tmp_path / "base")
+    sizes = {"vocab_size": len(vocabulary), "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = ElectraConfig(hidden_size=16, embedding_size=8, max_position_embeddings=64, **sizes)
+    ElectraForPreTraining(config).save_pretrained(tmp_path / "base")
+    classify = dpt_peft.fit(TEXTS, NAMES, model=tmp_path / "base", method=method, **QUICK)
+    classify.save_pretrained(tmp_path / "tuned")
+    assert dpt_peft.load(tmp_path / "tuned")(TEXTS) == classify(TEXTS)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -311,6 +374,10 @@ def test_what_is_no_classifier_of_texts_is_not_loaded_as_one(discriminator, tmp_
     ("given", "message"),
     [
         ({"texts": {"a", "b"}, "labels": [0, 1]}, "`texts` must be a list, or one column of a table, got set"),
+        (
+            {"texts": pd.DataFrame([["a", "b", 0]], columns=["text", "text", "label"])},
+            "`texts` has more than one column 'text'",
+        ),
         ({"texts": [b"a", b"b"], "labels": [0, 1]}, "`texts` has, in row 0 counted from 0, .*no text"),
         ({"texts": ["a", "b"], "labels": np.array([[0], [1]])}, r"`labels` is an array of shape \(2, 1\)"),
         ({"texts": ["a", "b"], "labels": pd.DataFrame({"x": [0, 1], "y": [1, 0]})}, "column of a table, got Da"),

@@ -251,8 +251,10 @@ def test_a_new_head_is_not_put_on_a_wrapper(discriminator, tmp_path):
 def test_saved_prototypes_are_not_left_out(discriminator, tmp_path):
     train, test = write(tmp_path / "train.jsonl", TEXTS), write(tmp_path / "test.jsonl", TEXTS, "label")
     start("text-classification", "dpt_prototypes", discriminator, tmp_path / "m", train_file=train, test_file=test)
-    with pytest.raises(ValueError, match="prototypes of its classes, which 'dpt' leaves out"):
+    with pytest.raises(ValueError, match="prototypes of its classes, which the method leaves out"):
         start("text-classification", "dpt", tmp_path / "m", tmp_path / "out", test_file=test)
+    with pytest.raises(ValueError, match="prototypes of its classes, which the method leaves out"):
+        start("text-classification", "dpt", tmp_path / "m", tmp_path / "out", train_file=train, test_file=test)
 
 
 def test_saved_names_do_not_say_what_numbers_stand_for(discriminator, tmp_path):

@@ -27,6 +27,8 @@ class WrappedModule(nn.Module, BaseTunerLayer):
     """
 
     adapter_layer_names = ()
+    # what `peft.helpers.disable_input_dtype_casting` turns off: nothing is cast here
+    cast_input_dtype_enabled = True
 
     def __init__(self, base_layer: nn.Module) -> None:
         super().__init__()
