@@ -15,17 +15,17 @@ import torch
 from peft import (
     LoraConfig,
     PeftConfig,
-    PeftModel,
     PrefixTuningConfig,
     PromptEncoderConfig,
     PromptTuningConfig,
     get_peft_model,
 )
-from peft.tuners.tuners_utils import BaseTunerLayer
+from transformers.utils import find_adapter_config_file
 
 from dpt_peft._compatibility import quiet_peft
 from dpt_peft.deep_prompt import DeepPromptConfig
 from dpt_peft.deep_prompt.task_head import modules_left_out
+from dpt_peft.pretrained_heads.base import hub_arguments
 from dpt_peft.tasks.base import Task, TaskData
 from dpt_peft.tasks.heads import DISCRIMINATOR, LANGUAGE_MODEL, NEW_HEAD
 
@@ -289,8 +289,8 @@ def build_model(
         The model (a `PreTrainedModel` or a `PeftModel`), in training mode as the Trainer sets it.
 
     Raises:
-        ValueError: If the family has no such method or the method no such option, there is only one label, or the
-            number of label words differs.
+        ValueError: If the family has no such method or the method no such option, there is only one label, the number
+            of label words differs, or the folder holds an adapter.
     """
     if not isinstance(data, TaskData):
         if isinstance(data, str):
@@ -299,9 +299,9 @@ def build_model(
     if len(data.label_names) == 1:
         raise ValueError(f"There must be at least two classes, got {data.label_names!r}.")
     head, adapter = split_options(task, method, options)
+    _check_no_adapter(model_name_or_path, hub_arguments(model_kwargs or {}, without="trust_remote_code"))
     load = task.heads[METHODS[method].head].load
     model = load(model_name_or_path, data, head, dtype=dtype, **(model_kwargs or {}))
-    check_no_adapter(model, model_name_or_path)
     if adapter is None:
         return model
     if new := getattr(model, "new_modules", None):
@@ -317,28 +317,14 @@ def build_model(
         return get_peft_model(model, adapter)
 
 
-def check_no_adapter(model: Any, name: str = "") -> None:
-    """Refuse a model that has an adapter already: a second one around it would be saved without the first.
-
-    Args:
-        model: What an adapter is to be put on.
-        name: What it was loaded from. Default: what its config says.
-
-    Raises:
-        ValueError: If it is a `PeftModel`, or transformers has loaded an adapter into it.
-    """
-    has_adapter = isinstance(model, PeftModel) or getattr(model, "_hf_peft_config_loaded", False)
-    if has_adapter or any(isinstance(module, BaseTunerLayer) for module in model.modules()):
-        name = name or getattr(getattr(model, "config", None), "name_or_path", "") or type(model).__name__
-        raise has_adapter_already(name)
-
-
-def has_adapter_already(name: str) -> ValueError:
-    """Return the error that says what can be done instead of training an adapter's folder on."""
-    return ValueError(
-        f"`model_name_or_path`: {name!r} has an adapter already. To predict with it in a script, leave out "
+def _check_no_adapter(path: str, where: Mapping[str, Any]) -> None:
+    """Raise a `ValueError` if a folder holds an adapter: one more around it would be saved without the first."""
+    if find_adapter_config_file(path, **where) is None:
+        return
+    raise ValueError(
+        f"`model_name_or_path`: {path!r} has an adapter already. To predict with it in a script, leave out "
         "`do_train`; elsewhere, take the lines in its README.md. To train on, name the model that it was trained "
-        f"on; with deep prompts, `init_from` = {name!r} starts from its prompts, and what was trained with LoRA "
+        f"on; with deep prompts, `init_from` = {path!r} starts from its prompts, and what was trained with LoRA "
         "can be merged first (PeftModel.from_pretrained(...).merge_and_unload().save_pretrained(folder))."
     )
 

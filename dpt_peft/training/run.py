@@ -41,7 +41,6 @@ from dpt_peft.training.methods import (
     count_parameters,
     default_epochs,
     describe_options,
-    has_adapter_already,
 )
 from dpt_peft.training.model_card import ModelCardFacts, write_model_card
 from dpt_peft.training.records import data_fingerprint
@@ -305,8 +304,6 @@ def load_model(task: Task, arguments: RunArguments, data: TaskData) -> Any:
         model: Any = load_adapter(task, method, given, data, options)
         check_classes(given, model, data)
         return model
-    if given.adapter() is not None:
-        raise has_adapter_already(given.resolve())
     model = build_model(task, method, given.resolve(), data, model_kwargs=given.for_loading(), **options)
     if not trains:
         check_classes(given, model, data)

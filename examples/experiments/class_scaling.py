@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+import torch
 from costs import inference_cost, peak_memory_mb
 from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -121,6 +122,7 @@ def class_scaling_cost(
         model = DPTForSequenceClassification.from_pretrained(
             model_name_or_path, label_words=classes, prototypes=True, short_list=short_list
         )
+        torch.nn.init.normal_(model.class_prototypes.weight)  # what they are does not change the cost
     else:
         raise ValueError(f"`kind` must be 'flat', 'tree' or 'short list', got {kind!r}.")
     model = model.float()
