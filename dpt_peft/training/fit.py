@@ -248,8 +248,11 @@ def load(folder: str | Path, **kwargs: Any) -> Pipeline:
 
     Raises:
         ValueError: If it is no classifier of texts.
+        FileNotFoundError: If there is no such folder, and it cannot be an id.
     """
     path = str(folder)
+    if not Path(path).is_dir() and (path.count("/") > 1 or path.startswith((".", "/", "~"))):
+        raise FileNotFoundError(f"`folder`: there is no folder {path!r}, and no id on the Hub looks like this.")
     of_hub = {name: kwargs[name] for name in ("revision", "token", "subfolder") if name in kwargs}
     found = find_adapter_config_file(path, **of_hub)
     if found is None:

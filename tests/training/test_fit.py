@@ -368,6 +368,9 @@ def test_what_is_no_classifier_of_texts_is_not_loaded_as_one(discriminator, tmp_
         dpt_peft.load(tmp_path / "adapter")
     with pytest.raises(ValueError, match="holds ElectraForPreTraining"):
         dpt_peft.load(discriminator)
+    for path in (tmp_path / "typo", "a/b/c", "./mails"):
+        with pytest.raises(FileNotFoundError, match="`folder`: there is no folder"):
+            dpt_peft.load(path)
 
 
 @pytest.mark.parametrize(
