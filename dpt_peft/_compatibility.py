@@ -34,7 +34,7 @@ from transformers import (
     configuration_utils,
 )
 from transformers.pytorch_utils import Conv1D
-from transformers.utils import logging as transformers_logging
+from transformers.utils import logging as transformers_logging, output_capturing
 
 
 def refuse_old_accelerate(version: str) -> None:
@@ -418,12 +418,14 @@ def forget_capturing_hooks(model: nn.Module) -> None:
     """Take away the hooks by which transformers captures hidden states: being functions within one, they cannot be
     pickled. The next forward pass that is asked for hidden states or attentions sets them again.
     """
-    for module in model.modules():
-        for key, hook in list(module._forward_hooks.items()):
-            if getattr(hook, "__module__", "") == "transformers.utils.output_capturing":
-                del module._forward_hooks[key]
-        if getattr(module, "_output_capturing_hooks_installed", False):
-            setattr(module, "_output_capturing_hooks_installed", False)  # noqa: B010
+    with output_capturing._hook_installation_lock:
+        for module in model.modules():
+            for key, hook in list(module._forward_hooks.items()):
+                if getattr(hook, "__module__", "") == output_capturing.__name__:
+                    del module._forward_hooks[key]
+        for module in model.modules():
+            if getattr(module, "_output_capturing_hooks_installed", False):
+                setattr(module, "_output_capturing_hooks_installed", False)  # noqa: B010
 
 
 def call_when_an_adapter_is_saved(write: Callable[[PeftModel, Path], None]) -> None:
@@ -492,7 +494,7 @@ def call_before_an_adapter_is_put_on(check: Callable[[BaseTuner, nn.Module, Peft
 
 
 def call_before_an_adapter_is_loaded(check: Callable[[PeftModel, str, dict[str, Any]], None]) -> None:
-    """Call a function before PEFT loads an adapter of any method onto a model, by itself or with `PeftModel`.
+    """Call a function whenever `PeftModel.load_adapter` begins, as it does in `PeftModel.from_pretrained` too.
 
     PEFT gives the folder to nobody else; we would ask that it looks for a method of the base model.
 

@@ -359,6 +359,25 @@ def _warn_of_a_wrappers_new_modules(_: Any, model: Any, adapter: PeftConfig) -> 
             )
 
 
+def _refuse_another_order(tuner: Any, model: Any, adapter: PeftConfig) -> None:
+    """Refuse a plain model whose classes are those of its first, saved prompts in another order.
+
+    Further adapters may name their classes as they like: the model's config has room for one set of names.
+    """
+    config: Any = getattr(model, "config", None)
+    if not isinstance(adapter, DeepPromptConfig) or not adapter.inference_mode or len(tuner.peft_config) > 1:
+        return
+    if adapter.id2label is None or config is None or isinstance(config, PretrainedHeadConfig):
+        return
+    names = {int(index): name for index, name in (config.id2label or {}).items()}
+    if names != adapter.id2label and sorted(names.values()) == sorted(adapter.id2label.values()):
+        raise ValueError(
+            f"`id2label`: the adapter's classes are {adapter.id2label}, and the base model has the same in another "
+            f"order, {names}, under which scores would get each other's names. Load the base model with "
+            f"id2label={adapter.id2label}."
+        )
+
+
 def _warn_of_another_reading(model: PeftModel, path: str, kwargs: dict[str, Any]) -> None:
     """Warn if a wrapper has other words, templates or scores than the one that an adapter was trained over."""
     own: Any = getattr(model.get_base_model(), "config", None)
@@ -369,10 +388,11 @@ def _warn_of_another_reading(model: PeftModel, path: str, kwargs: dict[str, Any]
         warnings.warn(
             f"the adapter in {path} was trained over a wrapper with other options: {'; '.join(differences)}. Make "
             "the model as it was, which dpt_peft.AutoPeftModel... do by themselves.",
-            stacklevel=2,
+            stacklevel=3,
         )
 
 
 call_when_an_adapters_card_is_written(_when_saved)
 call_before_an_adapter_is_loaded(_warn_of_another_reading)
 call_before_an_adapter_is_put_on(_warn_of_a_wrappers_new_modules)
+call_before_an_adapter_is_put_on(_refuse_another_order)

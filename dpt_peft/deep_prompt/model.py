@@ -38,8 +38,8 @@ class DeepPromptModel(BaseTuner):
 
     Raises:
         ValueError: if the architecture has no attention that prompts could join (the message names it), the
-            configuration names layers or modules that it does not have, its classes are those of the model in another
-            order, or `adapter_name` is `"__base__"` or that of another method's adapter on the same model.
+            configuration names layers or modules that it does not have, or `adapter_name` is `"__base__"` or that of
+            another method's adapter on the same model.
 
     Example:
         >>> model = AutoModelForSequenceClassification.from_pretrained("roberta-large", num_labels=3)
@@ -76,15 +76,8 @@ class DeepPromptModel(BaseTuner):
     def _prepare_adapter_config(self, peft_config: DeepPromptConfig, model_config: dict) -> DeepPromptConfig:
         # no default target modules are needed: attention modules are found by what they are
         names = {int(index): name for index, name in (model_config.get("id2label") or {}).items()}
-        if peft_config.id2label is None:
-            if any(name != f"LABEL_{index}" for index, name in names.items()):
-                peft_config.id2label = names
-        elif peft_config.id2label != names and sorted(peft_config.id2label.values()) == sorted(names.values()):
-            raise ValueError(
-                f"`id2label`: the adapter's classes are {peft_config.id2label}, and the base model has the same in "
-                f"another order, {names}, under which scores would get each other's names. Load the base model with "
-                f"id2label={peft_config.id2label}."
-            )
+        if peft_config.id2label is None and any(name != f"LABEL_{index}" for index, name in names.items()):
+            peft_config.id2label = names
         return peft_config
 
     def _prepare_model(self, peft_config: DeepPromptConfig, model: nn.Module) -> None:

@@ -389,8 +389,14 @@ class PretrainedHeadModel(PreTrainedModel):
         if getattr(self, "_hf_peft_config_loaded", False) and kwargs.get("is_main_process", True):
             self.config.save_pretrained(save_directory)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """Copy as every module, and leave this one as it is, which may be in use."""
+        made = memo[id(self)] = type(self).__new__(type(self))
+        made.__setstate__(copy.deepcopy(super().__getstate__(), memo))
+        return made
+
     def __getstate__(self) -> dict[str, Any]:
-        """Return what is pickled or copied; a model that has given hidden states cannot be without this."""
+        """Return what is pickled; a model that has given hidden states could not be without this."""
         forget_capturing_hooks(self)
         state: dict[str, Any] = super().__getstate__()
         return state
@@ -519,6 +525,7 @@ def _prepare_config(
     attributes = {name: arguments.pop(name) for name in known if name in arguments}
     options = {name: arguments.pop(name) for name in config_class.tokenizer_options() if name in arguments}
     options = {name: value for name, value in options.items() if value is not None}
+    attributes |= _names_of_classes(**{name: attributes.get(name) for name in ("id2label", "label2id")})
     if not isinstance(config, PreTrainedConfig):
         config = AutoConfig.from_pretrained(config or path, **where)
     else:
@@ -527,7 +534,6 @@ def _prepare_config(
         if not isinstance(config, PretrainedHeadConfig):
             attributes = {**_task_of(config), **attributes}
     assert isinstance(config, PreTrainedConfig)
-    attributes |= _names_of_classes(**{name: attributes.get(name) for name in ("id2label", "label2id")})
 
     saved = config if isinstance(config, config_class) else None
     # The wrappers of one language model can be turned into each other: only this is taken over.
@@ -572,6 +578,8 @@ def _task_of(config: PreTrainedConfig) -> dict[str, Any]:
     default = PreTrainedConfig(num_labels=config.num_labels)
     said = {name: getattr(config, name) for name in _TASK_ATTRIBUTES if name != "num_labels"}
     said = {name: value for name, value in said.items() if value != getattr(default, name)}
+    if "id2label" in said:
+        said.pop("label2id", None)  # which stays behind where a config's `id2label` is set later
     return said if config.num_labels == PreTrainedConfig().num_labels else {**said, "num_labels": config.num_labels}
 
 
@@ -586,7 +594,8 @@ def _names_of_classes(id2label: Mapping[Any, str] | None, label2id: Mapping[str,
     by_index = {int(index): name for name, index in label2id.items()}
     if not id2label:
         return {"id2label": dict(sorted(by_index.items()))}
-    if by_index != {int(index): name for index, name in id2label.items()}:
+    names = {int(index): name for index, name in id2label.items()}
+    if any(names.get(index) != name for index, name in by_index.items()):
         raise ValueError(f"`label2id` {dict(label2id)} is not the reverse of `id2label` {dict(id2label)}")
     return {}
 

@@ -204,9 +204,10 @@ class DPTForSequenceClassification(TemplateModel):
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
     def _check_prototypes_are_set(self) -> None:
-        if self._prototypes_are_set or torch.compiler.is_compiling():
+        weight: Any = self.class_prototypes.weight
+        if self._prototypes_are_set or weight.is_meta or torch.compiler.is_compiling():
             return
-        if not self.class_prototypes.weight.any():
+        if not weight.any():
             raise ValueError(
                 "`short_list` takes the classes whose prototypes are nearest, and all prototypes are still zero: call "
                 "`model.set_prototypes(batches)` with labelled texts first"

@@ -57,7 +57,7 @@ def new_head(auto_class: Any, label_names: Sequence[str] | None = None, **fixed:
                 f"`model_name_or_path`: {path!r} is a {type(model).__name__}, which has its own head: choose a "
                 "`method` that keeps it, or name the model that it was made of."
             )
-        if classes and saved and not model.has_new_head:
+        if label_names is None and classes and saved and not model.has_new_head:
             match_head(model, path, saved, [model.config.id2label[index] for index in range(len(saved))])
         return model
 
@@ -72,16 +72,20 @@ def match_head(model: PreTrainedModel, path: str, saved: list[str], names: list[
             the order of `names`, or drawn anew, of which a warning tells.
         path: Where it is from.
         saved: Names of the classes in the order of the head.
-        names: Those that the model is to have.
+        names: Those that the model is to have; numbers, or the same in other letters ("Spam"), are the head's own.
 
     Raises:
         ValueError: If the order is another and the head's last layer is not to be found.
     """
-    if saved == names:
+    had, wanted = [name.casefold() for name in saved], [name.casefold() for name in names]
+    if had == wanted or names == [str(index) for index in range(len(names))]:
         return
+    same = set(had) == set(wanted) and len(set(had)) == len(had)
     of_backbone = {id(module) for module in model.base_model.modules()}
     layers = [module for module in model.modules() if isinstance(module, nn.Linear) and id(module) not in of_backbone]
     layers = [layer for layer in layers if layer.out_features == len(names)]
+    if not layers and not same:
+        return
     if not layers:
         raise ValueError(
             f"`model_name_or_path`: {path!r} was trained for the classes {', '.join(saved)}, here they are "
@@ -89,8 +93,8 @@ def match_head(model: PreTrainedModel, path: str, saved: list[str], names: list[
         )
     last = layers[-1]
     with torch.no_grad():
-        if set(saved) == set(names):
-            order = [saved.index(name) for name in names]
+        if same:
+            order = [had.index(name) for name in wanted]
             for values in (last.weight, last.bias):
                 if values is not None:
                     values.copy_(values[order].clone())
@@ -101,7 +105,7 @@ def match_head(model: PreTrainedModel, path: str, saved: list[str], names: list[
     model.has_new_head = True
     warnings.warn(
         f"the head of {path!r} was trained for the classes {', '.join(saved)}, and here they are {', '.join(names)}: "
-        "its last layer starts anew",
+        "its last layer starts anew (`class_names` says which class is which)",
         stacklevel=2,
     )
 
@@ -251,10 +255,18 @@ def load_dpt_classifier(path: str, data: Any, options: DPTOptions, **kwargs: Any
     label_words, preset, calibrate = (chosen.pop(name) for name in ("label_words", "template_preset", "calibrate"))
     if label_words is None and preset is not None:
         label_words = preset_options(preset).get("label_words")
-    if not options.prototypes and has_prototypes(AutoConfig.from_pretrained(path, **hub_arguments(kwargs))):
+    saved: Any = AutoConfig.from_pretrained(path, **hub_arguments(kwargs))
+    if not options.prototypes and has_prototypes(saved):
         raise ValueError(
             f"`method`: {path!r} compares texts with prototypes of its classes, which the method leaves out. Take one "
             "that has them, such as 'dpt_prototypes', or name the discriminator that it was made of."
+        )
+    of_its_classes = has_prototypes(saved) or getattr(saved, "untied_labels", False)
+    if of_its_classes and label_words is None and names_in(saved) not in ([], data.label_names):
+        raise ValueError(
+            f"`model_name_or_path`: {path!r} has parameters for each of its classes, {', '.join(names_in(saved))}, "
+            f"and here they are {', '.join(data.label_names)}. Give `class_names` as it has them, or name the "
+            "discriminator that it was made of."
         )
     words = label_words_of(path, data, label_words, kwargs)
     given = {name: value for name, value in chosen.items() if value is not None}

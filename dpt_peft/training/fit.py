@@ -52,7 +52,7 @@ class Classifier(TextClassificationPipeline):
     def __call__(self, inputs: Any, **kwargs: Any) -> list[Any]:
         """Classify a text, a pair, or a list of either; see transformers' pipeline for the arguments.
 
-        As there, one text gets a list of one answer, and one pair the answer itself.
+        As in transformers, one text gets a list of one answer, and one pair the answer itself.
 
         Raises:
             ValueError: If a tuple is no pair, or a table has no column `text`.
@@ -132,8 +132,8 @@ def fit(
             of a `datasets.Dataset` keeps its names.
         model: Hub id or folder; for `dpt*` a discriminator. Default: the small one that comes with dpt_peft.
         method: One of `dpt_peft.training.METHODS`. Default: `"dpt_prototypes"` with the discriminator that comes with
-            dpt_peft, which still knows sentences, and with a classifier that has prototypes; `"dpt"` with any other
-            model, or where a text has several labels.
+            dpt_peft, which still knows sentences, unless a text has several labels, and with a classifier that has
+            prototypes; else `"dpt"`.
         text_pairs: The second text of every row, for pairs.
         eval_texts: Texts to measure on after training, as `texts`; metrics are in the `metrics` of what is returned.
         eval_labels: Their classes.

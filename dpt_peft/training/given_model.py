@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -105,7 +106,9 @@ def load_adapter(
         wrapper: torch.nn.Module = load(name, data, head, **given.for_loading())
         return wrapper
     of_base = {**given.for_loading(), "revision": adapter.revision or "main"}
-    base = load(str(adapter.base_model_name_or_path), data, head, **of_base)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="the head of")  # the adapter brings its own
+        base = load(str(adapter.base_model_name_or_path), data, head, **of_base)
     if missing := modules_left_out(base, adapter):
         raise ValueError(
             f"`model_name_or_path`: the adapter {name!r} was saved without {', '.join(missing)}, which would be new."
@@ -151,8 +154,8 @@ def check_classes(given: ModelArguments, model: Any, data: TaskData) -> None:
         data: The data.
 
     Raises:
-        ValueError: If its classes are others than the data's, or in another order; if it gives a text several labels,
-            and the data one, or the reverse.
+        ValueError: If its classes are others than the data's, or prototypes in another order; if it gives a text
+            several labels, and the data one, or the reverse.
     """
     name, saved = given.resolve(), given.saved_config()
     kinds = [getattr(config, "problem_type", None) for config in (saved, model.config)]
@@ -171,6 +174,8 @@ def check_classes(given: ModelArguments, model: Any, data: TaskData) -> None:
         return  # the choices of multiple choice are no classes
     if isinstance(model.config, PretrainedHeadConfig) and not has_prototypes(model.config):
         return  # it scores the words of any classes
+    if not has_prototypes(model.config) and sorted(names_in(saved)) == sorted(data.label_names):
+        return  # each class has its own row of the head
     refuse_other_classes(name, saved, data)
 
 

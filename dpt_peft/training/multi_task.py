@@ -190,7 +190,7 @@ def _refuse_what_is_for_one_task(training: ScriptTrainingArguments) -> None:
 
 
 def _metric_of_tasks(metric: str | None, tasks: list[str]) -> str | None:
-    """Return `metric_for_best_model` with its task: the Trainer's own default is the mean of the tasks' losses.
+    """Return `metric_for_best_model` with its task: "loss", the Trainer's default, becomes "mean_loss".
 
     Raises:
         ValueError: If a metric names neither a task nor their mean.

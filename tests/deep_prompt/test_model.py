@@ -264,6 +264,13 @@ def test_classes_in_another_order_are_refused(tmp_path):
         PeftModel.from_pretrained(make_model("bert", id2label=swapped), tmp_path)
     for base in (make_model("bert", id2label=names), make_model("bert", id2label=other), make_model("bert")):
         PeftModel.from_pretrained(base, tmp_path)
+    # one model's config cannot name the classes of two adapters
+    second = prompted("bert", base=make_model("bert", id2label=swapped))
+    second.load_adapter(tmp_path, "first")
+    # nor is a configuration that was used before a saved adapter's
+    config = prompt_config()
+    for order in (names, swapped):
+        get_peft_model(make_model("bert", id2label=order), config)
 
 
 @pytest.mark.parametrize("shift_positions", [False, True])

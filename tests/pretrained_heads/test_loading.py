@@ -322,6 +322,16 @@ def test_names_of_classes_may_be_given_the_other_way_round(discriminator_path):
     assert config.label2id == numbers
 
 
+def test_of_a_config_the_names_by_number_count(discriminator_path):
+    config = AutoConfig.from_pretrained(
+        discriminator_path, id2label={0: "x", 1: "y", 2: "z"}, label2id={"x": 0, "y": 1, "z": 2}
+    )
+    config.id2label = {0: "a", 1: "b", 2: "c"}  # `label2id` stays behind
+    ours = DPTForSequenceClassification.from_pretrained(discriminator_path, label_words=LABEL_WORDS, config=config)
+    assert ours.config.id2label == {0: "a", 1: "b", 2: "c"}
+    assert ours.config.label2id == {"a": 0, "b": 1, "c": 2}
+
+
 def test_a_plain_config_makes_no_wrapper(discriminator_path):
     with pytest.raises(ValueError, match=r"`config` must be a DPTForSeq.*Config, got ElectraConfig: .*from_pretrain"):
         DPTForSequenceClassification(AutoConfig.from_pretrained(discriminator_path))

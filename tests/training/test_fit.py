@@ -1,9 +1,11 @@
 """A classifier in one call: lists, data sets, data frames; one label, several, pairs; saved and loaded again."""
 
+import copy
 import importlib
 import logging
 import pickle
 import sys
+import warnings
 
 import datasets
 import numpy as np
@@ -267,6 +269,9 @@ def test_a_classifier_trains_on_as_what_it_is(discriminator, tmp_path):
         assert torch.allclose(again.model.state_dict()[name], values, atol=1e-6)
     with pytest.raises(ValueError, match="compares texts with prototypes of its classes, which the method leaves out"):
         dpt_peft.fit(TEXTS, NAMES, model=tmp_path / "first", method="dpt", **QUICK)
+    for names, order in ((NAMES, ["positive", "negative"]), (["spam", "ham"] * 3, None)):
+        with pytest.raises(ValueError, match="for each of its classes, negative, positive, and here they are"):
+            dpt_peft.fit(TEXTS, names, class_names=order, model=tmp_path / "first", **QUICK)
     dpt_peft.fit(TEXTS, NAMES, model=discriminator, method="deep_prompt", **QUICK).save_pretrained(tmp_path / "second")
     with pytest.raises(ValueError, match=r"second' has an adapter already\. .*`init_from`"):
         dpt_peft.fit(TEXTS, NAMES, model=tmp_path / "second", **QUICK)
@@ -282,6 +287,12 @@ def test_a_trained_head_keeps_the_rows_of_its_classes(method, discriminator, tmp
     assert list(again.model.config.id2label.values()) == ["positive", "negative"]
     for before, after in zip(first(TEXTS), again(TEXTS), strict=True):
         assert (after["label"], after["score"]) == (before["label"], pytest.approx(before["score"], abs=1e-5))
+    for names in ([0, 1] * 3, ["Positive", "NEGATIVE"] * 3):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="the head of")
+            again = dpt_peft.fit(TEXTS, names, **still)
+        for before, after in zip(first(TEXTS), again(TEXTS), strict=True):
+            assert after["score"] == pytest.approx(before["score"], abs=1e-5)
     with pytest.warns(UserWarning, match="trained for the classes negative, positive, and here they are ham, spam"):
         other = dpt_peft.fit(TEXTS, ["spam", "ham"] * 3, **still)
     before, after = (found.model.state_dict() for found in (first, other))
@@ -294,6 +305,14 @@ def test_the_default_classifier_can_be_pickled(tmp_path):
     again = pickle.loads(pickle.dumps(classify))
     assert again(TEXTS) == classify(TEXTS)
     torch.save(classify.model, tmp_path / "model.pt")
+    classify(TEXTS)
+    hooks = [len(module._forward_hooks) for module in classify.model.modules()]
+    copied = copy.deepcopy(classify.model)
+    assert any(hooks)
+    assert [len(module._forward_hooks) for module in classify.model.modules()] == hooks  # it may be in use
+    rows = classify.tokenizer(TEXTS, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        assert torch.equal(copied(**rows).logits, classify.model(**rows).logits)
 
 
 @pytest.mark.parametrize("method", ["shallow_prompt", "p_tuning"])
