@@ -430,15 +430,15 @@ def test_few_labels_beside_the_peers():
     assert page[2] == grid(few_labels.table(stored("many_classes"), "accuracy").split("\n\n")[1])
     amounts = few_labels.table(stored("few_labels_amounts"), "accuracy").split("\n\n")
     assert page[3:6] == [grid(amounts[place]) for place in (1, 3, 5)]
-    assert page[6] == grid(few_labels.table(stored("few_labels_more_sets"), "accuracy").split("\n\n")[1])
-    assert page[7] == grid(few_labels.table(stored("few_labels_rates"), "accuracy").split("\n\n")[1])
-    assert page[8] == grid(few_labels.table(stored("few_labels_frozen"), "accuracy").split("\n\n")[1])
+    assert page[7] == grid(few_labels.table(stored("few_labels_more_sets"), "accuracy").split("\n\n")[1])
+    assert page[8] == grid(few_labels.table(stored("few_labels_rates"), "accuracy").split("\n\n")[1])
+    assert page[9] == grid(few_labels.table(stored("few_labels_frozen"), "accuracy").split("\n\n")[1])
 
 
 def test_orders_of_the_candidates():
     tried = [record for record in stored("few_labels_tried") if record.get("orders_in_training")]
     rows = [(1, "own order"), (1, "mean of 8 orders"), (8, "own order"), (8, "mean of 8 orders")]
-    table = tables_of("Few labels, beside SetFit and a probe")[9]
+    table = tables_of("Few labels, beside SetFit and a probe")[10]
     for line, (orders, reading) in zip(table[1:], rows, strict=True):
         for cell, name in zip(line[1:], ("sst2", "trec", "ag_news"), strict=True):
             found = [
@@ -454,7 +454,7 @@ def test_orders_of_the_candidates():
 
 
 def test_readings():
-    table = tables_of("Few labels, beside SetFit and a probe")[10]
+    table = tables_of("Few labels, beside SetFit and a probe")[11]
     assert table == grid(readings.table(stored("few_labels_readings")).split("\n\n")[1])
 
 
@@ -493,3 +493,30 @@ def test_differences_with_few_labels():
             values = gains[name]
             error = stdev(values) / len(values) ** 0.5
             assert cell == f"{mean(values):+.1f} ({error:.1f}; {sum(value > 0 for value in values)})", (title, name)
+
+
+def test_differences_with_other_numbers_of_labels():
+    methods = {"SetFit": "setfit", "fine-tuning": "fine_tuning", "probe": "probe"}
+    found = defaultdict(dict)
+    for record in stored("few_labels_amounts"):
+        run = record["run"]
+        found[run["examples_per_class"], run["method"], run["seed"]][run["dataset"]] = (
+            100 * record["metrics"]["accuracy"]
+        )
+    lines = tables_of("Few labels, beside SetFit and a probe")[6][1:]
+    assert [int(labels) for labels, *_ in lines] == [4] * 3 + [16] * 3 + [32] * 3
+    for labels, title, *cells in lines:
+        gains = defaultdict(list)
+        for seed in range(1, 6 if labels != "32" else 4):
+            mine, theirs = (found[int(labels), method, seed] for method in ("dpt_prototypes", methods[title]))
+            assert mine.keys() == theirs.keys()
+            for name in mine:
+                gains[name].append(mine[name] - theirs[name])
+            gains["mean"].append(mean(mine.values()) - mean(theirs.values()))
+        for name, cell in zip(("sst2", "trec", "ag_news", "messages", "mean"), cells, strict=True):
+            values = gains[name]
+            expected = ""
+            if values:
+                error = stdev(values) / len(values) ** 0.5
+                expected = f"{mean(values):+.1f} ({error:.1f}; {sum(value > 0 for value in values)})"
+            assert cell == expected, (labels, title, name)
