@@ -232,7 +232,7 @@ class TemplateModel(PretrainedHeadModel):
                 "the model splices its template into `input_ids`: pass these, and neither `inputs_embeds` nor "
                 "`position_ids`"
             )
-        if input_ids.dim() != 2 or not len(input_ids):
+        if input_ids.dim() != 2 or input_ids.shape[0] == 0:
             raise ValueError(f"`input_ids` must be (batch, length) with a row or more, got {tuple(input_ids.shape)}")
         rows = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
         return self._answer(rows, labels, **self._with_wanted_outputs(kwargs))
