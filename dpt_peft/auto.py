@@ -360,7 +360,7 @@ def _warn_of_a_wrappers_new_modules(_: Any, model: Any, adapter: PeftConfig) -> 
 
 
 def _refuse_another_order(tuner: Any, model: Any, adapter: PeftConfig) -> None:
-    """Refuse a plain model whose classes are those of its first, saved prompts in another order.
+    """Refuse a plain model whose classes are those of the first prompts loaded for use, in another order.
 
     Further adapters may name their classes as they like: the model's config has room for one set of names.
     """

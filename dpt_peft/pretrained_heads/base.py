@@ -21,7 +21,7 @@ import copy
 import inspect
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -293,15 +293,21 @@ class PretrainedHeadConfig(PreTrainedConfig):
         """
         return {"label2id": None} if "id2label" in changed else {}
 
-    def differences_from(self, other: PretrainedHeadConfig) -> list[str]:
+    def differences_from(self, other: PretrainedHeadConfig, *, but: Collection[str] = ()) -> list[str]:
         """Return in words how this config's scores come about in another way than those of another wrapper's config.
 
         Lengths and what the language model itself is do not count, nor what changes the loss alone.
+
+        Args:
+            other: The other config.
+            but: Options that do not count either.
         """
         if type(other) is not type(self):
             return [f"it was a {type(other).__name__.removesuffix('Config')}"]
         names = sorted((self.tokenizer_options() | {"score_function"}) & {known.name for known in fields(self)})
-        pairs = {name: (getattr(other, name), getattr(self, name)) for name in names if name != "max_length"}
+        pairs = {
+            name: (getattr(other, name), getattr(self, name)) for name in names if name not in {"max_length", *but}
+        }
         return [f"`{name}` was {then!r}, is {now!r}" for name, (then, now) in pairs.items() if then != now]
 
     def kept_options(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field
 from typing import Any, ClassVar
 
@@ -112,14 +112,13 @@ class DPTForSequenceClassificationConfig(TemplateConfig):
         own |= {"name": OWN_LIST, "calibration": self.calibration}
         return {values["name"]: LabelList.from_config(values) for values in (own, *self.label_lists)}
 
-    def differences_from(self, other: PretrainedHeadConfig) -> list[str]:
+    def differences_from(self, other: PretrainedHeadConfig, *, but: Collection[str] = ()) -> list[str]:
         """As for every wrapper, but the other's label list may also be one of those that were added to this."""
-        found = super().differences_from(other)
         if isinstance(other, type(self)) and other.label_words:
             its, ours = other.all_label_lists[OWN_LIST], self.all_label_lists.values()
             if (its.templates, its.classes) in [(own.templates, own.classes) for own in ours]:
-                found = [difference for difference in found if "`score_function`" in difference]
-        return found
+                but = {*but, *_LIST_OPTIONS}
+        return super().differences_from(other, but=but)
 
     @classmethod
     def tokenizer_options(cls) -> set[str]:

@@ -77,10 +77,12 @@ def match_head(model: PreTrainedModel, path: str, saved: list[str], names: list[
     Raises:
         ValueError: If the order is another and the head's last layer is not to be found.
     """
-    had, wanted = [name.casefold() for name in saved], [name.casefold() for name in names]
-    if had == wanted or names == [str(index) for index in range(len(names))]:
-        return
+    had, wanted = saved, names
+    if set(had) != set(wanted):
+        had, wanted = [name.casefold() for name in saved], [name.casefold() for name in names]
     same = set(had) == set(wanted) and len(set(had)) == len(had)
+    if had == wanted or (not same and names == [str(index) for index in range(len(names))]):
+        return
     of_backbone = {id(module) for module in model.base_model.modules()}
     layers = [module for module in model.modules() if isinstance(module, nn.Linear) and id(module) not in of_backbone]
     layers = [layer for layer in layers if layer.out_features == len(names)]

@@ -35,13 +35,7 @@ from dpt_peft.training.given_model import (
     load_adapter,
     with_saved_names,
 )
-from dpt_peft.training.methods import (
-    METHODS,
-    build_model,
-    count_parameters,
-    default_epochs,
-    describe_options,
-)
+from dpt_peft.training.methods import METHODS, build_model, count_parameters, default_epochs, describe_options
 from dpt_peft.training.model_card import ModelCardFacts, write_model_card
 from dpt_peft.training.records import data_fingerprint
 from dpt_peft.training.trainer import RowsByLength, ScriptTrainingArguments, TaskTrainer

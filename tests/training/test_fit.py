@@ -287,6 +287,15 @@ def test_a_trained_head_keeps_the_rows_of_its_classes(method, discriminator, tmp
     assert list(again.model.config.id2label.values()) == ["positive", "negative"]
     for before, after in zip(first(TEXTS), again(TEXTS), strict=True):
         assert (after["label"], after["score"]) == (before["label"], pytest.approx(before["score"], abs=1e-5))
+    # numbers that are names have rows as other names have
+    digits = {**still, "method": "fine_tuning"}
+    dpt_peft.fit(TEXTS, ["1", "0"] * 3, class_names=["1", "0"], **digits).save_pretrained(tmp_path / "digits")
+    ends = [
+        dpt_peft.fit(TEXTS, ["1", "0"] * 3, **{**still, **more, "model": tmp_path / "digits"})(TEXTS)
+        for more in ({"class_names": ["1", "0"]}, {"class_names": ["0", "1"]})
+    ]
+    for before, after in zip(*ends, strict=True):
+        assert (after["label"], after["score"]) == (before["label"], pytest.approx(before["score"], abs=1e-5))
     for names in ([0, 1] * 3, ["Positive", "NEGATIVE"] * 3):
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="the head of")
